@@ -1,0 +1,2 @@
+//! People's tool.
+fn main() {}

@@ -1,0 +1,11 @@
+//! Raft as a machine: `Core::step(now, event, &mut output)`.
+//!
+//! No I/O, no clock, no threads, no randomness of its own: time and the seed are arguments, what
+//! is to be written or sent comes out as values. The same inputs always give the same outputs.
+#![no_std]
+extern crate alloc;
+
+pub mod ids;
+pub mod log;
+pub mod members;
+pub mod message;

@@ -1,0 +1,7 @@
+//! The replicated log: write-ahead log, peer transport, event loop.
+//!
+//! What the room above sees of it is in [`api`].
+pub use pickbox_raft_core as core;
+
+pub mod api;
+pub mod clock;

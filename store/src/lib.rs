@@ -1,0 +1,3 @@
+//! The folder: namespace, versions, contents, the three-way comparison, placing files.
+
+pub mod name;
