@@ -1,3 +1,13 @@
 //! The folder: namespace, versions, contents, the three-way comparison, placing files.
+//!
+//! Three pictures of one folder are kept and compared:
+//!
+//! 1. **agreed**: what the log says ([`record::Record`]); the same on every node, by construction.
+//! 2. **placed**: what this node last saw on its disk, and which agreed version that stood for.
+//! 3. **actual**: what the file system says now.
 
+pub mod content_id;
 pub mod name;
+pub mod op;
+pub mod record;
+pub mod time;

@@ -162,6 +162,7 @@ impl RelPath {
     }
 
     /// The names from the top down.
+    #[must_use]
     pub fn names(&self) -> impl DoubleEndedIterator<Item = Name> + '_ {
         self.0
             .split(|&byte| byte == b'/')

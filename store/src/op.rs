@@ -1,0 +1,155 @@
+//! What a node asks the log to change.
+//!
+//! An entry carries one [`Change`]: operations in order, all by one node. Whether each takes
+//! effect is decided where it is applied, from the log alone, alike on every node.
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{Name, RelPath};
+use crate::record::{Attributes, Body, FileId, VersionVector};
+
+/// Most bytes of one encoded change.
+pub const CHANGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most operations in one change.
+pub const OPS_MAX: usize = 4096;
+
+/// One entry's operations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// The origin's wall clock in milliseconds since 1970: for people, never an order.
+    pub wall_ms: u64,
+    /// What to do, in order.
+    pub ops: Vec<Op>,
+}
+
+/// A directory that an operation names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Parent {
+    /// One that the log has.
+    Id(FileId),
+    /// The one that operation `n` of this same change creates (or joins).
+    Op(u32),
+}
+
+/// A place in the namespace, as the origin saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The directory.
+    pub parent: Parent,
+    /// The name there.
+    pub name: Name,
+    /// The whole path: used only to make the directories anew when `parent` is gone by now.
+    pub path: RelPath,
+}
+
+/// A content on its way: what it is, with its bytes if they travel inside the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// What it is and holds.
+    pub body: Body,
+    /// Mode and time.
+    pub attributes: Attributes,
+    /// The bytes of a file of at most `INLINE_BYTES_MAX`; `None` for directories, symlinks and
+    /// larger files, whose holders the proposal lists.
+    pub inline: Option<Vec<u8>>,
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Op {
+    /// A new thing at a name. A directory joins one that is there already; anything else at a
+    /// taken name gets the conflict name, unless its content equals what is there.
+    Create {
+        /// Where.
+        at: At,
+        /// What.
+        new: Incoming,
+    },
+    /// New content for a file or symlink (or a change of its kind), made from version `base`.
+    Replace {
+        /// Of which file.
+        id: FileId,
+        /// The version that the edit was made from.
+        base: VersionVector,
+        /// Where it was: used to make it anew when it was deleted meanwhile.
+        at: At,
+        /// What.
+        new: Incoming,
+    },
+    /// Another mode or time for the same content.
+    Attributes {
+        /// Of which file.
+        id: FileId,
+        /// The new ones.
+        attributes: Attributes,
+    },
+    /// Another name or parent.
+    Move {
+        /// Of which file.
+        id: FileId,
+        /// Where to.
+        to: At,
+    },
+    /// Away with it, if it is still at version `base` (edit beats delete); a directory only if
+    /// empty.
+    Delete {
+        /// Which.
+        id: FileId,
+        /// The version that the deletion was decided on.
+        base: VersionVector,
+    },
+    /// The file API's write: whatever stands at `path` when this is applied is replaced (and goes
+    /// to history); missing parents are made. Refused through a file or symlink, or over a
+    /// directory.
+    Put {
+        /// Where.
+        path: RelPath,
+        /// What.
+        new: Incoming,
+    },
+    /// The file API's delete: nothing there is no error.
+    Remove {
+        /// Where.
+        path: RelPath,
+    },
+    /// Forget history rows up to this age; proposed by the leader.
+    PruneHistory {
+        /// Rows superseded before this wall time (milliseconds since 1970) go.
+        before_wall_ms: u64,
+    },
+}
+
+/// What became of one operation; the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done: this is the file, at this version now.
+    Done(FileId),
+    /// Lost against a concurrent change: its content is in this copy.
+    Conflict {
+        /// The copy.
+        copy: FileId,
+    },
+    /// It said what was so already: nothing changed.
+    Merged(FileId),
+    /// A deletion that came after an edit, or of a directory that is not empty: not done.
+    Kept(FileId),
+    /// Nothing there (any more) to do it to.
+    Nothing,
+    /// Cannot be: the reason for people.
+    Refused(Refusal),
+}
+
+/// Why an operation could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A parent in the path is a file or symlink.
+    NotADirectory,
+    /// A directory stands where a file was to go.
+    IsADirectory,
+    /// The move would put a directory below itself.
+    Cycle,
+    /// The folder itself cannot be changed so.
+    Root,
+    /// A conflict name could not be made, or a path grew too long.
+    NameTooLong,
+}
