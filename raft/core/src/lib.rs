@@ -5,7 +5,17 @@
 #![no_std]
 extern crate alloc;
 
+pub mod event;
 pub mod ids;
+pub mod limits;
 pub mod log;
+mod machine;
 pub mod members;
 pub mod message;
+mod restored;
+pub mod time;
+mod view;
+
+pub use event::{Event, Output};
+pub use machine::{Config, Core, PeerStatus};
+pub use restored::Restored;

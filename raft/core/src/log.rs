@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, Index, NodeId, Serial, Term};
+use crate::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
 use crate::members::Members;
 
 /// A change that a node wants in the log, with what makes it apply exactly once: its origin, the
@@ -58,6 +58,45 @@ pub struct Entry {
     pub term: Term,
     /// What it holds.
     pub content: Content,
+}
+
+impl Entry {
+    /// Its weight for every bound of [`crate::limits`]: the bytes that it carries and a fixed
+    /// allowance for everything around them. Close to its size on the wire, and equal everywhere.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        ENTRY_OVERHEAD_BYTES + self.content.bytes()
+    }
+
+    /// Its index and term.
+    #[must_use]
+    pub const fn position(&self) -> LogPosition {
+        LogPosition { index: self.index, term: self.term }
+    }
+}
+
+/// What an entry weighs beside the bytes that it carries.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
+
+impl Content {
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Noop => 0,
+            Self::Members(members) => members.bytes(),
+            Self::Proposal(proposal) => proposal.bytes(),
+        };
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+impl Proposal {
+    fn bytes(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Open { name } => name.len(),
+            Payload::Data(data) => data.len(),
+        };
+        payload + self.holders.as_ref().map_or(0, |holders| holders.len() * 8)
+    }
 }
 
 /// What Raft must remember over a crash, beside the log (Raft paper, figure 2).

@@ -40,3 +40,45 @@ pub struct Members {
     /// The number that the next member will get.
     pub next_id: NodeId,
 }
+
+impl Members {
+    /// The members of a cluster of one voter, as its first log begins with.
+    #[must_use]
+    pub fn bootstrap(name: String, address: String) -> Self {
+        let first = NodeId::new(1);
+        let member = Member { id: first, name, address, role: MemberRole::Voter };
+        Self { members: alloc::vec![member], outgoing_voters: Vec::new(), next_id: first.next() }
+    }
+
+    /// The member with this number.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// Whether this node counts in a majority of some configuration in force.
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters().any(|voter| voter == id) || self.outgoing_voters.contains(&id)
+    }
+
+    /// The voters of the incoming (or only) configuration.
+    pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().filter(|member| member.role == MemberRole::Voter).map(|m| m.id)
+    }
+
+    /// All nodes that receive the log: members, and voters on their way out.
+    pub fn everyone(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let leaving = self.outgoing_voters.iter().copied();
+        self.members
+            .iter()
+            .map(|member| member.id)
+            .chain(leaving.filter(|id| self.get(*id).is_none()))
+    }
+
+    /// About how many bytes these take.
+    pub(crate) fn bytes(&self) -> usize {
+        let texts = self.members.iter().map(|m| m.name.len() + m.address.len() + 16);
+        texts.sum::<usize>() + self.outgoing_voters.len() * 8
+    }
+}
