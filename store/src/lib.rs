@@ -7,7 +7,10 @@
 //! 3. **actual**: what the file system says now.
 
 pub mod content_id;
+pub mod folder;
+pub mod lease;
 pub mod name;
+pub mod observation;
 pub mod op;
 pub mod record;
 pub mod time;

@@ -1,0 +1,171 @@
+//! The one door to the user's folder, and to staging, quarantine and history beside it.
+//!
+//! Everything is named relative to the descriptor of an open directory and resolved with
+//! `openat2(RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV)`: nothing that a user or a
+//! peer puts into a path or plants on disk leads out of the folder (traps T17, T27). Nothing here
+//! follows a symlink, waits for a lock, or decides anything; every answer is a fresh look.
+
+mod error;
+mod list;
+mod read;
+mod stat;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+pub use error::FolderError;
+pub use list::{Listed, Listing};
+pub use read::READ_TRIES_MAX;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::io::Errno;
+use stat::MountRoot;
+pub use stat::{Kind, Stat};
+pub use write::NewFile;
+
+use crate::name::{Name, RelPath};
+
+/// How every path is walked.
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+const OPEN_DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
+
+type Result<T> = std::result::Result<T, FolderError>;
+
+/// A directory tree held by the descriptor of its root: it stays the same one when its own path
+/// is renamed or mounted over.
+#[derive(Debug)]
+pub struct Folder {
+    root: Dir,
+    stat: Stat,
+}
+
+impl Folder {
+    /// Opens the directory at `path`. Symlinks on the way to it are the operator's choice.
+    ///
+    /// # Errors
+    /// When it is absent, no directory, or may not be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        let fd = rustix::fs::open(path, OPEN_DIRECTORY - OFlags::NOFOLLOW, Mode::empty())
+            .map_err(|errno| FolderError::from_errno(RelPath::root(), errno))?;
+        let root = Dir { fd, path: RelPath::root() };
+        let stat = root.stat_self()?;
+        Ok(Self { root, stat })
+    }
+
+    /// The root as it was when it was opened: (`dev`, `ino`, `btime`) tell it from a copy.
+    #[must_use]
+    pub fn identity(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// The root itself.
+    #[must_use]
+    pub fn root(&self) -> &Dir {
+        &self.root
+    }
+
+    /// Opens a directory below, walking from the root anew.
+    ///
+    /// # Errors
+    /// `Absent`, `NotDirectory` (also when a symlink was planted on the way), `Blocked`.
+    pub fn dir(&self, path: &RelPath) -> Result<Dir> {
+        let bytes: &[u8] = if path.is_root() { b"." } else { path.as_bytes() };
+        rustix::fs::openat2(&self.root.fd, bytes, OPEN_DIRECTORY, Mode::empty(), RESOLVE)
+            .map(|fd| Dir { fd, path: path.clone() })
+            .map_err(|errno| FolderError::from_errno(path.clone(), errno))
+    }
+}
+
+/// An open directory. It keeps pointing at the same directory when that is renamed; operations
+/// name entries of it and never look at its path again.
+#[derive(Debug)]
+pub struct Dir {
+    fd: OwnedFd,
+    /// Where it was when it was opened: for messages.
+    path: RelPath,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    /// Where it was when it was opened.
+    #[must_use]
+    pub fn path(&self) -> &RelPath {
+        &self.path
+    }
+
+    /// A name for this very directory that calls taking only path text (`inotify_add_watch`)
+    /// can be given: whatever its path has become meanwhile.
+    #[must_use]
+    pub fn proc_path(&self) -> String {
+        proc_path(&self.fd)
+    }
+
+    /// Looks at the directory itself.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn stat_self(&self) -> Result<Stat> {
+        stat_fd(&self.fd).map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
+    }
+
+    /// Looks at an entry; a symlink is looked at itself.
+    ///
+    /// # Errors
+    /// `Absent` most of all.
+    pub fn stat(&self, name: &Name) -> Result<Stat> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        rustix::fs::statx(&self.fd, name.as_bytes(), flags, STATX)
+            .map(|statx| Stat::from_statx(&statx, MountRoot::Special))
+            .map_err(|errno| self.error(name, errno))
+    }
+
+    /// Opens a directory in this one.
+    ///
+    /// # Errors
+    /// As [`Folder::dir`].
+    pub fn open_dir(&self, name: &Name) -> Result<Self> {
+        let fd = self.open_entry(name, OPEN_DIRECTORY).map_err(|errno| self.error(name, errno))?;
+        Ok(Self { fd, path: self.path.join(name) })
+    }
+
+    fn open_entry(&self, name: &Name, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+        rustix::fs::openat2(&self.fd, name.as_bytes(), flags, Mode::empty(), RESOLVE)
+    }
+
+    fn error(&self, name: &Name, errno: Errno) -> FolderError {
+        FolderError::from_errno(self.path.join(name), errno)
+    }
+}
+
+const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
+
+fn stat_fd(fd: impl AsFd) -> std::result::Result<Stat, Errno> {
+    rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STATX)
+        .map(|statx| Stat::from_statx(&statx, MountRoot::AsItIs))
+}
+
+fn proc_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+impl Stat {
+    /// Looks at an open file.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn of(file: impl AsFd) -> std::result::Result<Self, Errno> {
+        stat_fd(file)
+    }
+}

@@ -1,0 +1,285 @@
+//! Each test falls into one trap of a folder that others work in at the same time.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::*;
+use crate::time::Time;
+
+fn name(bytes: &[u8]) -> Name {
+    Name::new(bytes).unwrap()
+}
+
+fn path(bytes: &[u8]) -> RelPath {
+    RelPath::new(bytes).unwrap()
+}
+
+/// A user's folder and the staging directory beside it.
+struct Place {
+    temp: tempfile::TempDir,
+    folder: Folder,
+    staging: Folder,
+}
+
+fn place() -> Place {
+    let temp = tempfile::tempdir().unwrap();
+    let open = |name: &str| {
+        std::fs::create_dir(temp.path().join(name)).unwrap();
+        Folder::open(&temp.path().join(name)).unwrap()
+    };
+    let (folder, staging) = (open("folder"), open("staging"));
+    Place { temp, folder, staging }
+}
+
+impl Place {
+    fn at(&self, below: &str) -> std::path::PathBuf {
+        self.temp.path().join("folder").join(below)
+    }
+}
+
+fn file(bytes: &[u8]) -> NewFile<'_> {
+    NewFile { bytes, mode: 0o644, mtime: Time { secs: 1_000_000_000, nanos: 7 } }
+}
+
+/// What must stay the same over an exchange.
+fn kept(stat: &Stat) -> (u64, Time, Time, u64) {
+    (stat.ino, stat.btime, stat.mtime, stat.size)
+}
+
+#[test]
+fn a_staged_file_has_its_content_mode_and_time() {
+    let place = place();
+    let stat = place.staging.root().write_new(&name(b"s"), file(b"hello")).unwrap();
+    assert_eq!((stat.kind, stat.size, stat.mode, stat.nlink), (Kind::File, 5, 0o644, 1));
+    assert_eq!(stat.mtime, Time { secs: 1_000_000_000, nanos: 7 });
+    assert_eq!(place.staging.root().stat(&name(b"s")).unwrap(), stat);
+    let again = place.staging.root().write_new(&name(b"s"), file(b"other"));
+    assert!(matches!(again, Err(FolderError::Exists(_))), "{again:?}");
+    let (_, bytes) = place.staging.root().read_small(&name(b"s"), 100).unwrap();
+    assert_eq!(bytes.as_deref(), Some(&b"hello"[..]), "a refused write changes nothing");
+}
+
+/// trap T10: exchange first, look after: whoever was at the name comes out whole.
+#[test]
+fn exchange_keeps_inode_and_mtime_on_both_sides() {
+    let place = place();
+    let (root, staging) = (place.folder.root(), place.staging.root());
+    let users = root.write_new(&name(b"f"), file(b"the user's")).unwrap();
+    let ours = staging.write_new(&name(b"s"), file(b"ours")).unwrap();
+    staging.exchange(&name(b"s"), root, &name(b"f")).unwrap();
+    assert_eq!(kept(&root.stat(&name(b"f")).unwrap()), kept(&ours));
+    assert_eq!(kept(&staging.stat(&name(b"s")).unwrap()), kept(&users));
+    let moved = staging.stat(&name(b"s")).unwrap();
+    assert!(moved.same_content_hint(&users) && moved.ctime >= users.ctime);
+}
+
+/// trap T10: a new path never covers what a user made a moment ago.
+#[test]
+fn a_name_that_the_user_took_first_stays_his() {
+    let place = place();
+    let (root, staging) = (place.folder.root(), place.staging.root());
+    root.write_new(&name(b"f"), file(b"first")).unwrap();
+    staging.write_new(&name(b"s"), file(b"second")).unwrap();
+    let refused = staging.rename_no_replace(&name(b"s"), root, &name(b"f"));
+    assert_eq!(refused, Err(FolderError::Exists(path(b"f"))));
+    let gone = staging.exchange(&name(b"s"), root, &name(b"nothing"));
+    assert_eq!(gone, Err(FolderError::Absent(path(b"nothing"))));
+    staging.rename_no_replace(&name(b"s"), root, &name(b"g")).unwrap();
+    assert_eq!(std::fs::read(place.at("g")).unwrap(), b"second");
+}
+
+/// trap T13: a file takes the place of a full directory, and back, with no moment between.
+#[test]
+fn a_file_and_a_full_directory_change_places() {
+    let place = place();
+    let (root, staging) = (place.folder.root(), place.staging.root());
+    let dir = root.mkdir(&name(b"x"), 0o755).unwrap();
+    dir.write_new(&name(b"inner"), file(b"1")).unwrap();
+    staging.write_new(&name(b"s"), file(b"now a file")).unwrap();
+    staging.exchange(&name(b"s"), root, &name(b"x")).unwrap();
+    assert_eq!(root.stat(&name(b"x")).unwrap().kind, Kind::File);
+    let out = staging.open_dir(&name(b"s")).unwrap();
+    assert_eq!(out.stat(&name(b"inner")).unwrap().size, 1);
+    assert_eq!(staging.rmdir(&name(b"s")), Err(FolderError::NotEmpty(path(b"s"))));
+    staging.exchange(&name(b"s"), root, &name(b"x")).unwrap();
+    assert!(place.at("x/inner").exists());
+}
+
+/// trap T15: raw bytes, newline, invalid UTF-8 and 255 bytes go round unchanged (fault 48).
+#[test]
+fn any_name_that_linux_allows_goes_round() {
+    let place = place();
+    let root = place.folder.root();
+    let long = [b'x'; 255];
+    let names = [&b"\xff\xfe"[..], b"a\nb", b" ", b"-rf", b"e\xcc\x81", b"\xc3\xa9", &long];
+    for bytes in names {
+        root.write_new(&name(bytes), file(bytes)).unwrap();
+    }
+    let mut listed: Vec<_> =
+        root.list().unwrap().map(|entry| entry.unwrap().name.as_bytes().to_vec()).collect();
+    listed.sort();
+    let mut expected: Vec<_> = names.iter().map(|bytes| bytes.to_vec()).collect();
+    expected.sort();
+    assert_eq!(listed, expected);
+    let there = place.temp.path().join("folder").join(OsStr::from_bytes(b"\xff\xfe"));
+    assert_eq!(std::fs::read(there).unwrap(), b"\xff\xfe");
+}
+
+/// trap T17, fault 85: a symlink swapped into a parent is refused, not followed.
+#[test]
+fn a_symlink_planted_as_a_parent_is_refused() {
+    let place = place();
+    std::fs::create_dir_all(place.at("a/b")).unwrap();
+    let opened = place.folder.dir(&path(b"a/b")).unwrap();
+    std::fs::remove_dir(place.at("a/b")).unwrap();
+    std::os::unix::fs::symlink(place.temp.path(), place.at("a/b")).unwrap();
+    let refused = |below: &[u8]| place.folder.dir(&path(below)).unwrap_err();
+    assert_eq!(refused(b"a/b"), FolderError::NotDirectory(path(b"a/b")));
+    assert_eq!(refused(b"a/b/staging"), FolderError::NotDirectory(path(b"a/b/staging")));
+    let parent = place.folder.dir(&path(b"a")).unwrap();
+    let entered = parent.open_dir(&name(b"b")).unwrap_err();
+    assert_eq!(entered, FolderError::NotDirectory(path(b"a/b")));
+    let late = opened.write_new(&name(b"f"), file(b"x")).unwrap_err();
+    assert_eq!(late, FolderError::Absent(path(b"a/b/f")), "the removed directory takes nothing");
+}
+
+/// trap T17: links are text, also where files are asked for; what they point at stays untouched.
+#[test]
+fn a_symlink_is_text() {
+    let place = place();
+    let root = place.folder.root();
+    let outside = place.temp.path().join("outside");
+    std::fs::write(&outside, b"secret").unwrap();
+    let mode = std::fs::metadata(&outside).unwrap().permissions().mode();
+    root.symlink(&name(b"l"), b"../outside").unwrap();
+    root.set_mtime(&name(b"l"), Time { secs: 5, nanos: 6 }).unwrap();
+    let (stat, target) = root.read_link(&name(b"l")).unwrap();
+    assert_eq!((stat.kind, stat.mtime), (Kind::Symlink, Time { secs: 5, nanos: 6 }));
+    assert_eq!(target, b"../outside");
+    let wrong = FolderError::WrongKind(path(b"l"));
+    assert_eq!(root.open_read(&name(b"l")).unwrap_err(), wrong);
+    assert_eq!(root.set_mode(&name(b"l"), 0o777), Err(wrong));
+    let after = std::fs::metadata(&outside).unwrap();
+    assert_eq!(after.permissions().mode(), mode);
+    assert_ne!(after.mtime(), 5);
+}
+
+/// Pipes and sockets are seen, never opened into a wait (fault 49).
+#[test]
+fn a_pipe_is_special_and_blocks_nobody() {
+    let place = place();
+    let root = place.folder.root();
+    let pipe = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(root, "p", pipe, Mode::RWXU, 0).unwrap();
+    std::os::unix::net::UnixListener::bind(place.at("s")).unwrap();
+    for special in [name(b"p"), name(b"s")] {
+        assert_eq!(root.stat(&special).unwrap().kind, Kind::Special);
+        let refused = root.open_read(&special).unwrap_err();
+        assert!(matches!(refused, FolderError::WrongKind(_)), "{refused:?}");
+    }
+    assert!(matches!(root.open_read(&name(b"gone")), Err(FolderError::Absent(_))));
+    root.mkdir(&name(b"d"), 0o755).unwrap();
+    assert!(matches!(root.open_read(&name(b"d")), Err(FolderError::WrongKind(_))));
+}
+
+/// trap T14, fault 86: set-id and sticky bits never reach a file; directories keep theirs.
+#[test]
+fn set_id_bits_are_masked_on_files_only() {
+    let place = place();
+    let root = place.folder.root();
+    let new = NewFile { mode: 0o7755, ..file(b"#!") };
+    assert_eq!(root.write_new(&name(b"f"), new).unwrap().mode, 0o755);
+    root.set_mode(&name(b"f"), 0o4711).unwrap();
+    assert_eq!(root.stat(&name(b"f")).unwrap().mode, 0o711);
+    let dir = root.mkdir(&name(b"d"), 0o2775).unwrap();
+    assert_eq!(dir.stat_self().unwrap().mode, 0o2775);
+    std::fs::set_permissions(place.at("f"), PermissionsExt::from_mode(0o4711)).unwrap();
+    let users = root.stat(&name(b"f")).unwrap();
+    assert_eq!((users.mode, users.masked_mode()), (0o4711, 0o711));
+}
+
+/// fault 42: a file that grows during every try is called unstable; one that is too large for a
+/// small one is looked at only.
+#[test]
+fn torn_reads_are_never_handed_out() {
+    let place = place();
+    let root = place.folder.root();
+    root.write_new(&name(b"f"), file(&[b'x'; 100])).unwrap();
+    let (stat, bytes) = root.read_small(&name(b"f"), 99).unwrap();
+    assert_eq!((stat.size, bytes), (100, None));
+    let (stat, bytes) = root.read_small(&name(b"f"), 100).unwrap();
+    assert_eq!((stat.size, bytes.unwrap().len()), (100, 100));
+    // /proc files say that they are empty and are not: they "grow" at every try.
+    let proc = Folder::open(std::path::Path::new("/proc/self")).unwrap();
+    let torn = proc.root().read_small(&name(b"status"), 1 << 20).unwrap_err();
+    assert_eq!(torn, FolderError::Unstable(path(b"status")));
+}
+
+/// trap T18: same size, same mtime, another content: ctime tells.
+#[test]
+fn a_forged_mtime_shows_in_ctime() {
+    let place = place();
+    let root = place.folder.root();
+    let before = root.write_new(&name(b"f"), file(b"one")).unwrap();
+    let mut writer = std::fs::OpenOptions::new().write(true).open(place.at("f")).unwrap();
+    writer.write_all(b"two").unwrap();
+    root.set_mtime(&name(b"f"), before.mtime).unwrap();
+    let after = root.stat(&name(b"f")).unwrap();
+    assert!(after.same_content_hint(&before));
+    assert!(!after.same_to_ctime(&before));
+}
+
+/// Inode numbers come back at once; with the birth time they tell things apart (design note of
+/// ext4: 200 of 200 tries).
+#[test]
+fn a_recycled_inode_number_is_another_thing() {
+    let place = place();
+    let root = place.folder.root();
+    let first = root.write_new(&name(b"f"), file(b"one")).unwrap();
+    root.unlink(&name(b"f")).unwrap();
+    let mut second = root.write_new(&name(b"f"), file(b"one")).unwrap();
+    second.ino = first.ino;
+    assert!(!second.same_inode(&first));
+}
+
+#[test]
+fn a_long_directory_is_listed_whole_and_once() {
+    let place = place();
+    let root = place.folder.root();
+    for at in 0..3000 {
+        root.symlink(&name(format!("entry-with-a-long-name-{at}").as_bytes()), b"x").unwrap();
+    }
+    let listed: std::collections::BTreeSet<_> =
+        root.list().unwrap().map(|entry| entry.unwrap().name).collect();
+    assert_eq!(listed.len(), 3000);
+    let kinds = root.list().unwrap().filter(|e| e.as_ref().unwrap().kind == Some(Kind::Symlink));
+    assert_eq!(kinds.count(), 3000, "a second listing starts anew");
+}
+
+/// trap T20: the folder stays the one that was opened, whatever happens to its path.
+#[test]
+fn the_folder_is_an_inode_not_a_path() {
+    let place = place();
+    let before = *place.folder.identity();
+    std::fs::rename(place.temp.path().join("folder"), place.temp.path().join("moved")).unwrap();
+    std::fs::create_dir(place.temp.path().join("folder")).unwrap();
+    place.folder.root().write_new(&name(b"f"), file(b"x")).unwrap();
+    assert!(place.temp.path().join("moved/f").exists());
+    let other = Folder::open(&place.temp.path().join("folder")).unwrap();
+    assert!(!other.identity().same_inode(&before));
+}
+
+/// trap T27, fault 51: another file system in the folder is not entered.
+#[test]
+fn a_foreign_mount_is_not_entered() {
+    let root = Folder::open(std::path::Path::new("/")).unwrap();
+    assert_eq!(root.root().stat(&name(b"proc")).unwrap().kind, Kind::Special);
+    let refused = root.dir(&path(b"proc")).unwrap_err();
+    assert_eq!(refused, FolderError::Blocked { path: path(b"proc"), errno: Errno::XDEV });
+    assert_eq!(
+        Folder::open(std::path::Path::new("/proc")).unwrap().identity().kind,
+        Kind::Directory
+    );
+}

@@ -1,0 +1,177 @@
+//! What was seen in the folder and beside it: the watcher fills it, the store compares it.
+//!
+//! Nothing here is an order of events. An observation says what stood at a path when it was
+//! looked at, and a hint why somebody looked. The same thing may be observed many times.
+
+use rustix::io::Errno;
+
+use crate::content_id::ContentId;
+use crate::folder::Stat;
+use crate::name::{Name, RelPath};
+
+/// Which watched tree a path belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// The user's folder.
+    Folder,
+    /// A single directory beside it, by the number it was given: quarantine.
+    Beside(u8),
+}
+
+/// Why somebody looked: a set of reasons, gathered since the last look.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Hint(u16);
+
+impl Hint {
+    /// The name appeared (`IN_CREATE`).
+    pub const CREATED: Self = Self(1);
+    /// Bytes were written, or a writer closed it: the content must be read, never dismissed.
+    pub const WROTE: Self = Self(1 << 1);
+    /// It was renamed to this name.
+    pub const MOVED_HERE: Self = Self(1 << 2);
+    /// The name went away: deleted, or renamed to elsewhere. It may be back by now.
+    pub const WENT: Self = Self(1 << 3);
+    /// Mode, owner, times or link count changed.
+    pub const ATTRIBUTES: Self = Self(1 << 4);
+    /// A listing found the name.
+    pub const SCANNED: Self = Self(1 << 5);
+    /// A walk of a directory that had just appeared found it: its writer's events may be lost.
+    pub const FRESH: Self = Self(1 << 6);
+    /// The store asked.
+    pub const ASKED: Self = Self(1 << 7);
+    /// Both halves of the rename are inside the folder: the other half is, or was, observed too.
+    pub const PAIRED: Self = Self(1 << 8);
+    /// Still open for writing after the longest wait: a snapshot that may be in the middle of
+    /// something. Another observation follows once it is closed.
+    pub const HOT: Self = Self(1 << 9);
+
+    /// Whether any of `reasons` is in it.
+    #[must_use]
+    pub const fn has(self, reasons: Self) -> bool {
+        self.0 & reasons.0 != 0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn with(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// This without those.
+    #[must_use]
+    pub const fn without(self, less: Self) -> Self {
+        Self(self.0 & !less.0)
+    }
+
+    /// Whether the content must be read rather than guessed from `statx(2)`.
+    #[must_use]
+    pub const fn wants_content(self) -> bool {
+        self.has(Self::WROTE.with(Self::FRESH).with(Self::ASKED).with(Self::HOT))
+    }
+}
+
+impl std::fmt::Debug for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = [
+            (Self::CREATED, "created"),
+            (Self::WROTE, "wrote"),
+            (Self::MOVED_HERE, "moved-here"),
+            (Self::WENT, "went"),
+            (Self::ATTRIBUTES, "attributes"),
+            (Self::SCANNED, "scanned"),
+            (Self::FRESH, "fresh"),
+            (Self::ASKED, "asked"),
+            (Self::PAIRED, "paired"),
+            (Self::HOT, "hot"),
+        ];
+        f.debug_set()
+            .entries(names.iter().filter(|(hint, _)| self.has(*hint)).map(|(_, name)| *name))
+            .finish()
+    }
+}
+
+/// What stood there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing, in a directory that exists.
+    Gone,
+    /// A directory; its entries are observations of their own.
+    Directory(Stat),
+    /// A symbolic link.
+    Symlink {
+        /// The link itself.
+        stat: Stat,
+        /// Its text.
+        target: Vec<u8>,
+    },
+    /// A file of at most [`crate::content_id::INLINE_BYTES_MAX`], nobody writing, read in one
+    /// stable piece: `stat` and `data` belong together.
+    Small {
+        /// The look that belongs to the bytes.
+        stat: Stat,
+        /// SHA-256 of `data`.
+        content: ContentId,
+        /// All bytes.
+        data: Vec<u8>,
+    },
+    /// A larger file whose content must be hashed (elsewhere); nobody was writing.
+    Large(Stat),
+    /// A file of which nobody says that it was written: looked at, not read. Ask for it to be
+    /// examined if `stat` is not what was expected.
+    StatOnly(Stat),
+    /// Somebody has the file open for writing. It is observed again when that one is done.
+    Busy(Stat),
+    /// A pipe, socket, device, or another file system.
+    Special(Stat),
+    /// It is there and may not be read.
+    Unreadable(Errno),
+    /// The directory that should hold it is not there, or is no directory.
+    ParentGone,
+}
+
+/// One look at one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Which tree.
+    pub place: Place,
+    /// Where in it.
+    pub path: RelPath,
+    /// What stood there.
+    pub seen: Seen,
+    /// Why somebody looked.
+    pub hint: Hint,
+}
+
+/// Everything that the watcher tells the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// A look at one path.
+    Saw(Observation),
+    /// A walk listed a whole directory of the folder. A name that the store has placed there and
+    /// that is not in `names` may have vanished, or may have come after the listing: have it
+    /// examined. Looks at the names themselves come on their own, before or after this.
+    Listed {
+        /// The directory.
+        dir: RelPath,
+        /// All its names, unordered.
+        names: Vec<Name>,
+    },
+    /// A walk could not list a directory: nothing below it may be taken as vanished.
+    Unlisted {
+        /// The directory.
+        dir: RelPath,
+        /// What the kernel said.
+        errno: Errno,
+    },
+    /// A walk of this subtree begins: events were lost, or somebody asked.
+    WalkStarted(RelPath),
+    /// A walk of this subtree ended and everything that it found was handed on.
+    WalkDone {
+        /// Where it began.
+        top: RelPath,
+        /// Whether every directory could be listed. A deletion is concluded only then.
+        complete: bool,
+    },
+    /// The folder was moved, deleted or unmounted: stop placing, sound the alarm (trap T20).
+    RootGone,
+}
