@@ -1,1 +1,69 @@
-//! admin
+//! The admin protocol: lines over TCP, made for `nc`.
+//!
+//! ```text
+//! $ echo STATUS | nc 127.0.0.1 9001
+//! OK  3/3 nodes  index 18204 everywhere  root 9f3c21aa..  0 pending  0 conflicts
+//! node_id: node1
+//! ...
+//! ```
+//!
+//! # Requests
+//!
+//! One request a line, ended by a newline (a carriage return before it is ignored), at most
+//! [`limits::LINE_BYTES_MAX`] long. Empty lines are ignored. Lines may come in pieces or many in
+//! one packet. Answers come in the order of the requests of one connection; the next request of a
+//! connection is taken up when the one before is answered. Different connections do not wait for
+//! each other: `STATUS` is answered at once also while a `FORWARD` elsewhere waits for a majority.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `STATUS` | a verdict (`OK`, `DEGRADED` or `NO-QUORUM` and the figures), then lines `key: value` |
+//! | `STATUS json` | one line of JSON, see [`status::StatusReport`] |
+//! | `FORWARD {json}` | `OK index N` when committed, see [`forward`] |
+//! | `ADD_VOTER id address` | `OK ...`: it follows as a learner and votes once it has caught up |
+//! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
+//! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64 |
+//! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
+//! | `SESSION` | as the first line: `OK session`; the connection stays open |
+//! | `HELP` | these lines |
+//!
+//! Anything that cannot be done is answered `ERROR code: text`; the codes are [`node::Code`].
+//!
+//! # When a connection ends
+//!
+//! Once everything received is answered the server closes (otherwise `echo STATUS | nc ...` would
+//! never return), unless the first line was `SESSION`. In a session an answer of more than one line
+//! ends with an empty line. A client that shuts down its writing side gets all its answers first.
+//! A line over the bound, a client that is silent for [`limits::Limits::idle`], and one that does
+//! not take its answers are told so where possible, and closed.
+//!
+//! # Paths
+//!
+//! File names are bytes. In `LOG` and `CAT` a path is written as it is, with `\xNN`, `\n`, `\t`,
+//! `\r`, `\\`, `\'` and `\"` for bytes that cannot stand in a line; this is also how answers in
+//! text show them. In JSON a path is a string: UTF-8 as it is, and each byte that belongs to no
+//! valid UTF-8 as U+0000 followed by two hex digits (`"caf\u0000e9"`), which cannot be mistaken since
+//! no path contains a zero byte. See [`path_text`].
+//!
+//! # Shape
+//!
+//! [`Admin::run`] is one mio loop for one thread. What is behind it is the trait [`Node`]: a request
+//! is handed over with a [`Ticket`], and whoever has the answer gives it to the ticket, from any
+//! thread. Everything is bounded: see [`limits`].
+
+mod answer;
+pub mod client;
+mod command;
+mod connection;
+pub mod forward;
+pub mod limits;
+mod lines;
+pub mod node;
+pub mod path_text;
+mod server;
+pub mod status;
+
+pub use limits::Limits;
+pub use node::{Code, Node, Refusal, Reply, Request, Ticket};
+pub use server::{Admin, AdminError, Stopper};
+pub use status::{StatusReport, Verdict};

@@ -1,0 +1,137 @@
+//! A reply becomes bytes.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+
+use crate::command::Form;
+use crate::limits::ANSWER_BYTES_MAX;
+use crate::node::{Code, Piece, Refusal, Reply};
+
+/// The answer to `HELP`.
+pub(crate) const HELP: &str = "\
+OK one request a line; answers are OK ... or ERROR code: text
+STATUS                    how the cluster is, for people
+STATUS json               the same on one line, for programs
+FORWARD {json}            commit op (write|delete), path, data (base64), hash, node_id, sequence
+ADD_VOTER id address      add a member, such as ADD_VOTER node4 127.0.0.1:8004
+LOG path                  the versions of a file
+CAT [+OFFSET] path@index  a version's content, base64
+FIND sha256               where content is or was
+SESSION                   as the first line: keep the connection open
+HELP                      this
+";
+
+/// The answer to `SESSION`.
+pub(crate) const SESSION: &str = "OK session\n";
+
+/// The lines of an answer, ended by a newline.
+pub(crate) fn render(result: Result<Reply, Refusal>, form: Form) -> Vec<u8> {
+    let text = result.and_then(|reply| render_reply(&reply, form));
+    match text {
+        Ok(text) if text.len() > ANSWER_BYTES_MAX => refusal(&Refusal::new(
+            Code::TooLarge,
+            format!("the answer is over {ANSWER_BYTES_MAX} bytes"),
+        )),
+        Ok(text) => text.into_bytes(),
+        Err(reason) => refusal(&reason),
+    }
+}
+
+/// `ERROR code: text`, kept to one line whatever the text holds.
+pub(crate) fn refusal(reason: &Refusal) -> Vec<u8> {
+    let text = reason.to_string().replace(['\n', '\r'], " ");
+    format!("ERROR {text}\n").into_bytes()
+}
+
+fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
+    match (reply, form) {
+        (Reply::Status(report), Form::Text) => Ok(report.to_text()),
+        (Reply::Status(report), Form::Json) => json(report).map(|text| format!("{text}\n")),
+        (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
+        (Reply::Added { number }, _) => {
+            Ok(format!("OK member {number}: it votes once it has caught up\n"))
+        }
+        (Reply::Versions(list) | Reply::Found(list), _) => {
+            json(list).map(|text| format!("OK {text}\n"))
+        }
+        (Reply::Piece(piece), _) => {
+            json(&PieceFields::from(piece)).map(|text| format!("OK {text}\n"))
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(value)
+        .map_err(|error| Refusal::new(Code::Unsupported, format!("the answer is no JSON: {error}")))
+}
+
+/// A [`Piece`] as JSON has it.
+#[derive(Serialize)]
+struct PieceFields {
+    size: u64,
+    offset: u64,
+    data: String,
+}
+
+impl From<&Piece> for PieceFields {
+    fn from(piece: &Piece) -> Self {
+        Self { size: piece.size, offset: piece.offset, data: STANDARD.encode(&piece.data) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::{VersionReport, VersionState};
+    use crate::status::tests::healthy;
+    use pickbox_store::name::RelPath;
+
+    fn text(result: Result<Reply, Refusal>, form: Form) -> String {
+        String::from_utf8(render(result, form)).unwrap()
+    }
+
+    #[test]
+    fn status_json_is_one_line() {
+        let reply = || Ok(Reply::Status(Box::new(healthy())));
+        let answer = text(reply(), Form::Json);
+        assert!(answer.starts_with('{') && answer.ends_with("}\n"));
+        assert_eq!(answer.lines().count(), 1);
+        assert!(text(reply(), Form::Text).lines().count() > 10);
+    }
+
+    #[test]
+    fn an_error_is_one_line_whatever_it_quotes() {
+        let reason = Refusal::new(Code::NotFound, "no\nsuch\r\nfile");
+        assert_eq!(text(Err(reason), Form::Json), "ERROR not-found: no such  file\n");
+    }
+
+    #[test]
+    fn versions_and_pieces_are_json_after_ok() {
+        let version = VersionReport {
+            path: RelPath::new(&b"caf\xe9"[..]).unwrap(),
+            index: 7,
+            change: "write".to_owned(),
+            node_id: "node1".to_owned(),
+            size: Some(2),
+            sha256: None,
+            mtime: None,
+            state: VersionState::Kept,
+        };
+        let answer = text(Ok(Reply::Versions(vec![version.clone()])), Form::Json);
+        let read: Vec<VersionReport> =
+            serde_json::from_str(answer.strip_prefix("OK ").unwrap()).unwrap();
+        assert_eq!(read, vec![version]);
+        let piece = Piece { size: 2, offset: 0, data: b"hi".to_vec() };
+        assert_eq!(
+            text(Ok(Reply::Piece(piece)), Form::Json),
+            "OK {\"size\":2,\"offset\":0,\"data\":\"aGk=\"}\n"
+        );
+    }
+
+    #[test]
+    fn an_answer_over_the_bound_is_an_error() {
+        let piece = Piece { size: 0, offset: 0, data: vec![0; ANSWER_BYTES_MAX] };
+        assert!(text(Ok(Reply::Piece(piece)), Form::Json).starts_with("ERROR too-large"));
+    }
+}

@@ -1,0 +1,352 @@
+//! How a node and its cluster are: the report behind `STATUS` and `STATUS json`.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// One node's view at one moment. As JSON its fields keep these names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// This node's name.
+    pub node_id: String,
+    /// Which cluster, in hex.
+    pub cluster_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// The part it plays.
+    pub role: Role,
+    /// The leader's name, when known.
+    pub leader_id: Option<String>,
+    /// The Raft term.
+    pub term: u64,
+    /// Highest index known to be committed.
+    pub commit_index: u64,
+    /// Up to here the namespace follows.
+    pub applied_index: u64,
+    /// Up to here everything stands in the folder.
+    pub placed_index: u64,
+    /// What is still to do on this node: the sum of [`StatusReport::pending_parts`]. Zero means that
+    /// the directory on disk equals `root_digest`, up to edits made after this answer.
+    pub pending: u64,
+    /// What `pending` consists of.
+    pub pending_parts: Pending,
+    /// Conflict copies that nobody has dealt with.
+    pub conflicts: u64,
+    /// The digest over all current files, in hex; equal on all nodes with an equal applied index.
+    pub root_digest: String,
+    /// All members, learners too, this node among them.
+    pub members: Vec<MemberReport>,
+    /// Counts since start, for measuring.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// The part a node plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It leads.
+    Leader,
+    /// It follows, or waits for a leader.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It follows and does not vote yet.
+    Learner,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Candidate => "candidate",
+            Self::Learner => "learner",
+        })
+    }
+}
+
+/// What is still to do on a node. Each is a count of things, but the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Bytes in the inotify queue.
+    pub unread_bytes: u64,
+    /// Paths to be looked at.
+    pub dirty: u64,
+    /// Changes found here whose place in the log is not known yet.
+    pub undecided: u64,
+    /// Committed changes that do not stand in the folder yet.
+    pub unplaced: u64,
+    /// Changes held for a decision by people.
+    pub held: u64,
+    /// Paths that cannot be placed, for a reason on this node.
+    pub blocked: u64,
+    /// Files that a program still has open for writing.
+    pub open: u64,
+}
+
+impl Pending {
+    /// The sum.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        [self.dirty, self.undecided, self.unplaced, self.held, self.blocked, self.open]
+            .into_iter()
+            .fold(self.unread_bytes, u64::saturating_add)
+    }
+}
+
+/// One member as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberReport {
+    /// Its name.
+    pub node_id: String,
+    /// Where its peers reach it.
+    pub address: String,
+    /// Whether it votes.
+    pub role: MemberRole,
+    /// Whether messages reach it now.
+    pub connected: bool,
+    /// What it has applied, if this node knows: the leader knows of all, others of themselves.
+    pub applied: Option<u64>,
+    /// What stands in its folder, if this node knows.
+    pub placed: Option<u64>,
+}
+
+/// Whether a member votes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberRole {
+    /// It does.
+    Voter,
+    /// Not yet.
+    Learner,
+}
+
+impl fmt::Display for MemberRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Learner => "learner",
+        })
+    }
+}
+
+/// The answer to "is everything well?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A leader, and every member is reached.
+    Ok,
+    /// Changes are accepted, but a member cannot be reached or something here is blocked.
+    Degraded,
+    /// No leader, or no majority of the voters is reached.
+    NoQuorum,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ok => "OK",
+            Self::Degraded => "DEGRADED",
+            Self::NoQuorum => "NO-QUORUM",
+        })
+    }
+}
+
+impl StatusReport {
+    /// Whether all is well, from what this node knows.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let voters = self.members.iter().filter(|member| member.role == MemberRole::Voter);
+        let (reached, all) = voters.fold((0_usize, 0_usize), |(reached, all), voter| {
+            (reached + usize::from(voter.connected), all + 1)
+        });
+        if self.leader_id.is_none() || reached * 2 <= all {
+            Verdict::NoQuorum
+        } else if self.connected_count() < self.members.len() || self.pending_parts.blocked > 0 {
+            Verdict::Degraded
+        } else {
+            Verdict::Ok
+        }
+    }
+
+    /// How many members are reached, this node among them.
+    #[must_use]
+    pub fn connected_count(&self) -> usize {
+        self.members.iter().filter(|member| member.connected).count()
+    }
+
+    /// The first line of `STATUS`.
+    #[must_use]
+    pub fn verdict_line(&self) -> String {
+        let digest =
+            self.root_digest.get(..8).map_or(self.root_digest.clone(), |head| format!("{head}.."));
+        format!(
+            "{}  {}/{} nodes  index {}  root {digest}  {} pending  {} conflicts",
+            self.verdict(),
+            self.connected_count(),
+            self.members.len(),
+            self.index_words(),
+            self.pending,
+            self.conflicts,
+        )
+    }
+
+    /// The commit index, and how far it has got as far as this node knows.
+    fn index_words(&self) -> String {
+        let placed: Option<Vec<u64>> = self.members.iter().map(|member| member.placed).collect();
+        match placed.and_then(|placed| placed.into_iter().min()) {
+            Some(lowest) if lowest >= self.commit_index => {
+                format!("{} everywhere", self.commit_index)
+            }
+            Some(lowest) => format!("{} (everywhere up to {lowest})", self.commit_index),
+            None if self.placed_index >= self.commit_index => format!("{} here", self.commit_index),
+            None => format!("{} (here up to {})", self.commit_index, self.placed_index),
+        }
+    }
+
+    /// All lines of `STATUS`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = self.verdict_line();
+        text.push('\n');
+        // Writing to a String cannot fail.
+        let _ = self.write_lines(&mut text);
+        text
+    }
+
+    fn write_lines(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "node_id: {}", self.node_id)?;
+        writeln!(out, "cluster_id: {}", self.cluster_id)?;
+        writeln!(out, "version: {}", self.version)?;
+        writeln!(out, "role: {}", self.role)?;
+        writeln!(out, "leader_id: {}", self.leader_id.as_deref().unwrap_or("unknown"))?;
+        writeln!(out, "term: {}", self.term)?;
+        writeln!(out, "commit_index: {}", self.commit_index)?;
+        writeln!(out, "applied_index: {}", self.applied_index)?;
+        writeln!(out, "placed_index: {}", self.placed_index)?;
+        writeln!(out, "pending: {}", self.pending)?;
+        writeln!(out, "conflicts: {}", self.conflicts)?;
+        writeln!(out, "root_digest: {}", self.root_digest)?;
+        writeln!(out, "members: {}", self.members.len())?;
+        self.members.iter().try_for_each(|member| writeln!(out, "{member}"))?;
+        self.counters.iter().try_for_each(|(name, count)| writeln!(out, "counter.{name}: {count}"))
+    }
+}
+
+impl fmt::Display for MemberReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { node_id, address, role, .. } = self;
+        let reach = if self.connected { "connected" } else { "unreachable" };
+        write!(f, "member.{node_id}: {address} {role} {reach}")?;
+        if let (Some(applied), Some(placed)) = (self.applied, self.placed) {
+            write!(f, " applied {applied} placed {placed}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A healthy three-node cluster, seen by its leader.
+    pub(crate) fn healthy() -> StatusReport {
+        let member = |number: u16| MemberReport {
+            node_id: format!("node{number}"),
+            address: format!("127.0.0.1:{}", 8000 + number),
+            role: MemberRole::Voter,
+            connected: true,
+            applied: Some(18204),
+            placed: Some(18204),
+        };
+        StatusReport {
+            node_id: "node1".to_owned(),
+            cluster_id: "00".repeat(16),
+            version: "0.1.0".to_owned(),
+            role: Role::Leader,
+            leader_id: Some("node1".to_owned()),
+            term: 3,
+            commit_index: 18204,
+            applied_index: 18204,
+            placed_index: 18204,
+            pending: 0,
+            pending_parts: Pending::default(),
+            conflicts: 0,
+            root_digest: "9f3c21aa".repeat(4),
+            members: (1..=3).map(member).collect(),
+            counters: BTreeMap::from([("wal_syncs".to_owned(), 12)]),
+        }
+    }
+
+    #[test]
+    fn a_healthy_cluster_reads_ok() {
+        let text = healthy().to_text();
+        assert_eq!(
+            text.lines().next().unwrap(),
+            "OK  3/3 nodes  index 18204 everywhere  root 9f3c21aa..  0 pending  0 conflicts"
+        );
+        assert!(text.lines().skip(1).all(|line| line.contains(": ")), "{text}");
+        assert!(text.contains(
+            "\nmember.node2: 127.0.0.1:8002 voter connected applied 18204 placed 18204\n"
+        ));
+    }
+
+    #[test]
+    fn the_verdict_follows_from_who_is_reached() {
+        let mut report = healthy();
+        report.members[2].connected = false;
+        assert_eq!(report.verdict(), Verdict::Degraded);
+        report.members[1].connected = false;
+        assert_eq!(report.verdict(), Verdict::NoQuorum);
+        let mut report = healthy();
+        report.leader_id = None;
+        assert!(report.verdict_line().starts_with("NO-QUORUM  3/3 nodes"));
+    }
+
+    #[test]
+    fn what_is_not_everywhere_is_said() {
+        let mut report = healthy();
+        report.members[1].placed = Some(18000);
+        assert!(report.verdict_line().contains("index 18204 (everywhere up to 18000)"));
+        report.members[1].placed = None;
+        assert!(report.verdict_line().contains("index 18204 here"));
+    }
+
+    #[test]
+    fn json_has_the_documented_keys_and_comes_back() {
+        let text = serde_json::to_string(&healthy()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        for key in [
+            "node_id",
+            "role",
+            "leader_id",
+            "term",
+            "commit_index",
+            "applied_index",
+            "placed_index",
+            "pending",
+            "conflicts",
+            "root_digest",
+            "members",
+        ] {
+            assert!(value.get(key).is_some(), "{key}");
+        }
+        assert_eq!(value["role"], "leader");
+        assert_eq!(value["members"][2]["node_id"], "node3");
+        assert_eq!(serde_json::from_str::<StatusReport>(&text).unwrap(), healthy());
+    }
+
+    #[test]
+    fn pending_is_the_sum_of_its_parts() {
+        let parts = Pending {
+            unread_bytes: 1,
+            dirty: 2,
+            undecided: 3,
+            unplaced: 4,
+            held: 5,
+            blocked: 6,
+            open: 7,
+        };
+        assert_eq!(parts.total(), 28);
+    }
+}

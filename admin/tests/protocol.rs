@@ -1,0 +1,394 @@
+//! The protocol as clients see it: real sockets on free ports, a fake node behind.
+//!
+//! "Soon" is bounded by [`PATIENCE`]; nothing waits for a fixed time.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use pickbox_admin::node::{Code, Piece};
+use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
+use pickbox_admin::{
+    Admin, Limits, Node, Refusal, Reply, Request, StatusReport, Stopper, Ticket, client,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Answers what needs no majority; keeps the tickets of `FORWARD`s until the test releases them.
+#[derive(Default)]
+struct FakeNode {
+    waiting: Mutex<Vec<(Request, Ticket)>>,
+}
+
+impl Node for FakeNode {
+    fn submit(&self, request: Request, ticket: Ticket) {
+        match request {
+            Request::Status => ticket.answer(Ok(Reply::Status(Box::new(report())))),
+            Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
+            Request::AddVoter { .. } => ticket.answer(Ok(Reply::Added { number: 4 })),
+            Request::Log(_) => ticket.answer(Err(Refusal::new(Code::NotFound, "no such file"))),
+            Request::Cat { offset, .. } => {
+                ticket.answer(Ok(Reply::Piece(Piece { size: 9, offset, data: vec![7; 2] })));
+            }
+            Request::Find(_) => drop(ticket),
+        }
+    }
+}
+
+impl FakeNode {
+    /// Waits until `count` requests are held.
+    fn await_held(&self, count: usize) {
+        let end = pickbox_raft::clock::now() + PATIENCE;
+        while self.waiting.lock().unwrap().len() < count {
+            assert!(pickbox_raft::clock::now() < end, "the request did not arrive");
+            std::thread::yield_now();
+        }
+    }
+
+    fn release_all(&self) {
+        for (number, (_, ticket)) in (1..).zip(self.waiting.lock().unwrap().drain(..)) {
+            ticket.answer(Ok(Reply::Committed { index: number }));
+        }
+    }
+}
+
+fn report() -> StatusReport {
+    StatusReport {
+        node_id: "node1".to_owned(),
+        cluster_id: String::new(),
+        version: String::new(),
+        role: Role::Leader,
+        leader_id: Some("node1".to_owned()),
+        term: 1,
+        commit_index: 1,
+        applied_index: 1,
+        placed_index: 1,
+        pending: 0,
+        pending_parts: Pending::default(),
+        conflicts: 0,
+        root_digest: "00".repeat(16),
+        members: vec![MemberReport {
+            node_id: "node1".to_owned(),
+            address: "127.0.0.1:8001".to_owned(),
+            role: MemberRole::Voter,
+            connected: true,
+            applied: Some(1),
+            placed: Some(1),
+        }],
+        counters: std::collections::BTreeMap::new(),
+    }
+}
+
+/// Stops the server also when a test fails.
+struct StopOnDrop(Stopper);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Runs `test` against a server with these limits.
+fn with_server(limits: Limits, test: impl FnOnce(SocketAddr, &FakeNode)) {
+    let node = FakeNode::default();
+    let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+    let (address, stopper) = (admin.local_address(), StopOnDrop(admin.stopper()));
+    std::thread::scope(|scope| {
+        let server = scope.spawn({
+            let node = SharedNode(&node);
+            move || admin.run(&node)
+        });
+        test(address, &node);
+        drop(stopper);
+        server.join().unwrap().unwrap();
+    });
+}
+
+struct SharedNode<'a>(&'a FakeNode);
+
+impl Node for SharedNode<'_> {
+    fn submit(&self, request: Request, ticket: Ticket) {
+        self.0.submit(request, ticket);
+    }
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Everything until the server closes.
+fn read_all(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// What is answered to these bytes by a server that closes by itself.
+fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = connect(address);
+    stream.write_all(bytes).unwrap();
+    read_all(stream)
+}
+
+const WRITE: &str = "FORWARD {\"op\":\"write\",\"path\":\"a\",\"data\":\"aGk=\"}\n";
+
+/// `echo STATUS | nc host port` ends although nc does not close its side.
+#[test]
+fn a_connection_ends_when_everything_is_answered() {
+    with_server(Limits::default(), |address, _| {
+        let text = exchange(address, b"STATUS\n");
+        assert!(text.starts_with("OK  1/1 nodes"), "{text}");
+        let json: StatusReport =
+            serde_json::from_str(&exchange(address, b"STATUS json\n")).unwrap();
+        assert_eq!(json, report());
+        assert_eq!(client::ask(address, "STATUS json", PATIENCE).unwrap().lines().count(), 1);
+    });
+}
+
+#[test]
+fn many_requests_in_one_packet_are_answered_in_order() {
+    with_server(Limits::default(), |address, _| {
+        let text = exchange(
+            address,
+            b"\n\r\nCAT a@1\r\n\nNONSENSE\nADD_VOTER node4 127.0.0.1:8004\nLOG a\nFIND 1\n",
+        );
+        let words: Vec<&str> = text.lines().map(|line| line.get(..9).unwrap()).collect();
+        assert_eq!(words, ["OK {\"size", "ERROR unk", "OK member", "ERROR not", "ERROR bad"]);
+    });
+}
+
+#[test]
+fn requests_may_come_in_pieces() {
+    with_server(Limits::default(), |address, _| {
+        let mut stream = connect(address);
+        for byte in b"STATUS json\nLOG " {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        let mut first = vec![0; serde_json::to_string(&report()).unwrap().len() + 1];
+        stream.read_exact(&mut first).unwrap();
+        stream.write_all(b"a\n").unwrap();
+        assert_eq!(read_all(stream), "ERROR not-found: no such file\n");
+    });
+}
+
+#[test]
+fn a_client_that_shuts_its_side_gets_all_answers() {
+    with_server(Limits::default(), |address, node| {
+        let mut stream = connect(address);
+        stream.write_all(format!("{WRITE}LOG a\nCAT a@1").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        node.await_held(1);
+        node.release_all();
+        let text = read_all(stream);
+        assert!(text.starts_with("OK index 1\nERROR not-found: no such file\nOK {"), "{text}");
+    });
+}
+
+#[test]
+fn half_of_a_change_is_not_acted_upon() {
+    with_server(Limits::default(), |address, _| {
+        let mut stream = connect(address);
+        stream.write_all(b"ADD_VOTER node4 127.0.0.1:80").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(read_all(stream).starts_with("ERROR bad-request: the last line has no newline"));
+    });
+}
+
+#[test]
+fn a_session_stays_open_and_marks_the_end_of_long_answers() {
+    with_server(Limits::default(), |address, _| {
+        let mut stream = connect(address);
+        stream.write_all(b"SESSION\n").unwrap();
+        let mut hello = [0; 11];
+        stream.read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"OK session\n");
+        stream.write_all(b"STATUS\n").unwrap();
+        let mut text = String::new();
+        while !text.ends_with("\n\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            text.push(char::from(byte[0]));
+        }
+        stream.write_all(b"SESSION\n").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(read_all(stream).starts_with("ERROR bad-request: SESSION must be"));
+    });
+}
+
+/// A status must not wait for a majority.
+#[test]
+fn status_is_answered_while_writes_wait() {
+    with_server(Limits::default(), |address, node| {
+        let mut waiting: Vec<TcpStream> = (0..20).map(|_| connect(address)).collect();
+        for stream in &mut waiting {
+            stream.write_all(WRITE.as_bytes()).unwrap();
+        }
+        node.await_held(20);
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"));
+        node.release_all();
+        for stream in waiting {
+            assert!(read_all(stream).starts_with("OK index "));
+        }
+    });
+}
+
+#[test]
+fn a_dropped_request_has_an_unknown_outcome() {
+    with_server(Limits::default(), |address, _| {
+        let line = format!("FIND {}\n", "00".repeat(32));
+        assert!(exchange(address, line.as_bytes()).starts_with("ERROR unknown: "));
+    });
+}
+
+#[test]
+fn a_request_that_takes_too_long_has_an_unknown_outcome() {
+    let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
+    with_server(limits, |address, node| {
+        assert!(
+            exchange(address, WRITE.as_bytes()).starts_with("ERROR unknown: no answer in time")
+        );
+        node.release_all();
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"), "a late answer does no harm");
+    });
+}
+
+#[test]
+fn a_silent_client_is_told_and_closed() {
+    let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };
+    with_server(limits, |address, _| {
+        assert!(read_all(connect(address)).starts_with("ERROR idle: "));
+        assert!(exchange(address, b"STAT").starts_with("ERROR idle: "));
+    });
+}
+
+/// fault 62: no length is believed, and the end of a long line need not come.
+#[test]
+fn a_line_without_end_is_refused_with_bounded_memory() {
+    with_server(Limits::default(), |address, _| {
+        let mut stream = connect(address);
+        let block = vec![b'x'; 64 * 1024];
+        // The server closes its side after 1.5 MiB and drops the rest; 64 MiB stand for 2 GiB.
+        for _ in 0..1024 {
+            if stream.write_all(&block).is_err() {
+                break;
+            }
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert!(read_all(stream).starts_with("ERROR too-long: "));
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"));
+    });
+}
+
+#[test]
+fn unfinished_lines_of_all_clients_together_are_bounded() {
+    let limits = Limits { held_bytes_max: 256 * 1024, ..Limits::default() };
+    with_server(limits, |address, _| {
+        let block = vec![b'x'; 100 * 1024];
+        let mut streams: Vec<TcpStream> = (0..8).map(|_| connect(address)).collect();
+        for stream in &mut streams {
+            let _ = stream.write_all(&block);
+        }
+        let refused = streams.into_iter().rev().take(1).map(read_all).next().unwrap();
+        assert!(refused.starts_with("ERROR busy: "), "{refused}");
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"), "short requests always fit");
+    });
+}
+
+/// fault 88
+#[test]
+fn connections_over_the_cap_are_told() {
+    let limits = Limits { connections_max: 4, evict_after: PATIENCE, ..Limits::default() };
+    with_server(limits, |address, _| {
+        let held: Vec<TcpStream> = (0..4).map(|_| connect(address)).collect();
+        assert!(read_all(connect(address)).starts_with("ERROR busy: too many connections"));
+        drop(held);
+    });
+}
+
+/// fault 88: a thousand silent connections keep nobody out.
+#[test]
+fn idle_connections_make_room() {
+    let limits = Limits { connections_max: 100, evict_after: Duration::ZERO, ..Limits::default() };
+    with_server(limits, |address, _| {
+        let _silent: Vec<TcpStream> = (0..400).map(|_| connect(address)).collect();
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"));
+    });
+}
+
+#[test]
+fn requests_over_the_bound_are_busy() {
+    let limits = Limits { requests_max: 2, ..Limits::default() };
+    with_server(limits, |address, node| {
+        let mut held: Vec<TcpStream> = (0..2).map(|_| connect(address)).collect();
+        for stream in &mut held {
+            stream.write_all(WRITE.as_bytes()).unwrap();
+        }
+        node.await_held(2);
+        assert!(exchange(address, WRITE.as_bytes()).starts_with("ERROR busy: "));
+        node.release_all();
+        assert!(held.into_iter().all(|stream| read_all(stream).starts_with("OK index")));
+    });
+}
+
+/// fault 60
+#[test]
+fn garbage_leaves_the_server_working() {
+    let limits = Limits { linger: Duration::from_millis(50), ..Limits::default() };
+    with_server(limits, |address, _| {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for _ in 0..100 {
+            let bytes: Vec<u8> = std::iter::repeat_with(|| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state.to_le_bytes()[3]
+            })
+            .take(500)
+            .collect();
+            let mut stream = connect(address);
+            stream.write_all(&bytes).unwrap();
+        }
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"));
+    });
+}
+
+#[test]
+fn a_client_that_vanishes_while_its_write_waits_does_no_harm() {
+    with_server(Limits::default(), |address, node| {
+        let mut stream = connect(address);
+        stream.write_all(WRITE.as_bytes()).unwrap();
+        node.await_held(1);
+        drop(stream);
+        node.release_all();
+        assert!(exchange(address, b"STATUS\n").starts_with("OK"));
+    });
+}
+
+#[test]
+fn a_stopping_server_tells_those_who_wait() {
+    let node = FakeNode::default();
+    let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
+    let (address, stopper) = (admin.local_address(), admin.stopper());
+    std::thread::scope(|scope| {
+        let shared = SharedNode(&node);
+        let server = scope.spawn(move || admin.run(&shared));
+        let mut stream = connect(address);
+        stream.write_all(WRITE.as_bytes()).unwrap();
+        node.await_held(1);
+        stopper.stop();
+        assert!(read_all(stream).starts_with("ERROR stopping: "));
+        server.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_taken_address_is_an_error_that_names_it() {
+    let first = Admin::bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
+    let error = Admin::bind(first.local_address(), Limits::default()).unwrap_err();
+    assert!(error.to_string().contains(&first.local_address().to_string()));
+}
