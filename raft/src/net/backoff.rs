@@ -1,0 +1,64 @@
+//! How long to wait before trying again, and how often to speak of it.
+
+use std::time::{Duration, Instant};
+
+/// The first wait for a peer that does not answer.
+const WAIT_MIN: Duration = Duration::from_millis(50);
+/// The longest.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// The same trouble is spoken of once in this time.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// Waits that double up to a bound, each spread at random so that peers do not march in step.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    wait: Duration,
+    state: u64,
+}
+
+impl Backoff {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { wait: WAIT_MIN, state: seed | 1 }
+    }
+
+    /// The next wait: between half and the whole of the current step.
+    pub(crate) fn next_wait(&mut self) -> Duration {
+        // xorshift64 (Marsaglia, 2003)
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        let half = self.wait / 2;
+        let share = u32::try_from(self.state % 1_024).unwrap_or_default();
+        self.wait = self.wait.saturating_mul(2).min(WAIT_MAX);
+        half + half * share / 1_024
+    }
+
+    /// It worked: start small again.
+    pub(crate) fn reset(&mut self) {
+        self.wait = WAIT_MIN;
+    }
+}
+
+/// Lets one of many equal complaints through.
+#[derive(Debug, Default)]
+pub(crate) struct Quiet {
+    last: Option<Instant>,
+    held_back: u64,
+}
+
+impl Quiet {
+    /// Whether to speak now; then how many times it was held back before.
+    pub(crate) fn speak(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < QUIET) {
+            self.held_back += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.held_back))
+    }
+
+    /// The trouble is over: the next one is new.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,217 @@
+//! The handshake: who are you, whom do you want, what for.
+
+use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
+use pickbox_raft_core::members::Members;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::frame::{Frame, Kind};
+
+/// Longest name of a node.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest address of a node.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its number there.
+    pub node: NodeId,
+    /// The name that people gave it.
+    pub name: String,
+    /// Where its peers reach it, `HOST:PORT`.
+    pub address: String,
+    /// This run of it.
+    pub incarnation: Incarnation,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    /// Messages of Raft.
+    Consensus,
+    /// Contents.
+    Bulk,
+    /// A node that wants to become a member.
+    Join,
+}
+
+/// The dialer's first frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// The newest protocol that it speaks.
+    pub(crate) protocol: u16,
+    /// Its cluster; zeros when it has none yet.
+    pub(crate) cluster: ClusterId,
+    /// Its number; zero when it has none yet.
+    pub(crate) from: NodeId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Where it can be reached itself.
+    pub(crate) address: String,
+    /// Whom it means to reach; zero: anyone.
+    pub(crate) to: NodeId,
+    /// Its run.
+    pub(crate) incarnation: Incarnation,
+    /// What it wants.
+    pub(crate) purpose: Purpose,
+}
+
+/// The acceptor's answer, when it agrees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// Its number.
+    pub(crate) node: NodeId,
+    /// Its name.
+    pub(crate) name: String,
+    /// Its run.
+    pub(crate) incarnation: Incarnation,
+}
+
+/// The acceptor's answer, when it does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    /// It speaks another protocol.
+    Version {
+        /// Which.
+        ours: u16,
+    },
+    /// It belongs to another cluster.
+    WrongCluster {
+        /// Which.
+        ours: ClusterId,
+    },
+    /// It is another node.
+    WrongNode {
+        /// Which.
+        ours: NodeId,
+        /// Its name.
+        name: String,
+    },
+    /// The dialer reached itself.
+    Loop,
+    /// It does not know the dialer as a member (any more).
+    UnknownNode,
+    /// The greeting breaks a rule of the protocol.
+    Malformed,
+}
+
+impl Refusal {
+    /// How many kinds there are.
+    pub(crate) const KINDS: usize = 6;
+
+    /// Which of the kinds it is.
+    pub(crate) const fn kind(&self) -> usize {
+        match self {
+            Self::Version { .. } => 0,
+            Self::WrongCluster { .. } => 1,
+            Self::WrongNode { .. } => 2,
+            Self::Loop => 3,
+            Self::UnknownNode => 4,
+            Self::Malformed => 5,
+        }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Version { ours } => write!(f, "version mismatch: the acceptor speaks {ours}"),
+            Self::WrongCluster { ours } => write!(f, "wrong cluster: the acceptor's is {ours}"),
+            Self::WrongNode { ours, name } => {
+                write!(f, "wrong node: the acceptor is node {ours}, {name:?}")
+            }
+            Self::Loop => write!(f, "the address leads back to the dialer"),
+            Self::UnknownNode => write!(f, "the acceptor knows no such member"),
+            Self::Malformed => write!(f, "malformed greeting"),
+        }
+    }
+}
+
+/// The protocol that this build speaks.
+pub(crate) const PROTOCOL: u16 = 1;
+
+impl Hello {
+    /// The greeting of a member.
+    pub(crate) fn of(me: &Identity, to: NodeId, purpose: Purpose) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            cluster: me.cluster,
+            from: me.node,
+            name: me.name.clone(),
+            address: me.address.clone(),
+            to,
+            incarnation: me.incarnation,
+            purpose,
+        }
+    }
+
+    /// Whether `me`, who knows `members`, talks to this dialer.
+    ///
+    /// A number at or above the next one known here belongs to a member that joined while this
+    /// node was away: refusing it would keep this node from ever learning of it.
+    pub(crate) fn check(&self, me: &Identity, members: &Members) -> Result<(), Refusal> {
+        if self.protocol != PROTOCOL {
+            return Err(Refusal::Version { ours: PROTOCOL });
+        }
+        if self.name.len() > NAME_BYTES_MAX || self.address.len() > ADDRESS_BYTES_MAX {
+            return Err(Refusal::Malformed);
+        }
+        if self.purpose == Purpose::Join {
+            return Ok(());
+        }
+        if self.cluster != me.cluster {
+            return Err(Refusal::WrongCluster { ours: me.cluster });
+        }
+        if self.from == me.node {
+            return Err(Refusal::Loop);
+        }
+        if self.to != me.node {
+            return Err(Refusal::WrongNode { ours: me.node, name: me.name.clone() });
+        }
+        let known = members.members.iter().any(|member| member.id == self.from);
+        if known || self.from >= members.next_id { Ok(()) } else { Err(Refusal::UnknownNode) }
+    }
+}
+
+/// A node's request to become a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    /// The name that people chose.
+    pub(crate) name: String,
+    /// Where peers will reach it.
+    pub(crate) address: String,
+}
+
+/// The answer to a [`JoinRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum JoinReply {
+    /// It is a member.
+    Joined {
+        /// Of this cluster,
+        cluster: ClusterId,
+        /// with this number,
+        node: NodeId,
+        /// among these.
+        members: Members,
+    },
+    /// Ask the leader, there (if known).
+    NotLeader(Option<String>),
+    /// Ask again: another change is under way, or the outcome is not known.
+    Later,
+    /// The name or the address belongs to another member.
+    Taken(String),
+}
+
+/// Frames a value.
+pub(crate) fn encode<T: Serialize>(kind: Kind, value: &T) -> Option<Frame> {
+    Frame::new(kind, postcard::to_allocvec(value).ok()?)
+}
+
+/// Takes a value out of a payload that holds nothing else.
+pub(crate) fn decode<T: DeserializeOwned>(payload: &[u8]) -> Option<T> {
+    let (value, rest) = postcard::take_from_bytes(payload).ok()?;
+    rest.is_empty().then_some(value)
+}

@@ -1,0 +1,359 @@
+//! One dialed connection to one peer: kept up, and what waits to go out on it.
+//!
+//! A pair of members has two connections for each purpose, each dialed by the one that speaks on
+//! it. So a link only writes; all it reads is the answer to its greeting, and the end.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+use pickbox_raft_core::ids::NodeId;
+
+use super::backoff::{Backoff, Quiet};
+use super::frame::{Frame, FrameError, Kind, Parser, Phase};
+use super::hello::{self, Hello, Identity, Purpose, Refusal, Welcome};
+use super::outbox::Outbox;
+use super::stream::Stream;
+
+/// Connecting and the handshake together take no longer.
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Data for the consensus of a peer waits no longer for its acknowledgement.
+const PATIENCE_CONSENSUS_MS: u32 = 5_000;
+/// A peer whose disk is slow may leave contents unread for so long.
+const PATIENCE_BULK_MS: u32 = 60_000;
+/// Bytes written in one go before others get their turn.
+const FLUSH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Numbers for a poll, each used once.
+#[derive(Debug)]
+pub(crate) struct Tokens(usize);
+
+impl Tokens {
+    /// Numbers from `first` on.
+    pub(crate) const fn from(first: usize) -> Self {
+        Self(first)
+    }
+
+    pub(crate) fn next(&mut self) -> Token {
+        self.0 += 1;
+        Token(self.0)
+    }
+}
+
+/// What a link needs of its owner.
+pub(crate) struct Context<'a> {
+    pub(crate) registry: &'a Registry,
+    pub(crate) tokens: &'a mut Tokens,
+    pub(crate) me: &'a Identity,
+    pub(crate) now: Instant,
+}
+
+/// A change that the owner acts upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkChange {
+    /// Frames can go out.
+    Up(NodeId),
+    /// They cannot any more; those that waited are lost.
+    Down(NodeId),
+}
+
+/// Why a link is not up.
+#[derive(Debug)]
+enum Trouble {
+    Io(io::Error),
+    Frame(FrameError),
+    Refused(Refusal),
+    Address,
+    Closed,
+    Slow,
+    Moved,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Frame(error) => error.fmt(f),
+            Self::Refused(refusal) => write!(f, "refused: {refusal}"),
+            Self::Address => write!(f, "not an address of the form IP:PORT"),
+            Self::Closed => write!(f, "closed by the peer"),
+            Self::Slow => write!(f, "no answer to the greeting in time"),
+            Self::Moved => write!(f, "the address changed"),
+        }
+    }
+}
+
+/// Where a link stands.
+#[derive(Debug)]
+enum State {
+    /// Not connected; the next try is due then.
+    Waiting(Instant),
+    /// A connection, at some stage.
+    Open(Conn),
+}
+
+#[derive(Debug)]
+struct Conn {
+    token: Token,
+    stream: Stream,
+    parser: Parser,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Connecting { deadline: Instant },
+    Greeting { deadline: Instant },
+    Up,
+}
+
+/// The dialed connection to one peer.
+#[derive(Debug)]
+pub(crate) struct Link {
+    to: NodeId,
+    address: String,
+    purpose: Purpose,
+    state: State,
+    outbox: Outbox,
+    writable: bool,
+    backoff: Backoff,
+    quiet: Quiet,
+}
+
+impl Link {
+    pub(crate) fn new(me: &Identity, to: NodeId, address: String, plan: Plan) -> Self {
+        let seed = me.incarnation.get() ^ to.get().rotate_left(32);
+        Self {
+            to,
+            address,
+            purpose: plan.purpose,
+            state: State::Waiting(plan.now),
+            outbox: Outbox::new(plan.queue_bytes_max),
+            writable: false,
+            backoff: Backoff::new(seed),
+            quiet: Quiet::default(),
+        }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(&self.state, State::Open(Conn { stage: Stage::Up, .. }))
+    }
+
+    pub(crate) fn owns(&self, token: Token) -> bool {
+        matches!(&self.state, State::Open(conn) if conn.token == token)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// When to call [`Link::tick`] next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Waiting(until) => Some(*until),
+            State::Open(conn) => match conn.stage {
+                Stage::Connecting { deadline } | Stage::Greeting { deadline } => Some(deadline),
+                Stage::Up => None,
+            },
+        }
+    }
+
+    /// Dials when it is time, gives up what takes too long.
+    pub(crate) fn tick(&mut self, cx: &mut Context<'_>) -> Option<LinkChange> {
+        if self.deadline().is_none_or(|deadline| deadline > cx.now) {
+            return None;
+        }
+        let trouble = match &self.state {
+            State::Open(_) => Some(Trouble::Slow),
+            State::Waiting(_) => self.dial(cx).err(),
+        };
+        trouble.and_then(|trouble| self.fail(cx, &trouble))
+    }
+
+    /// The peer was heard of: it is worth dialing now.
+    pub(crate) fn nudge(&mut self, now: Instant) {
+        if let State::Waiting(until) = &mut self.state {
+            self.backoff.reset();
+            *until = now;
+        }
+    }
+
+    /// From now on the peer is there.
+    pub(crate) fn readdress(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
+        if self.address == address {
+            return None;
+        }
+        address.clone_into(&mut self.address);
+        self.backoff.reset();
+        self.fail(cx, &Trouble::Moved)
+    }
+
+    /// Queues a frame, or gives it back: not up, or full.
+    pub(crate) fn push(&mut self, frame: Frame) -> Result<(), Frame> {
+        if self.is_up() { self.outbox.push(frame) } else { Err(frame) }
+    }
+
+    /// Whether frames wait that the kernel would take now.
+    pub(crate) fn wants_flush(&self) -> bool {
+        self.is_up() && self.writable && !self.outbox.is_empty()
+    }
+
+    /// Whether the kernel would take more and nothing waits.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.is_up() && self.writable && self.outbox.is_empty()
+    }
+
+    /// Writes what waits, up to a bound; how many bytes.
+    pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> (usize, Option<LinkChange>) {
+        match self.write() {
+            Ok(bytes) => (bytes, None),
+            Err(trouble) => (0, self.fail(cx, &trouble)),
+        }
+    }
+
+    /// Its connection is readable or writable.
+    pub(crate) fn ready(&mut self, cx: &mut Context<'_>) -> Option<LinkChange> {
+        self.writable = true;
+        let was_up = self.is_up();
+        if let Err(trouble) = self.advance(cx) {
+            return self.fail(cx, &trouble);
+        }
+        (self.is_up() && !was_up).then_some(LinkChange::Up(self.to))
+    }
+
+    fn dial(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
+        let address: SocketAddr = resolve(&self.address).ok_or(Trouble::Address)?;
+        let mut stream = Stream::connect(address)?;
+        let token = cx.tokens.next();
+        stream.register(cx.registry, token)?;
+        let parser = Parser::new(Phase::AwaitWelcome);
+        let stage = Stage::Connecting { deadline: cx.now + HANDSHAKE_MAX };
+        self.outbox.clear();
+        self.writable = false;
+        self.state = State::Open(Conn { token, stream, parser, stage });
+        Ok(())
+    }
+
+    fn advance(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
+        let State::Open(conn) = &mut self.state else { return Ok(()) };
+        if let Stage::Connecting { deadline } = conn.stage {
+            if conn.stream.connected()?.is_none() {
+                return Ok(());
+            }
+            if conn.stream.is_own_echo() {
+                return Err(Trouble::Refused(Refusal::Loop));
+            }
+            conn.stream.set_patience(patience_ms(self.purpose))?;
+            conn.stage = Stage::Greeting { deadline };
+            let hello = Hello::of(cx.me, self.to, self.purpose);
+            let frame = hello::encode(Kind::Hello, &hello).ok_or(Trouble::Address)?;
+            self.outbox.push(frame).map_err(|_| Trouble::Slow)?;
+        }
+        self.write()?;
+        self.read(cx)
+    }
+
+    fn write(&mut self) -> Result<usize, Trouble> {
+        let State::Open(conn) = &mut self.state else { return Ok(0) };
+        let mut total = 0;
+        while self.writable && !self.outbox.is_empty() && total < FLUSH_BYTES {
+            let written = self.outbox.write(&mut conn.stream)?;
+            self.writable = !written.blocked;
+            total += written.bytes;
+        }
+        Ok(total)
+    }
+
+    /// Takes the answer to the greeting; afterwards only the end can come.
+    fn read(&mut self, cx: &Context<'_>) -> Result<(), Trouble> {
+        let State::Open(conn) = &mut self.state else { return Ok(()) };
+        loop {
+            match conn.parser.fill(|buffer| conn.stream.read_into(buffer)) {
+                Ok(0) => return Err(Trouble::Closed),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            while let Some((kind, payload)) = conn.parser.next_frame().map_err(Trouble::Frame)? {
+                if conn.stage == Stage::Up {
+                    return Err(Trouble::Frame(FrameError::Unexpected(kind)));
+                }
+                let welcome = welcome(kind, &payload).map_err(Trouble::Refused)?;
+                if welcome.node != self.to {
+                    let (ours, name) = (welcome.node, welcome.name);
+                    return Err(Trouble::Refused(Refusal::WrongNode { ours, name }));
+                }
+                conn.stage = Stage::Up;
+                self.backoff.reset();
+                self.quiet.reset();
+                log::debug!(
+                    "link up: purpose={:?} node={} peer={} peer_name={} address={}",
+                    self.purpose,
+                    cx.me.node,
+                    self.to,
+                    welcome.name,
+                    self.address
+                );
+            }
+        }
+    }
+
+    /// Closes what is open, says so once, and plans the next try.
+    fn fail(&mut self, cx: &mut Context<'_>, trouble: &Trouble) -> Option<LinkChange> {
+        let was_up = self.is_up();
+        self.outbox.clear();
+        self.writable = false;
+        self.state = State::Waiting(cx.now + self.backoff.next_wait());
+        if let Some(held_back) = self.quiet.speak(cx.now) {
+            log::info!(
+                "no link to a peer: purpose={:?} peer={} address={} reason={trouble:?} text=\"{trouble}\" \
+                 held_back={held_back}",
+                self.purpose,
+                self.to,
+                self.address,
+            );
+        }
+        was_up.then_some(LinkChange::Down(self.to))
+    }
+}
+
+/// How a link is to be kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) purpose: Purpose,
+    /// Bytes that may wait to go out.
+    pub(crate) queue_bytes_max: usize,
+    /// When it begins.
+    pub(crate) now: Instant,
+}
+
+const fn patience_ms(purpose: Purpose) -> u32 {
+    match purpose {
+        Purpose::Consensus | Purpose::Join => PATIENCE_CONSENSUS_MS,
+        Purpose::Bulk => PATIENCE_BULK_MS,
+    }
+}
+
+fn welcome(kind: Kind, payload: &[u8]) -> Result<Welcome, Refusal> {
+    match kind {
+        Kind::Welcome => hello::decode(payload).ok_or(Refusal::Malformed),
+        _ => Err(hello::decode(payload).unwrap_or(Refusal::Malformed)),
+    }
+}
+
+/// A socket address of `IP:PORT` or `localhost:PORT`.
+///
+/// Other names are not looked up: this runs on a thread that must never wait for a name server.
+pub(crate) fn resolve(address: &str) -> Option<SocketAddr> {
+    match address.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?))),
+        None => address.parse().ok(),
+    }
+}

@@ -1,0 +1,100 @@
+//! Contents between members.
+
+use std::time::Duration;
+
+use super::rig::{Node, PATIENCE, identity, listen, members, mesh, node, wait_until};
+use crate::bulk::{ARRIVED_BYTES_MAX, BulkError, BulkEvent, CONTENT_BYTES_MAX, QUEUE_BYTES_MAX};
+
+fn message(from: u64, bytes: Vec<u8>) -> BulkEvent {
+    BulkEvent::Message { from: node(from), bytes }
+}
+
+/// Any size up to the bound, in order, both ways.
+#[test]
+fn contents_arrive_whole_and_in_order() {
+    let nodes = mesh(2);
+    nodes[0].expect_event(&BulkEvent::Up(node(2)));
+    nodes[1].expect_event(&BulkEvent::Up(node(1)));
+    for size in [0, 1, 70_000, CONTENT_BYTES_MAX] {
+        let bytes: Vec<u8> = (0..=250).cycle().take(size).collect();
+        nodes[0].bulk.send(node(2), bytes.clone()).expect("there is room");
+        let event = nodes[1].events.recv_timeout(PATIENCE).expect("it arrives");
+        assert!(event == message(1, bytes), "{size} bytes arrive as they were");
+    }
+    nodes[1].bulk.send(node(1), b"back".to_vec()).expect("there is room");
+    nodes[0].expect_event(&message(2, b"back".to_vec()));
+    let large = vec![0; CONTENT_BYTES_MAX + 1];
+    assert_eq!(nodes[0].bulk.send(node(2), large), Err(BulkError::TooLarge));
+    assert_eq!(nodes[0].bulk.send(node(3), Vec::new()), Err(BulkError::Unreachable));
+}
+
+/// Design, P8: a receiver that takes nothing stops the sender; nothing grows, nothing is lost,
+/// and the sender is told when to go on.
+#[test]
+fn a_receiver_that_takes_nothing_stops_the_sender() {
+    let nodes = mesh(2);
+    nodes[0].expect_event(&BulkEvent::Up(node(2)));
+    nodes[1].expect_event(&BulkEvent::Up(node(1)));
+    let piece = |number: u32| [&number.to_le_bytes()[..], &[5; 256 * 1024]].concat();
+    let mut sent = 0;
+    // Busy for good: the kernel's buffers are full as well.
+    let mut calm = 0;
+    wait_until("the sender is stopped", || {
+        match nodes[0].bulk.send(node(2), piece(sent)) {
+            Ok(()) => (sent, calm) = (sent + 1, 0),
+            Err(error) => {
+                assert_eq!(error, BulkError::Busy);
+                calm += 1;
+            }
+        }
+        calm > 50
+    });
+    let held: usize = nodes[1].events.len() * 256 * 1024;
+    assert!(held <= ARRIVED_BYTES_MAX + 512 * 1024, "{held} bytes wait to be taken");
+    let kernel = 16 * 1024 * 1024;
+    let most = QUEUE_BYTES_MAX + ARRIVED_BYTES_MAX + kernel;
+    assert!(usize::try_from(sent).unwrap() * 256 * 1024 < most, "{sent} pieces were taken");
+
+    for number in 0..sent {
+        let event = nodes[1].events.recv_timeout(PATIENCE).expect("it arrives");
+        assert!(event == message(1, piece(number)), "piece {number} arrives in its place");
+    }
+    nodes[0].expect_event(&BulkEvent::Drained(node(2)));
+    nodes[0].bulk.send(node(2), piece(sent)).expect("there is room again");
+    nodes[1].expect_event(&message(1, piece(sent)));
+}
+
+/// A peer that goes is told as down, one that comes back as up; in between nothing is taken.
+#[test]
+fn a_break_is_told_and_healed() {
+    let (first, second) = (listen(), listen());
+    let known = members(&[first.1, second.1]);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let two = Node::start(identity(2, second.1), second.0, &known);
+    one.expect_event(&BulkEvent::Up(node(2)));
+    drop(two);
+    one.expect_event(&BulkEvent::Down(node(2)));
+    assert_eq!(one.bulk.send(node(2), vec![1]), Err(BulkError::Unreachable));
+    let again = std::net::TcpListener::bind(second.1).expect("the port is free again");
+    let two = Node::start(identity(2, second.1), again, &known);
+    one.expect_event(&BulkEvent::Up(node(2)));
+    one.bulk.send(node(2), b"again".to_vec()).expect("there is room");
+    two.expect_event(&message(1, b"again".to_vec()));
+    assert!(two.events.recv_timeout(Duration::ZERO).is_err(), "nothing else arrived");
+}
+
+/// A member that left is down for good.
+#[test]
+fn a_member_that_left_is_hung_up_on() {
+    let (first, second) = (listen(), listen());
+    let known = members(&[first.1, second.1]);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let two = Node::start(identity(2, second.1), second.0, &known);
+    one.expect_event(&BulkEvent::Up(node(2)));
+    two.expect_event(&BulkEvent::Up(node(1)));
+    let mut alone = known.clone();
+    alone.members.pop();
+    one.order(super::rig::Order::Members(alone));
+    one.expect_event(&BulkEvent::Down(node(2)));
+    two.expect_event(&BulkEvent::Down(node(1)));
+}

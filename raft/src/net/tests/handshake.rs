@@ -1,0 +1,143 @@
+//! Who may come in, and what garbage does.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use pickbox_raft_core::ids::ClusterId;
+
+use super::rig::{Node, Order, PATIENCE, identity, listen, members, mesh, node, wait_until};
+use crate::net::frame::{Kind, Parser, Phase};
+use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Welcome};
+use crate::net::transport::Incoming;
+
+fn frame(from: u64, payload: &[u8]) -> Incoming {
+    Incoming::Frame { from: node(from), kind: Kind::Control, payload: payload.to_vec() }
+}
+
+/// Design, section 3: messages between members, in both directions, large ones too.
+#[test]
+fn members_exchange_messages() {
+    let nodes = mesh(2);
+    nodes[0].expect(|incoming| *incoming == Incoming::Up(node(2)));
+    nodes[1].expect(|incoming| *incoming == Incoming::Up(node(1)));
+    nodes[0].order(Order::Send(node(2), Kind::Control, b"hello".to_vec()));
+    nodes[1].order(Order::Send(node(1), Kind::Entries, vec![9; 2_000_000]));
+    nodes[1].expect(|incoming| *incoming == frame(1, b"hello"));
+    let large = nodes[0].expect(|incoming| matches!(incoming, Incoming::Frame { .. }));
+    let wanted =
+        Incoming::Frame { from: node(2), kind: Kind::Entries, payload: vec![9; 2_000_000] };
+    assert!(large == wanted, "the large message arrives whole");
+}
+
+/// A member that comes back at its address is found again.
+#[test]
+fn a_peer_that_restarts_is_dialed_again() {
+    let (first, second) = (listen(), listen());
+    let known = members(&[first.1, second.1]);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let two = Node::start(identity(2, second.1), second.0, &known);
+    one.expect(|incoming| *incoming == Incoming::Up(node(2)));
+    drop(two);
+    one.expect(|incoming| *incoming == Incoming::Down(node(2)));
+    let again = std::net::TcpListener::bind(second.1).expect("the port is free again");
+    let two = Node::start(identity(2, second.1), again, &known);
+    one.expect(|incoming| *incoming == Incoming::Up(node(2)));
+    one.order(Order::Send(node(2), Kind::Control, b"again".to_vec()));
+    two.expect(|incoming| *incoming == frame(1, b"again"));
+}
+
+/// A new address in the members moves the link.
+#[test]
+fn a_peer_that_moves_is_dialed_at_its_new_address() {
+    let (first, old, new) = (listen(), listen(), listen());
+    let one = Node::start(identity(1, first.1), first.0, &members(&[first.1, old.1]));
+    let two = Node::start(identity(2, new.1), new.0, &members(&[first.1, new.1]));
+    one.order(Order::Members(members(&[first.1, new.1])));
+    one.expect(|incoming| *incoming == Incoming::Up(node(2)));
+    drop(two);
+}
+
+/// Says something at the door and returns the answer.
+fn greet(at: &str, hello: &Hello) -> Result<Welcome, Refusal> {
+    let mut socket = TcpStream::connect(at).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let frame = hello::encode(Kind::Hello, hello).expect("small");
+    socket.write_all(&[&frame.header[..], &frame.payload].concat()).expect("it takes it");
+    let mut parser = Parser::new(Phase::AwaitWelcome);
+    loop {
+        let mut buffer = [0; 512];
+        let count = socket.read(&mut buffer).expect("an answer comes");
+        assert!(count > 0, "closed without an answer");
+        parser
+            .fill(|stage| {
+                stage.extend_from_slice(&buffer[..count]);
+                Ok(count)
+            })
+            .expect("a buffer");
+        match parser.next_frame().expect("a frame") {
+            Some((Kind::Welcome, payload)) => return Ok(hello::decode(&payload).expect("known")),
+            Some((_, payload)) => return Err(hello::decode(&payload).expect("known")),
+            None => {}
+        }
+    }
+}
+
+/// checklist 135: another cluster, another node, oneself, a stranger, another protocol: each is
+/// refused by its name, and counted.
+#[test]
+fn strangers_are_refused_by_name() {
+    let (first, second) = (listen(), listen());
+    let known = members(&[first.1, second.1]);
+    let at = first.1.to_string();
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let good = Hello::of(&identity(2, second.1), node(1), Purpose::Consensus);
+    assert_eq!(greet(&at, &good).expect("welcome").name, "node1");
+
+    let cases = [
+        (
+            Hello { cluster: ClusterId([8; 16]), ..good.clone() },
+            Refusal::WrongCluster { ours: ClusterId([7; 16]) },
+        ),
+        (
+            Hello { to: node(2), ..good.clone() },
+            Refusal::WrongNode { ours: node(1), name: "node1".to_owned() },
+        ),
+        (Hello { from: node(1), ..good.clone() }, Refusal::Loop),
+        (Hello { from: node(0), ..good.clone() }, Refusal::UnknownNode),
+        (Hello { protocol: 99, ..good.clone() }, Refusal::Version { ours: PROTOCOL }),
+        (Hello { name: "n".repeat(65), ..good.clone() }, Refusal::Malformed),
+    ];
+    let before = one.traffic().refused;
+    for (hello, refusal) in cases {
+        assert_eq!(greet(&at, &hello).expect_err("refused"), refusal);
+    }
+    assert_eq!(one.traffic().refused - before, 6);
+}
+
+/// A member with a number that this node has not learned of yet is let in: it may be the leader
+/// that this node, long away, must learn it from.
+#[test]
+fn a_member_from_the_future_is_let_in() {
+    let (first, ninth) = (listen(), listen());
+    let one = Node::start(identity(1, first.1), first.0, &members(&[first.1]));
+    let nine = Node::start(identity(9, ninth.1), ninth.0, &members(&[first.1]));
+    nine.expect(|incoming| *incoming == Incoming::Up(node(1)));
+    one.expect(|incoming| *incoming == Incoming::Up(node(9)));
+}
+
+/// Issue 2, 6: garbage, half greetings and idle connections leave the members talking.
+#[test]
+fn garbage_at_the_door_harms_nobody() {
+    let nodes = mesh(2);
+    nodes[0].expect(|incoming| *incoming == Incoming::Up(node(2)));
+    let at = nodes[0].address.clone();
+    let idle: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(&at).unwrap()).collect();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 5_000], &[0; 3], &[0, 0, 0, 0x80]] {
+        let mut socket = TcpStream::connect(&at).unwrap();
+        let _ = socket.write_all(garbage);
+    }
+    wait_until("the idle ones are turned away", || nodes[0].traffic().refused >= 170);
+    nodes[1].order(Order::Send(node(1), Kind::Control, b"still here".to_vec()));
+    nodes[0].expect(|incoming| *incoming == frame(2, b"still here"));
+    drop(idle);
+}

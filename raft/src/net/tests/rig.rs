@@ -1,0 +1,177 @@
+//! Nodes in threads, without a core: enough to see who connects and what arrives.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
+use pickbox_raft_core::members::{Member, MemberRole, Members};
+
+use crate::bulk::{Bulk, BulkEvent, BulkHandle};
+use crate::clock;
+use crate::net::bell::Bell;
+use crate::net::frame::Kind;
+use crate::net::hello::Identity;
+use crate::net::transport::{Incoming, Traffic, Transport};
+
+/// No test waits longer for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until `done`, and says what did not come.
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = clock::now() + PATIENCE;
+    while !done() {
+        assert!(clock::now() < deadline, "in vain: {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+pub(crate) fn node(number: u64) -> NodeId {
+    NodeId::new(number)
+}
+
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    (listener, address)
+}
+
+pub(crate) fn identity(number: u64, address: SocketAddr) -> Identity {
+    Identity {
+        cluster: ClusterId([7; 16]),
+        node: node(number),
+        name: format!("node{number}"),
+        address: address.to_string(),
+        incarnation: Incarnation::new(1_000 + number),
+    }
+}
+
+pub(crate) fn members(addresses: &[SocketAddr]) -> Members {
+    let member = |(number, address): (u64, &SocketAddr)| Member {
+        id: node(number),
+        name: format!("node{number}"),
+        address: address.to_string(),
+        role: MemberRole::Voter,
+    };
+    let next_id = node(u64::try_from(addresses.len()).expect("few") + 1);
+    let members = (1..).zip(addresses).map(member).collect();
+    Members { members, outgoing_voters: Vec::new(), next_id }
+}
+
+/// Orders for a node's consensus thread.
+pub(crate) enum Order {
+    Send(NodeId, Kind, Vec<u8>),
+    Members(Members),
+    Traffic(Sender<Traffic>),
+}
+
+/// A node: its transport in one thread, its bulk in another.
+pub(crate) struct Node {
+    pub(crate) incoming: Receiver<Incoming>,
+    orders: Sender<Order>,
+    bell: Bell,
+    stop: Arc<AtomicBool>,
+    pub(crate) bulk: BulkHandle,
+    pub(crate) events: Receiver<BulkEvent>,
+    pub(crate) address: String,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread")
+}
+
+impl Node {
+    pub(crate) fn start(me: Identity, listener: TcpListener, members: &Members) -> Self {
+        let address = me.address.clone();
+        let parts = Bulk::open(me.clone()).expect("a poll");
+        let mut transport = Transport::new(listener, me, members, parts.door).expect("a transport");
+        let bell = transport.bell().clone();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (orders, inbox) = unbounded();
+        let (outbox, incoming) = unbounded();
+        let stopped = Arc::clone(&stop);
+        let consensus = thread("consensus", move || {
+            while !stopped.load(Ordering::SeqCst) {
+                turn(&mut transport, &inbox, &outbox);
+            }
+        });
+        let bulk = thread("bulk", move || parts.bulk.run().expect("bulk runs"));
+        let threads = vec![consensus, bulk];
+        let (bulk, events) = (parts.handle, parts.events);
+        Self { incoming, orders, bell, stop, bulk, events, address, threads }
+    }
+
+    pub(crate) fn order(&self, order: Order) {
+        self.orders.send(order).expect("the node runs");
+        self.bell.ring();
+    }
+
+    pub(crate) fn traffic(&self) -> Traffic {
+        let (reply, answer) = unbounded();
+        self.order(Order::Traffic(reply));
+        answer.recv_timeout(PATIENCE).expect("an answer")
+    }
+
+    /// Waits for something particular; what comes before is dropped.
+    pub(crate) fn expect(&self, wanted: impl Fn(&Incoming) -> bool) -> Incoming {
+        let deadline = clock::now() + PATIENCE;
+        loop {
+            let incoming = self.incoming.recv_deadline(deadline).expect("it comes in time");
+            if wanted(&incoming) {
+                return incoming;
+            }
+        }
+    }
+
+    pub(crate) fn expect_event(&self, wanted: &BulkEvent) {
+        let deadline = clock::now() + PATIENCE;
+        while &self.events.recv_deadline(deadline).expect("it comes in time") != wanted {}
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.bell.ring();
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+fn turn(transport: &mut Transport, inbox: &Receiver<Order>, outbox: &Sender<Incoming>) {
+    let mut incoming = Vec::new();
+    for order in inbox.try_iter() {
+        match order {
+            Order::Send(to, kind, payload) => transport.send(to, kind, payload),
+            Order::Members(members) => transport.set_members(&members, &mut incoming),
+            Order::Traffic(reply) => drop(reply.send(transport.traffic())),
+        }
+    }
+    transport.flush(&mut incoming);
+    transport.bell().clone().may_sleep();
+    let now: Instant = clock::now();
+    let due = transport.deadline().map(|due| due.saturating_duration_since(now));
+    let idle = inbox.is_empty() && !transport.wants_turn() && incoming.is_empty();
+    let timeout = if idle { due } else { Some(Duration::ZERO) };
+    transport.turn(timeout, &mut incoming).expect("the transport runs");
+    for item in incoming {
+        // A test that ends does not listen to the last words.
+        let _ = outbox.send(item);
+    }
+}
+
+/// A full mesh of this many nodes.
+pub(crate) fn mesh(count: u64) -> Vec<Node> {
+    let listeners: Vec<_> = (0..count).map(|_| listen()).collect();
+    let addresses: Vec<_> = listeners.iter().map(|(_, address)| *address).collect();
+    let members = members(&addresses);
+    let start = |(number, (listener, address)): (u64, (TcpListener, SocketAddr))| {
+        Node::start(identity(number, address), listener, &members)
+    };
+    (1..).zip(listeners).map(start).collect()
+}
