@@ -6,4 +6,6 @@ pub use pickbox_raft_core as core;
 pub mod api;
 pub mod bulk;
 pub mod clock;
+pub mod disk;
 pub mod net;
+pub mod wal;
