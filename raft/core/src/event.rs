@@ -274,6 +274,8 @@ pub enum RoleReason {
     LeaderHeard,
     /// This leader did not hear from a majority for an election timeout.
     QuorumLost,
+    /// The disk of this leader took nothing in for too long.
+    DiskStalled,
     /// The former leader handed over.
     Handover,
     /// This node became a voter, or ceased to be one.

@@ -5,17 +5,29 @@
 #![no_std]
 extern crate alloc;
 
+mod changing;
+mod election;
 pub mod event;
+mod following;
 pub mod ids;
+mod journal;
+mod leading;
 pub mod limits;
 pub mod log;
 mod machine;
 pub mod members;
 pub mod message;
+mod progress;
+mod quorum;
+mod random;
+mod reads;
 mod restored;
+mod role;
+mod supply;
 pub mod time;
 mod view;
 
 pub use event::{Event, Output};
 pub use machine::{Config, Core, PeerStatus};
+pub use quorum::Tally;
 pub use restored::Restored;

@@ -90,6 +90,12 @@ impl Content {
 }
 
 impl Proposal {
+    /// What an entry with this weighs, as [`Entry::bytes`] counts it.
+    #[must_use]
+    pub fn entry_bytes(&self) -> u64 {
+        ENTRY_OVERHEAD_BYTES + u64::try_from(self.bytes()).unwrap_or(u64::MAX)
+    }
+
     fn bytes(&self) -> usize {
         let payload = match &self.payload {
             Payload::Open { name } => name.len(),

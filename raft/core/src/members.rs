@@ -16,6 +16,14 @@ pub enum MemberRole {
     Learner,
 }
 
+impl MemberRole {
+    /// Whether it counts in majorities.
+    #[must_use]
+    pub const fn is_voter(self) -> bool {
+        matches!(self, Self::Voter)
+    }
+}
+
 /// One member, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {

@@ -60,6 +60,17 @@ pub enum Body {
         /// term is not above the refused one.
         hint: LogPosition,
     },
+    /// The log of the receiver is committed up to here; sent as soon as that is so.
+    Commit {
+        /// Never beyond what the receiver has acknowledged.
+        commit: Index,
+    },
+    /// The sender's log is committed and durable up to `at`: go on from there, if that position is
+    /// in the leader's log too.
+    CommittedTo {
+        /// The last committed position.
+        at: LogPosition,
+    },
     /// The leader is there.
     Heartbeat {
         /// Commit index, never beyond what this follower is known to have.

@@ -183,9 +183,13 @@ impl LogView {
 
     /// What the entries from `from` to `through` weigh together.
     pub(crate) fn weight(&self, from: Index, through: Index) -> u64 {
-        let skip = usize::try_from(self.base.index.next().distance_to(from)).unwrap_or(usize::MAX);
-        let taken = usize::try_from(from.distance_to(through.next())).unwrap_or(usize::MAX);
-        self.weights.iter().skip(skip).take(taken).map(|weight| u64::from(*weight)).sum()
+        let first = self.base.index.next();
+        let place = |index| {
+            let place = usize::try_from(first.distance_to(index)).unwrap_or(usize::MAX);
+            place.min(self.weights.len())
+        };
+        let (start, end) = (place(from), place(through.next()));
+        self.weights.range(start..end.max(start)).map(|weight| u64::from(*weight)).sum()
     }
 
     /// The entries from `from` to `through`, if all their payloads are in memory.
@@ -196,6 +200,7 @@ impl LogView {
         }
         let skip = usize::try_from(first.distance_to(from)).ok()?;
         let taken = usize::try_from(from.distance_to(through.next())).ok()?;
+        let skip = skip.min(self.recent.len());
         Some(self.recent.range(skip..).take(taken).map(Arc::clone).collect())
     }
 

@@ -1,0 +1,134 @@
+//! What is on its way to the disk, and what waits for it.
+
+use alloc::collections::VecDeque;
+
+use crate::event::{LogOp, Output};
+use crate::ids::{Index, IoSeq};
+use crate::message::Message;
+
+/// Follows the log operations by their tags. Nothing but a tag says that something is durable:
+/// (index, term) could mean an entry that was overwritten twice in between.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Journal {
+    /// The newest tag given out.
+    issued: IoSeq,
+    /// The newest tag known to be durable.
+    durable: IoSeq,
+    /// The tag of the newest hard state.
+    hard_state: IoSeq,
+    /// The tag of the newest change of the log itself.
+    log: IoSeq,
+    /// Appends not yet durable, with the last index of each that still stands.
+    appends: VecDeque<(IoSeq, Index)>,
+    /// All entries up to here are durable.
+    durable_index: Index,
+    /// Messages that wait, in the order in which they were made.
+    held: VecDeque<(IoSeq, Message)>,
+}
+
+impl Journal {
+    /// Of a log that was read back from disk and ends at `last`.
+    pub(crate) fn restored(last: Index) -> Self {
+        Self { durable_index: last, ..Self::default() }
+    }
+
+    pub(crate) fn durable_index(&self) -> Index {
+        self.durable_index
+    }
+
+    /// Whether everything that was output is durable.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.durable == self.issued
+    }
+
+    pub(crate) fn durable(&self) -> IoSeq {
+        self.durable
+    }
+
+    /// Outputs one operation and returns its tag.
+    pub(crate) fn write(&mut self, out: &mut Output, op: LogOp) -> IoSeq {
+        self.issued = self.issued.next();
+        match &op {
+            LogOp::HardState(_) => self.hard_state = self.issued,
+            LogOp::Append(entries) => {
+                self.log = self.issued;
+                if let Some(last) = entries.last() {
+                    self.appends.push_back((self.issued, last.index));
+                }
+            }
+            LogOp::Truncate { from } => {
+                self.log = self.issued;
+                let kept = from.previous();
+                self.durable_index = self.durable_index.min(kept);
+                for (_, last) in &mut self.appends {
+                    *last = kept.min(*last);
+                }
+            }
+            LogOp::Reset { at, .. } => {
+                self.log = self.issued;
+                self.durable_index = Index::ZERO;
+                self.appends.clear();
+                self.appends.push_back((self.issued, at.index));
+            }
+            LogOp::Compact { .. } => {}
+        }
+        out.log_ops.push(op);
+        out.io = self.issued;
+        self.issued
+    }
+
+    /// Takes the disk's word up to `io`, and lets go what waited for it.
+    pub(crate) fn on_durable(&mut self, out: &mut Output, io: IoSeq) {
+        assert!(io <= self.issued, "the disk acknowledges only what it was given");
+        self.durable = self.durable.max(io);
+        while let Some((tag, last)) = self.appends.front().copied() {
+            if tag > self.durable {
+                break;
+            }
+            self.durable_index = self.durable_index.max(last);
+            self.appends.pop_front();
+        }
+        while self.held.front().is_some_and(|(tag, _)| *tag <= self.durable) {
+            out.messages.extend(self.held.pop_front().map(|(_, message)| message));
+        }
+    }
+
+    /// Sends a message once this node's term and vote are durable.
+    pub(crate) fn send(&mut self, out: &mut Output, message: Message) {
+        self.send_after(out, self.hard_state, message);
+    }
+
+    /// Sends a message that vouches for the log up to `index`, once that is durable too.
+    pub(crate) fn send_acknowledgement(
+        &mut self,
+        out: &mut Output,
+        index: Index,
+        message: Message,
+    ) {
+        let log = if index <= self.durable_index { IoSeq::ZERO } else { self.log };
+        self.send_after(out, self.hard_state.max(log), message);
+    }
+
+    fn send_after(&mut self, out: &mut Output, io: IoSeq, message: Message) {
+        if io <= self.durable {
+            out.messages.push(message);
+        } else {
+            // Sorted by tag: a later message may wait for less than an earlier one.
+            let place = self.held.partition_point(|(tag, _)| *tag <= io);
+            self.held.insert(place, (io, message));
+        }
+    }
+
+    pub(crate) fn check(&self, last: Index) -> Result<(), &'static str> {
+        if self.durable_index > last {
+            return Err("more is durable than the log has");
+        }
+        if self.appends.iter().any(|(_, index)| *index > last) {
+            return Err("an append reaches beyond the log");
+        }
+        if self.held.iter().any(|(tag, _)| *tag <= self.durable) {
+            return Err("a message is held though it need not wait");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What a leader knows of one peer, and how much it may send to it.
+
+use alloc::collections::VecDeque;
+
+use crate::ids::{Index, LogPosition, NodeId};
+use crate::limits::{INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX};
+use crate::time::Time;
+
+/// One peer.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    /// Its log is known to equal ours up to here, durably.
+    pub(crate) matched: Index,
+    /// The next entry to send.
+    pub(crate) next: Index,
+    pub(crate) flow: Flow,
+    /// When it last answered anything in this term.
+    pub(crate) heard: Time,
+    /// The newest heartbeat round that it answered.
+    pub(crate) round: u64,
+    /// What it last reported.
+    pub(crate) applied: Index,
+    pub(crate) placed: Index,
+    /// The commit index that it was told.
+    pub(crate) told: Index,
+    /// For a learner: the end of the log one heartbeat ago. Who reaches it has caught up.
+    pub(crate) goal: Option<Index>,
+    /// Old entries for it are being read back.
+    pub(crate) reading: bool,
+}
+
+/// How entries flow to a peer.
+#[derive(Clone, Debug)]
+pub(crate) enum Flow {
+    /// Where the logs part is unknown: one append, then wait for its answer or for the next
+    /// heartbeat's.
+    Probe { paused: bool },
+    /// Send as far as the window goes.
+    Replicate(Window),
+    /// It needs entries that are gone: no appends until it has a whole state.
+    Snapshot { at_least: LogPosition },
+}
+
+/// Appends that are sent and not yet acknowledged.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Window {
+    sent: VecDeque<(Index, u64)>,
+    bytes: u64,
+}
+
+impl Window {
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= INFLIGHT_BYTES_MAX || self.sent.len() >= INFLIGHT_MESSAGES_MAX
+    }
+
+    fn push(&mut self, last: Index, bytes: u64) {
+        self.sent.push_back((last, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, matched: Index) {
+        while let Some((_, bytes)) = self.sent.front().filter(|(last, _)| *last <= matched) {
+            self.bytes -= *bytes;
+            self.sent.pop_front();
+        }
+    }
+}
+
+impl Peer {
+    /// A peer of which nothing is known; it is tried from `next`.
+    pub(crate) fn new(id: NodeId, next: Index, now: Time) -> Self {
+        Self {
+            id,
+            matched: Index::ZERO,
+            next,
+            flow: Flow::Probe { paused: false },
+            heard: now,
+            round: 0,
+            applied: Index::ZERO,
+            placed: Index::ZERO,
+            told: Index::ZERO,
+            goal: None,
+            reading: false,
+        }
+    }
+
+    pub(crate) fn may_send(&self) -> bool {
+        match &self.flow {
+            Flow::Probe { paused } => !paused,
+            Flow::Replicate(window) => !window.is_full(),
+            Flow::Snapshot { .. } => false,
+        }
+    }
+
+    /// Entries up to `last` were sent.
+    pub(crate) fn on_sent(&mut self, last: Index, bytes: u64) {
+        match &mut self.flow {
+            Flow::Probe { paused } => *paused = true,
+            Flow::Replicate(window) => {
+                window.push(last, bytes);
+                self.next = last.next();
+            }
+            Flow::Snapshot { .. } => {}
+        }
+    }
+
+    /// It has everything up to `matched`. `base` is where our own log begins.
+    pub(crate) fn on_matched(&mut self, matched: Index, base: Index) {
+        self.matched = self.matched.max(matched);
+        self.next = self.next.max(self.matched.next());
+        match &mut self.flow {
+            Flow::Probe { .. } => self.flow = Flow::Replicate(Window::default()),
+            Flow::Replicate(window) => window.acknowledge(self.matched),
+            Flow::Snapshot { .. } if self.matched >= base => self.probe(),
+            Flow::Snapshot { .. } => {}
+        }
+    }
+
+    /// Starts over from what is known for certain.
+    pub(crate) fn probe(&mut self) {
+        self.next = self.matched.next();
+        self.flow = Flow::Probe { paused: false };
+    }
+
+    /// What was sent to it may be lost.
+    pub(crate) fn on_unreachable(&mut self) {
+        if matches!(self.flow, Flow::Replicate(_)) {
+            self.probe();
+        }
+    }
+
+    /// Whether a rejection of `previous` says something new: an answer to an append that was
+    /// overtaken by a success does not.
+    pub(crate) fn is_news(&self, previous: Index) -> bool {
+        match &self.flow {
+            Flow::Probe { .. } => previous.next() == self.next,
+            Flow::Replicate(_) => previous > self.matched,
+            Flow::Snapshot { .. } => false,
+        }
+    }
+}
