@@ -7,5 +7,7 @@ pub mod api;
 pub mod bulk;
 pub mod clock;
 pub mod disk;
+pub mod identity;
+pub mod log_writer;
 pub mod net;
 pub mod wal;

@@ -73,6 +73,7 @@ impl RealDisk {
         let fd = self
             .open_beneath(path, flags | OFlags::RDWR | OFlags::NOCTTY, mode)
             .map_err(|errno| DiskError::new(operation, path, errno.into()))?;
+        check_private(&fd).map_err(|source| DiskError::new(operation, path, source))?;
         Ok(RealFile { fd, path: path.to_owned() })
     }
 
@@ -82,12 +83,13 @@ impl RealDisk {
     }
 }
 
-/// Refuses a directory that others may enter or that another user owns.
-fn check_private(root: &OwnedFd) -> io::Result<()> {
-    let stat = fs::fstat(root)?;
+/// Refuses what others may enter or read, or another user owns.
+fn check_private(fd: &OwnedFd) -> io::Result<()> {
+    let stat = fs::fstat(fd)?;
     let mode = Mode::from_raw_mode(stat.st_mode);
     if mode.intersects(Mode::RWXG | Mode::RWXO) {
-        let text = format!("others may enter it: chmod 0700 it (mode {:o})", mode.as_raw_mode());
+        let mode = mode.as_raw_mode();
+        let text = format!("others may enter or read it (mode {mode:o}): chmod go-rwx it");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     if stat.st_uid != rustix::process::geteuid().as_raw() {

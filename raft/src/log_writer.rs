@@ -1,0 +1,371 @@
+//! The body of the `log-writer` thread: it owns the write-ahead log and syncs for the consensus.
+//!
+//! While it syncs, jobs gather in its channel; all of them become the next batch, which is again
+//! one write and one sync. The load makes the batches, no timer.
+//!
+//! Every [`Job`] is answered by at most one [`LogEvent`], and a batch of writes by one for all. So
+//! a channel of events as large as the channel of jobs, plus one batch, never fills up while its
+//! reader takes what is there before it sends another job.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use pickbox_raft_core::event::{LogOp, LogRead, ReadPurpose};
+use pickbox_raft_core::ids::IoSeq;
+use pickbox_raft_core::log::Entry;
+
+use crate::disk::Disk;
+use crate::wal::{Maintained, Wal, WalCounters, WalError};
+
+/// Jobs that one batch takes at most.
+pub const BATCH_JOBS_MAX: usize = 1024;
+/// Jobs that wait for space at most; with more, the log gives up.
+const HELD_JOBS_MAX: usize = 16 * BATCH_JOBS_MAX;
+/// How often a full disk is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// What the consensus asks of the log.
+#[derive(Debug)]
+pub enum Job {
+    /// Write these and make them durable; answered by [`LogEvent::Durable`] with this number or a
+    /// later one.
+    Write {
+        /// Names the operations in the answer; grows from job to job.
+        io: IoSeq,
+        /// In this order.
+        ops: Vec<LogOp>,
+    },
+    /// Read entries back; sees all jobs before it and none behind it.
+    Read(LogRead),
+}
+
+/// What the log answers.
+#[derive(Debug)]
+pub enum LogEvent {
+    /// All jobs up to this number are durable.
+    Durable {
+        /// The last one.
+        io: IoSeq,
+        /// Counts since the log was opened.
+        counters: WalCounters,
+    },
+    /// The answer to [`Job::Read`]: the entries of the range, as far as they are in the log.
+    Read {
+        /// As asked.
+        purpose: ReadPurpose,
+        /// In order, from the first one wanted.
+        entries: Vec<Arc<Entry>>,
+    },
+    /// There is no space for the log. What was asked waits, nothing is lost, and it goes on by
+    /// itself when space returns.
+    Full(String),
+    /// The log stopped for good: nothing after the last [`LogEvent::Durable`] may be believed to
+    /// be on the disk. The process must end.
+    Failed(String),
+}
+
+/// Owns the log; [`LogWriter::run`] is the body of its thread.
+pub struct LogWriter<D: Disk> {
+    wal: Wal<D>,
+    jobs: Receiver<Job>,
+    /// Taken from the channel and not done yet.
+    held: VecDeque<Job>,
+    events: Sender<LogEvent>,
+    wake: Box<dyn Fn() + Send>,
+    maintenance: Maintained,
+}
+
+impl<D: Disk> fmt::Debug for LogWriter<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogWriter").field("held", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+/// Why the loop ends.
+enum End {
+    /// Nobody asks any more, or nobody listens.
+    Alone,
+    /// The log stopped.
+    Failed(WalError),
+}
+
+impl From<WalError> for End {
+    fn from(error: WalError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl<D: Disk> LogWriter<D> {
+    /// Makes the writer; `wake` is called after each event, so that a reader that polls notices.
+    #[must_use]
+    pub fn new(
+        wal: Wal<D>,
+        jobs: Receiver<Job>,
+        events: Sender<LogEvent>,
+        wake: Box<dyn Fn() + Send>,
+    ) -> Self {
+        let maintenance = Maintained::More;
+        Self { wal, jobs, held: VecDeque::new(), events, wake, maintenance }
+    }
+
+    /// Works until all senders of jobs are gone, or the log fails. What was sent before the
+    /// senders went is still done, unless there is no space for it.
+    pub fn run(mut self) {
+        if let Err(End::Failed(error)) = self.work() {
+            log::error!("event=log_failed error={error:?}");
+            // Nobody listens any more only when the process ends anyway.
+            let _unheard = self.tell(LogEvent::Failed(error.to_string()));
+        }
+    }
+
+    fn work(&mut self) -> Result<(), End> {
+        loop {
+            let job = self.next()?;
+            match job {
+                Job::Write { io, ops } => self.write(io, ops)?,
+                Job::Read(read) => self.read(&read)?,
+            }
+        }
+    }
+
+    /// The next job; maintains the log while there is none.
+    fn next(&mut self) -> Result<Job, End> {
+        loop {
+            if let Some(job) = self.held.pop_front() {
+                return Ok(job);
+            }
+            match self.jobs.try_recv() {
+                Ok(job) => return Ok(job),
+                Err(TryRecvError::Disconnected) => return Err(End::Alone),
+                Err(TryRecvError::Empty) if self.maintenance == Maintained::More => {
+                    self.maintain()?;
+                }
+                Err(TryRecvError::Empty) => {
+                    return self.jobs.recv().map_err(|_| End::Alone);
+                }
+            }
+        }
+    }
+
+    fn maintain(&mut self) -> Result<(), WalError> {
+        self.maintenance = match self.wal.maintain() {
+            Ok(maintained) => maintained,
+            Err(WalError::Full(error)) => {
+                log::warn!("event=no_space_for_next_segment error={error:?}");
+                Maintained::Idle
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
+    /// Writes and syncs all writes that are there already as one batch.
+    fn write(&mut self, first: IoSeq, mut ops: Vec<LogOp>) -> Result<(), End> {
+        let mut io = first;
+        for _ in 1..BATCH_JOBS_MAX {
+            let Some(job) = self.held.pop_front().or_else(|| self.jobs.try_recv().ok()) else {
+                break;
+            };
+            match job {
+                Job::Write { io: later, ops: more } => {
+                    assert!(later >= io, "the numbers of writes grow");
+                    io = later;
+                    ops.extend(more);
+                }
+                Job::Read(_) => {
+                    // It must not see what comes behind it.
+                    self.held.push_front(job);
+                    break;
+                }
+            }
+        }
+        self.commit(ops)?;
+        self.maintenance = Maintained::More;
+        self.tell(LogEvent::Durable { io, counters: self.wal.counters() })?;
+        // One step a batch, so that a log that is never idle prepares its next segment too.
+        Ok(self.maintain()?)
+    }
+
+    /// Commits, and waits for space as long as it takes.
+    fn commit(&mut self, ops: Vec<LogOp>) -> Result<(), End> {
+        let mut result = self.wal.commit(ops);
+        if let Err(WalError::Full(error)) = &result {
+            log::warn!("event=no_space_for_log error={error:?}");
+            self.tell(LogEvent::Full(error.to_string()))?;
+        }
+        while let Err(WalError::Full(_)) = result {
+            self.wait_for_space(result)?;
+            result = self.wal.commit([]);
+        }
+        Ok(result?)
+    }
+
+    fn wait_for_space(&mut self, result: Result<(), WalError>) -> Result<(), End> {
+        if self.held.len() >= HELD_JOBS_MAX {
+            return Ok(result?);
+        }
+        match self.jobs.recv_timeout(RETRY_AFTER) {
+            Ok(job) => self.held.push_back(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(End::Alone),
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, read: &LogRead) -> Result<(), End> {
+        let entries = self.wal.read(read.from, read.through)?;
+        self.tell(LogEvent::Read { purpose: read.purpose, entries })
+    }
+
+    fn tell(&self, event: LogEvent) -> Result<(), End> {
+        self.events.send(event).map_err(|_| End::Alone)?;
+        (self.wake)();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{bounded, unbounded};
+    use pickbox_raft_core::ids::{Index, LogPosition, Term};
+    use pickbox_raft_core::log::{Content, HardState};
+
+    use super::*;
+    use crate::disk::sim::{Fault, Keep, SimDisk};
+    use crate::wal::Options;
+
+    const OPTIONS: Options = Options { segment_bytes: 16 * 1024, nonce_seed: 1 };
+
+    fn write(io: u64, index: u64) -> Job {
+        let (index, term) = (Index::new(index), Term::new(1));
+        let entry = Entry { index, term, content: Content::Noop };
+        Job::Write { io: IoSeq::new(io), ops: vec![LogOp::Append(vec![Arc::new(entry)])] }
+    }
+
+    fn read(from: u64, through: u64) -> Job {
+        let (from, through) = (Index::new(from), Index::new(through));
+        Job::Read(LogRead { purpose: ReadPurpose::Apply, from, through })
+    }
+
+    /// Runs a writer over jobs that are all there when it begins; gives what it told.
+    fn run(disk: &SimDisk, wal: Wal<SimDisk>, jobs: Vec<Job>) -> Vec<LogEvent> {
+        let (job_sender, job_receiver) = unbounded();
+        let (event_sender, event_receiver) = unbounded();
+        for job in jobs {
+            job_sender.send(job).unwrap();
+        }
+        drop(job_sender);
+        LogWriter::new(wal, job_receiver, event_sender, Box::new(|| ())).run();
+        assert!(!disk.is_off());
+        event_receiver.try_iter().collect()
+    }
+
+    fn durable(events: &[LogEvent]) -> Vec<u64> {
+        let io = |event: &LogEvent| match event {
+            LogEvent::Durable { io, .. } => Some(io.get()),
+            _ => None,
+        };
+        events.iter().filter_map(io).collect()
+    }
+
+    /// Source: the module's promise: what gathered during a sync is one batch.
+    #[test]
+    fn jobs_that_wait_become_one_batch_with_one_sync() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        let before = wal.counters().syncs;
+        let events = run(&disk, wal, (1..=20).map(|i| write(i, i)).collect());
+        assert_eq!(durable(&events), [20]);
+        let LogEvent::Durable { counters, .. } = events[0] else { panic!("{events:?}") };
+        assert_eq!(counters.syncs, before + 1);
+        disk.restart(Keep::Nothing);
+        let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
+        assert_eq!(wal.last(), LogPosition { index: Index::new(20), term: Term::new(1) });
+    }
+
+    /// Source: `Output::log_reads`: a read sees all that was output before it.
+    #[test]
+    fn a_read_sees_what_was_written_before_it_and_not_what_follows() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        let truncate = vec![LogOp::Truncate { from: Index::new(1) }];
+        let truncate = Job::Write { io: IoSeq::new(3), ops: truncate };
+        let events = run(&disk, wal, vec![write(1, 1), write(2, 2), read(1, 9), truncate]);
+        assert_eq!(durable(&events), [2, 3]);
+        let LogEvent::Read { entries, .. } = &events[1] else { panic!("{events:?}") };
+        assert_eq!(entries.len(), 2);
+    }
+
+    /// Source: checklist 126, fault 24: no acknowledgement after a failed sync, and no retry.
+    #[test]
+    fn a_failed_sync_is_told_and_ends_the_writer() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        disk.fail_at(disk.operations() + 1, Fault::Broken);
+        let events = run(&disk, wal, vec![write(1, 1), read(1, 1), write(2, 2)]);
+        assert!(matches!(&events[..], [LogEvent::Failed(_)]), "{events:?}");
+    }
+
+    /// Source: checklist 125, fault 31: a full disk is told, nothing is lost, it goes on by itself.
+    #[test]
+    fn a_full_disk_is_waited_for() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        disk.set_capacity(Some(20 * 1024));
+        let (job_sender, job_receiver) = bounded(8);
+        let (event_sender, event_receiver) = unbounded();
+        let big = |index: u64| {
+            let ops = (0..8).map(|place| LogOp::Append(vec![big_entry(index * 8 + place + 1)]));
+            Job::Write { io: IoSeq::new(index + 1), ops: ops.collect() }
+        };
+        for index in 0..3 {
+            job_sender.send(big(index)).unwrap();
+        }
+        // Space returns when the writer tells that there is none.
+        let returning = disk.clone();
+        let senders = std::sync::Mutex::new(Some(job_sender));
+        let told = event_receiver.clone();
+        let wake = move || {
+            if returning.operations() > 0 && told.len() == 1 {
+                returning.set_capacity(None);
+                // A job arrives while it waits; then nobody asks any more.
+                let sender = senders.lock().unwrap().take();
+                if let Some(sender) = sender {
+                    sender.send(big(3)).unwrap();
+                }
+            }
+        };
+        LogWriter::new(wal, job_receiver, event_sender, Box::new(wake)).run();
+        let events: Vec<_> = event_receiver.try_iter().collect();
+        assert!(matches!(events[0], LogEvent::Full(_)), "{events:?}");
+        assert_eq!(durable(&events), [3, 4]);
+        disk.restart(Keep::Nothing);
+        let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
+        assert_eq!(wal.last().index, Index::new(32));
+    }
+
+    /// An entry of about a kilobyte.
+    fn big_entry(index: u64) -> Arc<Entry> {
+        use pickbox_raft_core::members::Members;
+        let mut members = Members::default();
+        members.outgoing_voters = vec![pickbox_raft_core::ids::NodeId::new(1); 1000];
+        let (index, term) = (Index::new(index), Term::new(1));
+        Arc::new(Entry { index, term, content: Content::Members(members) })
+    }
+
+    /// Source: a node that stops is not a node that forgets.
+    #[test]
+    fn what_was_sent_before_the_senders_went_is_done() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        let vote = HardState { term: Term::new(4), voted_for: None };
+        let job = Job::Write { io: IoSeq::new(1), ops: vec![LogOp::HardState(vote)] };
+        assert_eq!(durable(&run(&disk, wal, vec![job])), [1]);
+        disk.restart(Keep::Nothing);
+        let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
+        assert_eq!(wal.hard_state(), vote);
+    }
+}
