@@ -1,1 +1,22 @@
-//! cli
+//! `pickboxd`, the daemon, and `pickbox`, people's tool: arguments, sentences and exit codes.
+//!
+//! Everything below speaks in types; here alone they become words for people. Standard output is
+//! what was asked for, standard error is talk.
+//!
+//! | exit code | |
+//! |---|---|
+//! | 0 | done; for `status`: all is well |
+//! | 1 | failed; for `status`: degraded, changes are accepted but a node cannot be reached |
+//! | 2 | no leader or no majority |
+//! | 3 | the daemon cannot be reached |
+//! | 64 | the command line is wrong (`EX_USAGE`, sysexits.h) |
+
+mod arguments;
+mod ask;
+mod cluster;
+pub mod daemon;
+pub mod exit;
+pub mod options;
+mod output;
+pub mod start;
+pub mod tool;

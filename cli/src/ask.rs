@@ -1,0 +1,246 @@
+//! Commands that ask a running daemon: `status`, `log`, `cat`, `find-content`.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use argh::FromArgs;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pickbox_admin::node::{VersionReport, VersionState};
+use pickbox_admin::{StatusReport, Verdict, client};
+use serde::Deserialize;
+
+use crate::exit::{CliError, Exit};
+use crate::output::{show, table};
+
+/// How long a daemon may take for one answer.
+const PATIENCE: Duration = Duration::from_secs(35);
+/// Where a daemon is asked unless told otherwise.
+pub(crate) const ADDRESS_DEFAULT: &str = "127.0.0.1:9001";
+
+fn default_address() -> String {
+    ADDRESS_DEFAULT.to_owned()
+}
+
+/// Tell how the cluster is; the exit code tells it too (0 well, 1 degraded, 2 no quorum, 3 unreachable).
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "status")]
+pub(crate) struct StatusArguments {
+    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    #[argh(option, default = "default_address()")]
+    addr: String,
+
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// List the versions of a file, the newest first.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "log")]
+pub(crate) struct LogArguments {
+    /// path in the folder, as Pickbox prints it (a backslash is written twice)
+    #[argh(positional)]
+    path: String,
+
+    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    #[argh(option, default = "default_address()")]
+    addr: String,
+
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Print a version of a file, byte for byte.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "cat")]
+pub(crate) struct CatArguments {
+    /// the path and the index that `pickbox log` shows: PATH@INDEX
+    #[argh(positional)]
+    version: String,
+
+    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    #[argh(option, default = "default_address()")]
+    addr: String,
+
+    /// print the pieces as lines of JSON with the fields size, offset and data (base64)
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Tell where content is, or was, by its SHA-256.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "find-content")]
+pub(crate) struct FindArguments {
+    /// what sha256sum prints
+    #[argh(positional)]
+    sha256: String,
+
+    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    #[argh(option, default = "default_address()")]
+    addr: String,
+
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// The exit code that goes with a verdict.
+pub(crate) fn exit_of(verdict: Verdict) -> Exit {
+    match verdict {
+        Verdict::Ok => Exit::Ok,
+        Verdict::Degraded => Exit::Failed,
+        Verdict::NoQuorum => Exit::NoQuorum,
+    }
+}
+
+/// The status of one node.
+pub(crate) fn fetch_status(address: SocketAddr) -> Result<StatusReport, CliError> {
+    parse(&ask(address, "STATUS json")?)
+}
+
+pub(crate) fn status(arguments: &StatusArguments) -> Result<Exit, CliError> {
+    let answer = ask(resolve(&arguments.addr)?, "STATUS json")?;
+    let report: StatusReport = parse(&answer)?;
+    let text = if arguments.json { format!("{answer}\n") } else { report.to_text() };
+    show(text.as_bytes())?;
+    Ok(exit_of(report.verdict()))
+}
+
+pub(crate) fn log(arguments: &LogArguments) -> Result<Exit, CliError> {
+    let answer = ask_ok(resolve(&arguments.addr)?, &format!("LOG {}", one_line(&arguments.path)))?;
+    show_versions(&answer, Output::from(arguments.json))
+}
+
+pub(crate) fn find(arguments: &FindArguments) -> Result<Exit, CliError> {
+    let answer =
+        ask_ok(resolve(&arguments.addr)?, &format!("FIND {}", one_line(&arguments.sha256)))?;
+    show_versions(&answer, Output::from(arguments.json))
+}
+
+/// What standard output shall hold.
+#[derive(Clone, Copy)]
+enum Output {
+    People,
+    Json,
+}
+
+impl From<bool> for Output {
+    fn from(json: bool) -> Self {
+        if json { Self::Json } else { Self::People }
+    }
+}
+
+fn show_versions(answer: &str, output: Output) -> Result<Exit, CliError> {
+    let versions: Vec<VersionReport> = parse(answer)?;
+    match output {
+        Output::Json => show(format!("{answer}\n").as_bytes())?,
+        Output::People => show(version_table(&versions).as_bytes())?,
+    }
+    Ok(if versions.is_empty() { Exit::Failed } else { Exit::Ok })
+}
+
+fn version_table(versions: &[VersionReport]) -> String {
+    let head = ["VERSION", "CHANGE", "NODE", "SIZE", "STATE", "SHA256"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for version in versions {
+        let size = version.size.map_or("-".to_owned(), |size| size.to_string());
+        let state = match version.state {
+            VersionState::Current => "current",
+            VersionState::Kept => "kept",
+            VersionState::Gone => "not here",
+        };
+        rows.push(vec![
+            format!("{}@{}", version.path, version.index),
+            version.change.clone(),
+            version.node_id.clone(),
+            size,
+            state.to_owned(),
+            version.sha256.clone().unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    table(&rows)
+}
+
+/// A part of a version, as the daemon sends it.
+#[derive(Deserialize)]
+struct Piece {
+    size: u64,
+    offset: u64,
+    data: String,
+}
+
+pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
+    let address = resolve(&arguments.addr)?;
+    let version = one_line(&arguments.version);
+    let mut offset: u64 = 0;
+    loop {
+        let answer = ask_ok(address, &format!("CAT +{offset} {version}"))?;
+        let piece: Piece = parse(&answer)?;
+        let data =
+            STANDARD.decode(&piece.data).map_err(|error| CliError::Answer(error.to_string()))?;
+        if piece.offset != offset {
+            return Err(CliError::Answer(format!(
+                "a piece from {} instead of {offset}",
+                piece.offset
+            )));
+        }
+        match Output::from(arguments.json) {
+            Output::Json => show(format!("{answer}\n").as_bytes())?,
+            Output::People => show(&data)?,
+        }
+        offset = u64::try_from(data.len()).map_or(u64::MAX, |length| offset.saturating_add(length));
+        if offset >= piece.size {
+            return Ok(Exit::Ok);
+        }
+        if data.is_empty() {
+            return Err(CliError::Answer(format!(
+                "it ends after {offset} of {} bytes",
+                piece.size
+            )));
+        }
+    }
+}
+
+/// An argument as it can stand in a request line.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
+}
+
+/// The address behind `HOST:PORT`.
+pub(crate) fn resolve(text: &str) -> Result<SocketAddr, CliError> {
+    let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.ok_or_else(|| {
+        let shown = text.escape_debug();
+        CliError::Usage(format!(
+            "--addr '{shown}' is no address: say HOST:PORT, such as {ADDRESS_DEFAULT}."
+        ))
+    })
+}
+
+fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
+    let unreachable = |source| CliError::Unreachable { address: address.to_string(), source };
+    let answer = client::ask(address, line, PATIENCE).map_err(unreachable)?;
+    match answer
+        .strip_prefix("ERROR ")
+        .map(|reason| reason.split_once(": ").unwrap_or((reason, "")))
+    {
+        Some((code, text)) => {
+            Err(CliError::Refused { code: code.to_owned(), text: text.to_owned() })
+        }
+        None => Ok(answer),
+    }
+}
+
+fn ask_ok(address: SocketAddr, line: &str) -> Result<String, CliError> {
+    let answer = ask(address, line)?;
+    match answer.strip_prefix("OK ") {
+        Some(rest) => Ok(rest.to_owned()),
+        None => Err(CliError::Answer(answer.chars().take(80).collect())),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, CliError> {
+    serde_json::from_str(json).map_err(|error| CliError::Answer(error.to_string()))
+}

@@ -1,0 +1,342 @@
+//! What a daemon is told on its command line, checked.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+use log::LevelFilter;
+use pickbox_admin::node::{NodeName, PeerAddress};
+
+use crate::exit::CliError;
+
+/// The admin port lies this far above the port, unless given.
+const ADMIN_PORT_ABOVE: u16 = 1000;
+/// The monitor port lies this far below the port, unless given.
+const MONITOR_PORT_BELOW: u16 = 2000;
+
+/// Keep a folder the same on several hosts: the daemon of one node.
+#[derive(Debug, FromArgs)]
+pub(crate) struct DaemonArguments {
+    /// name of this node: 1-64 letters, digits, dots, underscores or dashes
+    #[argh(option)]
+    node_id: Option<String>,
+
+    /// address to listen on; only loopback until peers are authenticated (default 127.0.0.1)
+    #[argh(option, default = "String::from(\"127.0.0.1\")")]
+    host: String,
+
+    /// port for peers, such as 8001
+    #[argh(option)]
+    port: Option<u16>,
+
+    /// port for `pickbox` and `nc` (default: port + 1000)
+    #[argh(option)]
+    admin_port: Option<u16>,
+
+    /// port for metrics (default: port - 2000); accepted, not served yet
+    #[argh(option)]
+    monitor_port: Option<u16>,
+
+    /// port for the dashboard; accepted, not served yet
+    #[argh(option)]
+    dashboard_port: Option<u16>,
+
+    /// the folder (default data/NODE-ID)
+    #[argh(option)]
+    data_dir: Option<PathBuf>,
+
+    /// where the daemon keeps its own files, on the same file system as the folder (default
+    /// .FOLDER.pickbox beside the folder)
+    #[argh(option)]
+    state_dir: Option<PathBuf>,
+
+    /// found a cluster with this node as its first; ignored if the node has state
+    #[argh(switch)]
+    bootstrap: bool,
+
+    /// join the cluster of the node at HOST:PORT; ignored if the node has state
+    #[argh(option)]
+    join: Option<String>,
+
+    /// error, warn, info, debug or trace (default info)
+    #[argh(option, default = "LevelFilter::Info")]
+    log_level: LevelFilter,
+
+    /// print the version
+    #[argh(switch)]
+    pub(crate) version: bool,
+}
+
+/// What a daemon needs to know, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DaemonOptions {
+    /// The node's name.
+    pub node_id: NodeName,
+    /// Where peers reach it; loopback.
+    pub peer_address: SocketAddr,
+    /// Where the admin protocol is served; loopback.
+    pub admin_address: SocketAddr,
+    /// Where metrics will be served.
+    pub monitor: Option<OptionalPort>,
+    /// Where the dashboard will be served.
+    pub dashboard: Option<OptionalPort>,
+    /// The folder, an absolute path.
+    pub data_dir: PathBuf,
+    /// The daemon's own files, an absolute path; neither inside the folder nor around it.
+    pub state_dir: PathBuf,
+    /// What a node without state does.
+    pub entry: Entry,
+    /// How much is logged.
+    pub log_level: LevelFilter,
+}
+
+/// A port whose being taken is no reason to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionalPort {
+    /// The port.
+    pub number: u16,
+    /// Who chose it.
+    pub origin: PortOrigin,
+}
+
+/// Who chose a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortOrigin {
+    /// The command line.
+    Given,
+    /// The rule for defaults.
+    Default,
+}
+
+/// What a node without state does; with state it goes on with what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing was said: without state this is an error.
+    None,
+    /// Found a cluster.
+    Bootstrap,
+    /// Ask the node at this address to be let in.
+    Join(PeerAddress),
+}
+
+impl DaemonArguments {
+    /// Checks everything that can be checked without touching the machine but for its current
+    /// directory.
+    ///
+    /// # Errors
+    /// With [`CliError::Usage`], a sentence each.
+    pub(crate) fn check(self) -> Result<DaemonOptions, CliError> {
+        let node_id = parse_node_id(self.node_id.as_deref())?;
+        let host = parse_host(&self.host)?;
+        let port = self.port.filter(|&port| port != 0).ok_or_else(|| {
+            usage(
+                "--port PORT is missing: where do peers reach this node? For example --port 8001.",
+            )
+        })?;
+        let admin_port = admin_port(port, self.admin_port)?;
+        let data_dir = self.data_dir.unwrap_or_else(|| Path::new("data").join(node_id.as_str()));
+        let data_dir = absolute(&data_dir)?;
+        let state_dir = match self.state_dir {
+            Some(path) => absolute(&path)?,
+            None => default_state_dir(&data_dir)?,
+        };
+        check_apart(&data_dir, &state_dir)?;
+        Ok(DaemonOptions {
+            node_id,
+            peer_address: SocketAddr::new(host, port),
+            admin_address: SocketAddr::new(host, admin_port),
+            monitor: optional_port(self.monitor_port, port.checked_sub(MONITOR_PORT_BELOW)),
+            dashboard: optional_port(self.dashboard_port, None),
+            data_dir,
+            state_dir,
+            entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
+            log_level: self.log_level,
+        })
+    }
+}
+
+/// Whether `--bootstrap` was there.
+#[derive(Clone, Copy)]
+enum Bootstrap {
+    Yes,
+    No,
+}
+
+impl From<bool> for Bootstrap {
+    fn from(given: bool) -> Self {
+        if given { Self::Yes } else { Self::No }
+    }
+}
+
+fn usage(text: impl Into<String>) -> CliError {
+    CliError::Usage(text.into())
+}
+
+fn parse_node_id(text: Option<&str>) -> Result<NodeName, CliError> {
+    let text = text.ok_or_else(|| {
+        usage("--node-id NAME is missing: how is this node called? For example --node-id node1.")
+    })?;
+    NodeName::parse(text).ok_or_else(|| {
+        usage(format!(
+            "--node-id '{}' cannot be used: take 1-64 letters, digits, dots, underscores or dashes, \
+             and no dot or dash first.",
+            text.escape_debug()
+        ))
+    })
+}
+
+/// An address of this machine that nobody outside can reach.
+fn parse_host(text: &str) -> Result<IpAddr, CliError> {
+    let address = match text {
+        "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        _ => text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>(),
+    };
+    match address {
+        Ok(address) if address.is_loopback() => Ok(address),
+        Ok(address) => Err(usage(format!(
+            "--host {address} is refused: peers and clients are not authenticated yet, so anyone who \
+             reaches that address could change the folder. Use 127.0.0.1; between hosts, wait for \
+             authenticated peers."
+        ))),
+        Err(_) => {
+            Err(usage(format!("--host '{}' is no IP address: use 127.0.0.1.", text.escape_debug())))
+        }
+    }
+}
+
+fn admin_port(port: u16, given: Option<u16>) -> Result<u16, CliError> {
+    let admin = given.or_else(|| port.checked_add(ADMIN_PORT_ABOVE)).filter(|&admin| admin != 0);
+    match admin {
+        Some(admin) if admin == port => Err(usage(format!(
+            "--admin-port {admin} is the same as --port: the two need one each."
+        ))),
+        Some(admin) => Ok(admin),
+        None => {
+            Err(usage(format!("--admin-port is needed: {port} + {ADMIN_PORT_ABOVE} is no port.")))
+        }
+    }
+}
+
+fn optional_port(given: Option<u16>, default: Option<u16>) -> Option<OptionalPort> {
+    let chosen = match given {
+        Some(number) => OptionalPort { number, origin: PortOrigin::Given },
+        None => OptionalPort { number: default?, origin: PortOrigin::Default },
+    };
+    (chosen.number != 0).then_some(chosen)
+}
+
+fn parse_entry(bootstrap: Bootstrap, join: Option<&str>) -> Result<Entry, CliError> {
+    match (bootstrap, join) {
+        (Bootstrap::No, None) => Ok(Entry::None),
+        (Bootstrap::Yes, None) => Ok(Entry::Bootstrap),
+        (Bootstrap::Yes, Some(_)) => Err(usage(
+            "--bootstrap and --join exclude each other: the first node of a cluster is started with \
+             --bootstrap, each further one with --join HOST:PORT.",
+        )),
+        (Bootstrap::No, Some(text)) => PeerAddress::parse(text).map(Entry::Join).ok_or_else(|| {
+            let shown = text.escape_debug();
+            usage(format!("--join '{shown}' is not HOST:PORT, such as 127.0.0.1:8001."))
+        }),
+    }
+}
+
+/// The path from the root, without `.` and `..` where that is safe.
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    let shown = path.display();
+    std::path::absolute(path)
+        .map_err(CliError::local(format!("Cannot make {shown} an absolute path")))
+}
+
+/// `.NAME.pickbox` beside the folder NAME: one folder, one state, whatever the node is called.
+pub(crate) fn default_state_dir(data_dir: &Path) -> Result<PathBuf, CliError> {
+    let name = data_dir.file_name().ok_or_else(|| {
+        let shown = data_dir.display();
+        usage(format!("--data-dir {shown} has no name of its own: say --state-dir DIR too."))
+    })?;
+    let mut state = std::ffi::OsString::from(".");
+    state.push(name);
+    state.push(".pickbox");
+    Ok(data_dir.with_file_name(state))
+}
+
+fn check_apart(data_dir: &Path, state_dir: &Path) -> Result<(), CliError> {
+    if data_dir.starts_with(state_dir) || state_dir.starts_with(data_dir) {
+        return Err(usage(format!(
+            "--data-dir {} and --state-dir {} must not lie inside each other: the folder holds users' \
+             files and nothing else.",
+            data_dir.display(),
+            state_dir.display()
+        )));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments;
+
+    fn check(line: &str) -> Result<DaemonOptions, CliError> {
+        let words = arguments::split(line.split_whitespace().map(Into::into));
+        match arguments::parse::<DaemonArguments>(&["pickboxd"], &words)? {
+            arguments::Parsed::Run(arguments) => arguments.check(),
+            arguments::Parsed::Done(_) => panic!("done"),
+        }
+    }
+
+    fn refusal(line: &str) -> String {
+        let error = check(line).unwrap_err();
+        assert_eq!(error.exit().number(), 64, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn few_flags_are_enough() {
+        let options = check("--node-id node2 --port 8002 --join 127.0.0.1:8001").unwrap();
+        assert_eq!(options.peer_address, "127.0.0.1:8002".parse().unwrap());
+        assert_eq!(options.admin_address, "127.0.0.1:9002".parse().unwrap());
+        assert_eq!(options.monitor.unwrap().number, 6002);
+        assert!(options.data_dir.is_absolute() && options.data_dir.ends_with("data/node2"));
+        assert!(options.state_dir.ends_with("data/.node2.pickbox"));
+        assert!(
+            matches!(options.entry, Entry::Join(address) if address.as_str() == "127.0.0.1:8001")
+        );
+    }
+
+    #[test]
+    fn every_flag_may_be_written_with_an_equals_sign() {
+        let options = check(
+            "--node-id=node1 --host=localhost --port=18001 --admin-port=19001 --monitor-port=1 \
+             --dashboard-port=2 --data-dir=/tmp/x --state-dir=/tmp/y --bootstrap --log-level=debug",
+        )
+        .unwrap();
+        assert_eq!(options.admin_address, "127.0.0.1:19001".parse().unwrap());
+        assert_eq!(options.monitor, Some(OptionalPort { number: 1, origin: PortOrigin::Given }));
+        assert_eq!(options.state_dir, Path::new("/tmp/y"));
+        assert_eq!((options.entry, options.log_level), (Entry::Bootstrap, LevelFilter::Debug));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_reason() {
+        for (line, words) in [
+            ("--port 1", "--node-id NAME is missing"),
+            ("--node-id a", "--port PORT is missing"),
+            ("--node-id -a --port 1", "--node-id"),
+            ("--node-id a/b --port 1", "cannot be used"),
+            ("--node-id a --port 1 --bootstrap --join b:1", "exclude each other"),
+            ("--node-id a --port 1 --join b", "is not HOST:PORT"),
+            ("--node-id a --port 1 --host 0.0.0.0", "not authenticated yet"),
+            ("--node-id a --port 1 --host example.org", "is no IP address"),
+            ("--node-id a --port 65000", "--admin-port is needed"),
+            ("--node-id a --port 5 --admin-port 5", "one each"),
+            ("--node-id a --port 1 --data-dir /x --state-dir /x/y", "inside each other"),
+            ("--node-id a --port 1 --data-dir /x/y --state-dir /x", "inside each other"),
+            ("--node-id a --port 1 --data-dir /", "--state-dir"),
+            ("--node-id a --port x", "--help"),
+            ("--node-id a --port 1 --colour", "--help"),
+        ] {
+            let text = refusal(line);
+            assert!(text.contains(words), "{line}: {text}");
+        }
+    }
+}
