@@ -6,11 +6,16 @@
 //! 2. **placed**: what this node last saw on its disk, and which agreed version that stood for.
 //! 3. **actual**: what the file system says now.
 
+pub mod agreed;
 pub mod content_id;
+pub mod digest;
 pub mod folder;
+pub mod history_rows;
+pub mod index;
 pub mod lease;
 pub mod name;
 pub mod observation;
 pub mod op;
 pub mod record;
+pub mod sessions;
 pub mod time;

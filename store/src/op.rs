@@ -129,12 +129,17 @@ pub enum Outcome {
         /// The copy.
         copy: FileId,
     },
-    /// It said what was so already: nothing changed.
+    /// Lost against a concurrent change below a `.git` directory, where no copy may be made: its
+    /// content is in the history only.
+    History,
+    /// It said what was so already: nothing changed but perhaps mode or time.
     Merged(FileId),
     /// A deletion that came after an edit, or of a directory that is not empty: not done.
     Kept(FileId),
     /// Nothing there (any more) to do it to.
     Nothing,
+    /// So many rows of the history went.
+    Pruned(u32),
     /// Cannot be: the reason for people.
     Refused(Refusal),
 }
@@ -152,4 +157,6 @@ pub enum Refusal {
     Root,
     /// A conflict name could not be made, or a path grew too long.
     NameTooLong,
+    /// It makes no sense: inline bytes that are not the content named, a symlink to nothing...
+    Malformed,
 }

@@ -26,6 +26,33 @@ pub struct FileId {
 impl FileId {
     /// The folder itself: there from the start.
     pub const ROOT: Self = Self { epoch: 0, index: Index::ZERO, ordinal: 0 };
+
+    /// One number that sorts as the ids do.
+    #[must_use]
+    pub fn to_number(self) -> u128 {
+        u128::from_be_bytes(self.to_bytes())
+    }
+
+    /// The id in this number.
+    #[must_use]
+    pub fn from_number(number: u128) -> Self {
+        let low = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or_default();
+        let short = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+        Self {
+            epoch: short(low(number >> 96)),
+            index: Index::new(low(number >> 32)),
+            ordinal: short(low(number)),
+        }
+    }
+
+    /// Sixteen bytes that sort as the ids do.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        let wide = u128::from(self.epoch) << 96
+            | u128::from(self.index.get()) << 32
+            | u128::from(self.ordinal);
+        wide.to_be_bytes()
+    }
 }
 
 impl fmt::Display for FileId {
@@ -62,10 +89,31 @@ pub struct Attributes {
     pub mtime: Time,
 }
 
+/// Most nodes that one version vector names. Beyond that the counter that is furthest back is
+/// dropped: a version is accepted by equality, so all that may suffer is the explanation of an old
+/// conflict to people.
+pub const VECTOR_NODES_MAX: usize = 64;
+
 /// Which changes a content has seen: for each node the index of its last one. Counters are
 /// commit indices, so they cannot repeat, whatever a node forgot (Parker et al. 1983).
+///
+/// Ordered by node, at most [`VECTOR_NODES_MAX`] nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(NodeId, Index)>")]
 pub struct VersionVector(Vec<(NodeId, Index)>);
+
+impl TryFrom<Vec<(NodeId, Index)>> for VersionVector {
+    type Error = &'static str;
+    fn try_from(counters: Vec<(NodeId, Index)>) -> Result<Self, Self::Error> {
+        if counters.len() > VECTOR_NODES_MAX {
+            return Err("a version vector names too many nodes");
+        }
+        if !counters.is_sorted_by(|(left, _), (right, _)| left < right) {
+            return Err("a version vector is not ordered by node");
+        }
+        Ok(Self(counters))
+    }
+}
 
 impl VersionVector {
     /// What `node` last did to it.
@@ -81,6 +129,11 @@ impl VersionVector {
         match counters.binary_search_by_key(&node, |(id, _)| *id) {
             Ok(at) => counters.iter_mut().skip(at).take(1).for_each(|slot| slot.1 = index),
             Err(at) => counters.insert(at, (node, index)),
+        }
+        while counters.len() > VECTOR_NODES_MAX {
+            let oldest = counters.iter().map(|(_, index)| *index).min();
+            let at = counters.iter().position(|(_, index)| Some(*index) == oldest);
+            at.map(|at| counters.remove(at));
         }
         Self(counters)
     }
@@ -148,5 +201,26 @@ mod tests {
         assert!(!left.covers(&right) && !right.covers(&left));
         let both = left.joined(&right);
         assert!(both.covers(&left) && both.covers(&right));
+    }
+
+    #[test]
+    fn a_vector_drops_the_oldest_node_beyond_its_bound() {
+        let nodes = u64::try_from(VECTOR_NODES_MAX).unwrap() + 1;
+        let all = (1..=nodes).rev().fold(VersionVector::default(), |vector, node| {
+            vector.bumped(NodeId::new(node), Index::new(1000 - node))
+        });
+        assert_eq!(all.0.len(), VECTOR_NODES_MAX);
+        assert_eq!(all.get(NodeId::new(nodes)), Index::ZERO, "it was the first to change it");
+        assert_eq!(all.get(NodeId::new(1)), Index::new(999));
+    }
+
+    #[test]
+    fn ids_sort_as_numbers_and_come_back() {
+        let id = |epoch, index, ordinal| FileId { epoch, index: Index::new(index), ordinal };
+        let ids = [FileId::ROOT, id(0, 1, 0), id(0, 1, u32::MAX), id(0, u64::MAX, 0), id(1, 0, 9)];
+        assert!(ids.is_sorted() && ids.is_sorted_by_key(|id| id.to_number()));
+        for id in ids {
+            assert_eq!(FileId::from_number(id.to_number()), id);
+        }
     }
 }

@@ -1,0 +1,179 @@
+//! New contents and attributes for files that are there.
+
+use super::namespace::{Namespace, not_root};
+use super::{Stop, refuse};
+use crate::content_id::INLINE_BYTES_MAX;
+use crate::history_rows::Reason;
+use crate::index::IndexError;
+use crate::name::PATH_BYTES_MAX;
+use crate::op::{At, Incoming, Outcome, Refusal};
+use crate::record::{Attributes, Body, FileId, LosingLine, Record, VersionVector};
+use crate::time::Time;
+
+/// Permission bits of files: set-id and sticky bits are never given to them.
+const FILE_MODE_MASK: u16 = 0o777;
+/// Of directories: set-group-id and sticky are what shared folders live on.
+const DIRECTORY_MODE_MASK: u16 = 0o3777;
+/// Symlinks have no mode of their own.
+const SYMLINK_MODE: u16 = 0o777;
+const NANOS_MAX: u32 = 999_999_999;
+
+impl Namespace<'_> {
+    pub(super) fn replace(
+        &mut self,
+        id: FileId,
+        base: &VersionVector,
+        at: &At,
+        new: &Incoming,
+    ) -> Result<Outcome, Stop> {
+        not_root(id)?;
+        check(new)?;
+        let version = base.bumped(self.stamp.origin, self.stamp.index);
+        let Some(record) = self.record(id)? else {
+            // Deleted meanwhile: an edit beats a deletion.
+            return self.create_version(at, new, version);
+        };
+        if record.body == new.body {
+            let version = record.version.joined(base);
+            return Ok(self.merge(id, &record, new.attributes, version)?);
+        }
+        if *base == record.version && self.may_become(id, &record, &new.body)? {
+            self.overwrite(id, &record, new, version)?;
+            return Ok(Outcome::Done(id));
+        }
+        let line = record.losing.iter().find(|line| line.version == *base);
+        if let Some(copy) = line.map(|line| line.copy)
+            && self.may_become(copy, &self.linked(copy)?, &new.body)?
+        {
+            self.follow(id, copy, new, version)?;
+            return Ok(Outcome::Conflict { copy });
+        }
+        let loser = Record { version, ..self.fresh_from(record.parent, record.name, new) };
+        self.lose(id, loser)
+    }
+
+    /// The next edit of a line that lost goes to its copy.
+    fn follow(
+        &mut self,
+        winner: FileId,
+        copy: FileId,
+        new: &Incoming,
+        version: VersionVector,
+    ) -> Result<(), IndexError> {
+        let before = self.linked(copy)?;
+        self.set_content(copy, &before, before.clone(), new, version.clone())?;
+        self.move_line(winner, &LosingLine { version, copy })
+    }
+
+    /// A new content for a file that was named itself: a copy is a file of its own from then on.
+    pub(super) fn overwrite(
+        &mut self,
+        id: FileId,
+        before: &Record,
+        new: &Incoming,
+        version: VersionVector,
+    ) -> Result<(), IndexError> {
+        let mut after = before.clone();
+        self.end_line(id, &mut after)?;
+        self.set_content(id, before, after, new, version)
+    }
+
+    fn set_content(
+        &mut self,
+        id: FileId,
+        before: &Record,
+        mut after: Record,
+        new: &Incoming,
+        version: VersionVector,
+    ) -> Result<(), IndexError> {
+        if before.body != new.body {
+            self.displace(id, before, Reason::Replaced)?;
+        }
+        after.body = new.body.clone();
+        after.attributes = normal(&new.body, new.attributes);
+        after.version = version;
+        after.author = self.stamp.origin;
+        self.update(id, before, after)
+    }
+
+    /// The content is there already: only mode and time, and what the version has seen, may move.
+    pub(super) fn merge(
+        &mut self,
+        id: FileId,
+        before: &Record,
+        attributes: Attributes,
+        version: VersionVector,
+    ) -> Result<Outcome, IndexError> {
+        let attributes = normal(&before.body, attributes);
+        // A directory's version changes only at its creation.
+        let version = if before.body == Body::Directory { before.version.clone() } else { version };
+        if attributes != before.attributes || version != before.version {
+            // A copy's line is at the version of the copy.
+            let line = LosingLine { version: version.clone(), copy: id };
+            let moved = before.conflict_of.filter(|_| version != before.version);
+            let after = Record { attributes, version, ..before.clone() };
+            self.update(id, before, after)?;
+            if let Some(winner) = moved {
+                self.move_line(winner, &line)?;
+            }
+        }
+        Ok(Outcome::Merged(id))
+    }
+
+    pub(super) fn set_attributes(
+        &mut self,
+        id: FileId,
+        attributes: Attributes,
+    ) -> Result<Outcome, Stop> {
+        not_root(id)?;
+        let Some(before) = self.record(id)? else { return Ok(Outcome::Nothing) };
+        let attributes = normal(&before.body, attributes);
+        if attributes == before.attributes {
+            return Ok(Outcome::Merged(id));
+        }
+        self.update(id, &before, Record { attributes, ..before.clone() })?;
+        Ok(Outcome::Done(id))
+    }
+
+    /// Whether this may turn into that: anything but a directory that holds something.
+    fn may_become(&self, id: FileId, record: &Record, body: &Body) -> Result<bool, IndexError> {
+        let stays = record.body != Body::Directory || *body == Body::Directory;
+        Ok(stays || self.is_empty(id)?)
+    }
+
+    /// A record for what comes in, begun by this change.
+    pub(super) fn fresh_from(
+        &self,
+        parent: FileId,
+        name: crate::name::Name,
+        new: &Incoming,
+    ) -> Record {
+        self.fresh(parent, name, new.body.clone(), normal(&new.body, new.attributes))
+    }
+}
+
+/// Refuses what makes no sense.
+pub(super) fn check(new: &Incoming) -> Result<(), Stop> {
+    let sound = match (&new.body, &new.inline) {
+        (Body::File { size, .. }, Some(bytes)) => {
+            *size <= INLINE_BYTES_MAX && u64::try_from(bytes.len()) == Ok(*size)
+        }
+        (Body::Symlink { target }, None) => {
+            !target.is_empty() && target.len() <= PATH_BYTES_MAX && !target.contains(&0)
+        }
+        (Body::File { .. } | Body::Directory, None) => true,
+        (Body::Directory | Body::Symlink { .. }, Some(_)) => false,
+    };
+    if sound { Ok(()) } else { refuse(Refusal::Malformed) }
+}
+
+/// The attributes as they are kept.
+fn normal(body: &Body, attributes: Attributes) -> Attributes {
+    let Attributes { mode, mtime } = attributes;
+    let mtime = Time { nanos: mtime.nanos.min(NANOS_MAX), ..mtime };
+    match body {
+        Body::File { .. } => Attributes { mode: mode & FILE_MODE_MASK, mtime },
+        Body::Symlink { .. } => Attributes { mode: SYMLINK_MODE, mtime },
+        Body::Directory => Attributes { mode: mode & DIRECTORY_MODE_MASK, mtime: Time::default() },
+    }
+}

@@ -1,0 +1,65 @@
+//! What can go wrong with the index itself: each of these stops the node.
+
+use std::fmt;
+
+use pickbox_raft::core::ids::Index;
+
+/// The index failed. Nothing that an entry says leads here.
+#[derive(Debug)]
+pub enum IndexError {
+    /// The database failed.
+    Database(Box<redb::Error>),
+    /// A row cannot be read: which table, and what is wrong.
+    Corrupt(&'static str),
+    /// The file was written by a program that this one does not understand.
+    Format {
+        /// The version found.
+        found: u16,
+    },
+    /// An entry that is not the next one was given.
+    Gap {
+        /// The one that was due.
+        due: Index,
+        /// The one given.
+        given: Index,
+    },
+}
+
+impl fmt::Display for IndexError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database(_) => write!(f, "the index database failed"),
+            Self::Corrupt(what) => write!(f, "the index is damaged: {what}"),
+            Self::Format { found } => write!(f, "index format {found} is not understood"),
+            Self::Gap { due, given } => write!(f, "entry {given} was given where {due} was due"),
+        }
+    }
+}
+
+impl std::error::Error for IndexError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Database(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! from_redb {
+    ($($error:ident),*) => {$(
+        impl From<redb::$error> for IndexError {
+            fn from(error: redb::$error) -> Self {
+                Self::Database(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(
+    CommitError,
+    DatabaseError,
+    SetDurabilityError,
+    StorageError,
+    TableError,
+    TransactionError
+);

@@ -1,0 +1,145 @@
+//! Questions to the index, answered from the open transaction.
+
+use std::ops::Bound;
+
+use redb::ReadableTable;
+
+use super::Index;
+use super::error::IndexError;
+use super::tables::{self, LIVE};
+use crate::agreed::tree;
+use crate::content_id::ContentId;
+use crate::history_rows::{HistoryKey, HistoryOf, HistoryRow};
+use crate::name::{Name, RelPath};
+use crate::record::{FileId, Record};
+
+impl Index {
+    /// What the log says of this file. The folder itself ([`FileId::ROOT`]) has no record.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn record(&self, id: FileId) -> Result<Option<Record>, IndexError> {
+        tables::record(&self.tables()?.open_table(LIVE.records)?, id)
+    }
+
+    /// Which file has this name in this directory.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn lookup(&self, parent: FileId, name: &Name) -> Result<Option<FileId>, IndexError> {
+        tables::child(&self.tables()?.open_table(LIVE.names)?, parent, name)
+    }
+
+    /// Up to `limit` entries of a directory, by name, behind `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn children(
+        &self,
+        parent: FileId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, FileId)>, IndexError> {
+        tree::children(&self.tables()?.open_table(LIVE.names)?, parent, after, limit)
+    }
+
+    /// Which file is at this path. No link is followed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn resolve(&self, path: &RelPath) -> Result<Option<FileId>, IndexError> {
+        let names = self.tables()?.open_table(LIVE.names)?;
+        let mut id = FileId::ROOT;
+        for name in path.names() {
+            match tables::child(&names, id, &name)? {
+                Some(child) => id = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// Where this file is. `None`: it is not there (any more), or its path is longer than a path
+    /// may be, which moving directories into one another can lead to.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn path_of(&self, id: FileId) -> Result<Option<RelPath>, IndexError> {
+        let records = self.tables()?.open_table(LIVE.records)?;
+        if id != FileId::ROOT && tables::record(&records, id)?.is_none() {
+            return Ok(None);
+        }
+        Ok(tree::Ancestry::of(&records, id)?.path())
+    }
+
+    /// Up to `limit` records in the order of their ids, behind `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn records(
+        &self,
+        after: Option<FileId>,
+        limit: usize,
+    ) -> Result<Vec<(FileId, Record)>, IndexError> {
+        let records = self.tables()?.open_table(LIVE.records)?;
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_number()));
+        let rows = records.range::<u128>((start, Bound::Unbounded))?;
+        rows.take(limit)
+            .map(|row| {
+                let (id, row) = row?;
+                let record = tables::decode(row.value(), "a record")?;
+                Ok((FileId::from_number(id.value()), record))
+            })
+            .collect()
+    }
+
+    /// Up to `limit` current files with this content.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn holders_of_content(
+        &self,
+        content: ContentId,
+        limit: usize,
+    ) -> Result<Vec<FileId>, IndexError> {
+        let contents = self.tables()?.open_table(LIVE.contents)?;
+        let rows = contents.range((&content.0, 0)..=(&content.0, u128::MAX))?;
+        rows.take(limit).map(|row| Ok(FileId::from_number(row?.0.value().1))).collect()
+    }
+
+    /// Up to `limit` rows of the history, oldest first, behind `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn history(
+        &self,
+        of: &HistoryOf<'_>,
+        after: Option<HistoryKey>,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let txn = self.tables()?;
+        let (keys, rows) = (txn.open_table(LIVE.history_keys)?, txn.open_table(LIVE.history)?);
+        let prefix = of.prefix();
+        let key = |key: HistoryKey| [prefix.as_slice(), &key.to_bytes()].concat();
+        let first = after.map_or_else(|| prefix.clone(), key);
+        let start = match after {
+            Some(_) => Bound::Excluded(first.as_slice()),
+            None => Bound::Included(first.as_slice()),
+        };
+        let mut found = Vec::new();
+        for row in keys.range::<&[u8]>((start, Bound::Unbounded))?.take(limit) {
+            let (key, ()) = {
+                let (key, unit) = row?;
+                (key, unit.value())
+            };
+            let Some(tail) = key.value().strip_prefix(prefix.as_slice()) else { break };
+            let key =
+                HistoryKey::from_bytes(tail).ok_or(IndexError::Corrupt("a key of the history"))?;
+            found.push(
+                tables::history_row(&rows, key)?
+                    .ok_or(IndexError::Corrupt("a key of the history names no row"))?,
+            );
+        }
+        Ok(found)
+    }
+}
