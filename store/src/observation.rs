@@ -63,6 +63,12 @@ impl Hint {
         Self(self.0 & !less.0)
     }
 
+    /// The reasons that both have.
+    #[must_use]
+    pub const fn only(self, those: Self) -> Self {
+        Self(self.0 & those.0)
+    }
+
     /// Whether the content must be read rather than guessed from `statx(2)`.
     #[must_use]
     pub const fn wants_content(self) -> bool {

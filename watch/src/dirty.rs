@@ -1,0 +1,599 @@
+//! What may have changed, and when to look: the decisions of the watcher, without a clock.
+//!
+//! Events gather into one [`Mark`] for each name until somebody looks. Closing a written file
+//! and renaming one are looked at at once; a file that appeared waits for its close; names that
+//! went away wait for each other, since a delete followed by a create of the same name is one
+//! replacement, and since mass deletes are weighed as a whole (traps T6, T8, T20).
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use pickbox_store::folder::Stat;
+use pickbox_store::observation::Hint;
+
+use crate::transient::is_transient;
+use crate::tree::Key;
+
+/// Marks kept at most; one more is as good as a queue overflow: everything is walked instead.
+pub(crate) const MARKS_MAX: usize = 262_144;
+/// Names that went wait for this much quiet...
+pub(crate) const DELETE_QUIET: Duration = Duration::from_millis(250);
+/// ...but no longer than this after the first.
+pub(crate) const DELETE_WAIT_MAX: Duration = Duration::from_secs(10);
+/// A passing file's name is looked at this late.
+pub(crate) const TRANSIENT_WAIT: Duration = Duration::from_secs(2);
+/// A file that just appeared, or was written without a close, is probed for writers after this.
+pub(crate) const PROBE_WAIT: Duration = Duration::from_millis(10);
+/// Probes of a file that stays open get rarer up to this.
+pub(crate) const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
+/// A file that is still open after this is looked at as it is, marked hot.
+pub(crate) const DEFER_MAX: Duration = Duration::from_secs(30);
+
+const _: () = assert!(DELETE_QUIET.as_millis() < DELETE_WAIT_MAX.as_millis());
+const _: () = assert!(PROBE_WAIT_MAX.as_millis() < DEFER_MAX.as_millis());
+
+/// What one event says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// It appeared.
+    Created,
+    /// A writer closed it.
+    Closed,
+    /// Bytes were written.
+    Modified,
+    /// It was renamed to this name. With what was known of it under its former name, when that
+    /// was in the folder.
+    MovedHere(Option<Hint>),
+    /// It was deleted, or renamed to elsewhere.
+    Went,
+    /// Mode, owner, times or link count changed.
+    Attributes,
+    /// Found by a walk, or asked for: the reasons.
+    Found(Hint),
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// The first mark of this name: hold its directory.
+    New,
+    /// Joined the mark that was there.
+    Merged,
+    /// The name came and went unseen: its mark is gone, release its directory.
+    Vanished,
+    /// No room: walk instead.
+    Full,
+}
+
+/// What is known of one name since the last look.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    /// Grows with each first event: what a flush waits for.
+    pub(crate) id: u64,
+    pub(crate) key: Key,
+    pub(crate) hint: Hint,
+    pub(crate) first: Instant,
+    /// When it appeared, until a writer closes it.
+    created: Option<Instant>,
+    /// The last write that no close has followed.
+    pub(crate) unclosed: Option<Instant>,
+    /// The name did not exist before this mark: if it goes, nobody needs to know.
+    born: bool,
+    /// Since when somebody is known to write.
+    busy_since: Option<Instant>,
+    probe_count: u32,
+    /// The look that was last handed on while it was still open.
+    pub(crate) handed: Option<Stat>,
+    wait: Wait,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// For a time; the order decides among equals.
+    Until(Instant, u64),
+    /// For the deletes to calm down.
+    Deletes(u64),
+}
+
+impl Mark {
+    /// Whether it is looked at even if somebody writes.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.busy_since.is_some_and(|since| now >= since + DEFER_MAX)
+    }
+
+    /// Whether so little time passed since it appeared that its writer may not even have opened
+    /// it: the kernel reports a creation before the open is complete.
+    pub(crate) fn is_newborn(&self, now: Instant) -> bool {
+        self.created.is_some_and(|created| now < created + PROBE_WAIT)
+    }
+}
+
+impl Mark {
+    /// Bytes were written and the writer has not closed: probe soon, once.
+    fn after_modify(&self, now: Instant, order: u64) -> Wait {
+        let seen_to = self.hint.has(Hint::WROTE.with(Hint::MOVED_HERE));
+        match self.wait {
+            // A plan to look after the write stands, be it the next probe of a busy file.
+            Wait::Until(due, _) if due > now || seen_to => self.wait,
+            _ => Wait::Until(now + PROBE_WAIT, order),
+        }
+    }
+
+    /// A passing file is not looked at before its time, unless somebody asked.
+    fn delay_transient(&mut self) {
+        if let Wait::Until(due, order) = self.wait
+            && !self.hint.has(Hint::ASKED)
+            && is_transient(self.key.name.as_bytes())
+        {
+            self.wait = Wait::Until(due.max(self.first + TRANSIENT_WAIT), order);
+        }
+    }
+}
+
+/// All marks.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    marks: HashMap<u64, Mark>,
+    by_key: HashMap<Key, u64>,
+    due: BTreeSet<(Instant, u64, u64)>,
+    went: BTreeSet<(u64, u64)>,
+    went_first: Option<Instant>,
+    went_last: Option<Instant>,
+    /// Marks that a flush waits for: all but those of files open for writing.
+    owed: BTreeSet<u64>,
+    /// Ids and orders handed out.
+    counter: u64,
+}
+
+impl Dirty {
+    /// Marks in all.
+    pub(crate) fn len(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Marks of files that somebody has open for writing.
+    pub(crate) fn open_count(&self) -> usize {
+        self.marks.values().filter(|mark| mark.busy_since.is_some()).count()
+    }
+
+    /// What is noted of a name.
+    pub(crate) fn hint(&self, key: &Key) -> Hint {
+        let mark = self.by_key.get(key).and_then(|id| self.marks.get(id));
+        mark.map_or(Hint::default(), |mark| mark.hint)
+    }
+
+    /// Marks that nobody holds up by writing: a measure of what is behind.
+    pub(crate) fn owed_count(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// A number above all marks so far.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    /// Whether all that was noted before `id` is handed on, but for files open for writing.
+    pub(crate) fn is_settled_before(&self, id: u64) -> bool {
+        self.owed.first().is_none_or(|&first| first > id)
+    }
+
+    /// Takes an event in.
+    pub(crate) fn note(&mut self, key: &Key, what: What, now: Instant) -> Noted {
+        let Some(&id) = self.by_key.get(key) else {
+            return self.note_new(key, what, now);
+        };
+        let Some(mut mark) = self.remove(id) else { return Noted::Merged };
+        if what == What::Went && mark.born {
+            return Noted::Vanished;
+        }
+        self.merge(&mut mark, what, now);
+        self.put(mark);
+        Noted::Merged
+    }
+
+    fn note_new(&mut self, key: &Key, what: What, now: Instant) -> Noted {
+        if self.marks.len() >= MARKS_MAX {
+            return Noted::Full;
+        }
+        let id = self.next_id();
+        let mut mark = Mark {
+            id,
+            key: key.clone(),
+            hint: Hint::default(),
+            first: now,
+            created: None,
+            unclosed: None,
+            born: what == What::Created,
+            busy_since: None,
+            probe_count: 0,
+            handed: None,
+            wait: Wait::Until(now, id),
+        };
+        self.merge(&mut mark, what, now);
+        self.put(mark);
+        Noted::New
+    }
+
+    /// The rules: what an event adds, and when the mark is looked at from now on.
+    fn merge(&mut self, mark: &mut Mark, what: What, now: Instant) {
+        let order = self.next_id();
+        let at_once = Wait::Until(now, order);
+        match what {
+            What::Created => {
+                mark.hint = mark.hint.with(Hint::CREATED);
+                mark.created = Some(now);
+                mark.wait = at_once;
+            }
+            What::Closed => {
+                mark.hint = mark.hint.with(Hint::WROTE);
+                (mark.created, mark.unclosed, mark.busy_since) = (None, None, None);
+                mark.wait = at_once;
+            }
+            What::Modified => {
+                mark.unclosed = Some(now);
+                mark.wait = mark.after_modify(now, order);
+                mark.hint = mark.hint.with(Hint::WROTE);
+            }
+            What::MovedHere(before) => {
+                let inherited = before
+                    .map_or(Hint::default(), |hint| Hint::PAIRED.with(hint.only(Hint::WROTE)));
+                mark.hint = mark.hint.with(Hint::MOVED_HERE).with(inherited);
+                mark.born = false;
+                (mark.created, mark.busy_since) = (None, None);
+                mark.wait = at_once;
+            }
+            What::Went => {
+                // What was written is remembered: in an exchange the name is back at once.
+                mark.hint = Hint::WENT.with(mark.hint.only(Hint::ASKED.with(Hint::WROTE)));
+                (mark.created, mark.busy_since, mark.handed) = (None, None, None);
+                mark.wait = Wait::Deletes(order);
+                self.went_first = self.went_first.or(Some(now));
+                self.went_last = Some(now);
+            }
+            What::Attributes => mark.hint = mark.hint.with(Hint::ATTRIBUTES),
+            What::Found(hint) => {
+                mark.hint = mark.hint.with(hint);
+                if hint.has(Hint::ASKED) || matches!(mark.wait, Wait::Deletes(_)) {
+                    mark.wait = at_once;
+                }
+            }
+        }
+        mark.delay_transient();
+    }
+
+    /// Both halves of a rename are in the folder: the old name need not wait for other deletes,
+    /// unless it went to a passing name: then a new file is about to take its place.
+    pub(crate) fn pair(&mut self, from: &Key, to: &Key, now: Instant) {
+        let Some(mut mark) = self.by_key.get(from).copied().and_then(|id| self.remove(id)) else {
+            return;
+        };
+        mark.hint = mark.hint.with(Hint::PAIRED);
+        if let Wait::Deletes(order) = mark.wait
+            && !is_transient(to.name.as_bytes())
+        {
+            mark.wait = Wait::Until(now, order);
+        }
+        self.put(mark);
+    }
+
+    /// Puts back a mark that was taken: somebody is writing, or it would not hold still.
+    /// Looks get rarer; a close makes it due at once.
+    pub(crate) fn defer(&mut self, mut mark: Mark, now: Instant) {
+        let exponent = mark.probe_count.min(16);
+        let pause = PROBE_WAIT.saturating_mul(1 << exponent).min(PROBE_WAIT_MAX);
+        mark.probe_count += 1;
+        let since = *mark.busy_since.get_or_insert(now);
+        let limit = if now < since + DEFER_MAX { since + DEFER_MAX } else { now + pause };
+        let order = self.next_id();
+        mark.wait = Wait::Until((now + pause).min(limit), order);
+        self.put(mark);
+    }
+
+    /// Puts back a mark that appeared a moment ago.
+    pub(crate) fn defer_newborn(&mut self, mut mark: Mark) {
+        let created = mark.created.unwrap_or(mark.first);
+        mark.wait = Wait::Until(created + PROBE_WAIT, mark.id);
+        self.put(mark);
+    }
+
+    /// Puts back a mark whose file was handed on hot: look again until it is closed.
+    pub(crate) fn keep_hot(&mut self, mut mark: Mark, handed: Stat, now: Instant) {
+        mark.handed = Some(handed);
+        mark.busy_since = Some(now);
+        self.defer(mark, now);
+    }
+
+    /// When to look next; `None` when nothing is marked.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let due = self.due.first().map(|&(due, ..)| due);
+        due.into_iter().chain(self.went_due()).min()
+    }
+
+    fn went_due(&self) -> Option<Instant> {
+        if self.went.is_empty() {
+            return None;
+        }
+        Some((self.went_last? + DELETE_QUIET).min(self.went_first? + DELETE_WAIT_MAX))
+    }
+
+    /// Takes the next mark that is due.
+    pub(crate) fn take_ready(&mut self, now: Instant) -> Option<Mark> {
+        if self.went_due().is_some_and(|due| due <= now) {
+            self.release_deletes(now);
+        }
+        let &(due, _, id) = self.due.first()?;
+        if due > now { None } else { self.remove(id) }
+    }
+
+    /// All deletes at once, in their order: whoever weighs them sees the whole.
+    fn release_deletes(&mut self, now: Instant) {
+        while let Some((_, id)) = self.went.pop_first() {
+            if let Some(mark) = self.marks.get_mut(&id)
+                && let Wait::Deletes(order) = mark.wait
+            {
+                mark.wait = Wait::Until(now, order);
+                self.due.insert((now, order, id));
+            }
+        }
+        (self.went_first, self.went_last) = (None, None);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Mark> {
+        let mark = self.marks.remove(&id)?;
+        self.by_key.remove(&mark.key);
+        self.owed.remove(&id);
+        match mark.wait {
+            Wait::Until(due, order) => self.due.remove(&(due, order, id)),
+            Wait::Deletes(order) => self.went.remove(&(order, id)),
+        };
+        if self.went.is_empty() {
+            (self.went_first, self.went_last) = (None, None);
+        }
+        Some(mark)
+    }
+
+    fn put(&mut self, mark: Mark) {
+        match mark.wait {
+            Wait::Until(due, order) => self.due.insert((due, order, mark.id)),
+            Wait::Deletes(order) => self.went.insert((order, mark.id)),
+        };
+        if mark.busy_since.is_none() {
+            self.owed.insert(mark.id);
+        }
+        self.by_key.insert(mark.key.clone(), mark.id);
+        self.marks.insert(mark.id, mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pickbox_store::name::Name;
+    use pickbox_store::observation::Place;
+
+    use super::*;
+    use crate::tree::Tree;
+
+    /// Marks in one directory, at moments given in milliseconds.
+    struct Script {
+        dirty: Dirty,
+        dir: crate::tree::DirId,
+        zero: Instant,
+    }
+
+    impl Script {
+        fn new() -> Self {
+            let dir = Tree::default().add_root(Place::Folder);
+            Self { dirty: Dirty::default(), dir, zero: pickbox_raft::clock::now() }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.zero + Duration::from_millis(ms)
+        }
+
+        fn key(&self, name: &str) -> Key {
+            Key { dir: self.dir, name: Name::new(name).unwrap() }
+        }
+
+        fn note(&mut self, ms: u64, name: &str, what: What) -> Noted {
+            let (key, now) = (self.key(name), self.at(ms));
+            self.dirty.note(&key, what, now)
+        }
+
+        fn notes(&mut self, ms: u64, name: &str, whats: &[What]) {
+            for what in whats {
+                self.note(ms, name, *what);
+            }
+        }
+
+        fn take(&mut self, ms: u64) -> Vec<(String, Hint)> {
+            let now = self.at(ms);
+            std::iter::from_fn(|| self.dirty.take_ready(now))
+                .map(|mark| (mark.key.name.to_string(), mark.hint))
+                .collect()
+        }
+
+        fn names(&mut self, ms: u64) -> Vec<String> {
+            self.take(ms).into_iter().map(|(name, _)| name).collect()
+        }
+    }
+
+    use What::{Attributes, Closed, Created, Found, Modified, MovedHere, Went};
+
+    /// trap T6: no settle time after a close.
+    #[test]
+    fn a_closed_file_is_looked_at_at_once() {
+        let mut script = Script::new();
+        script.notes(0, "f", &[Created, Modified, Modified, Closed]);
+        assert_eq!(script.take(0), [("f".into(), Hint::CREATED.with(Hint::WROTE))]);
+        assert_eq!(script.dirty.next_due(), None);
+    }
+
+    /// trap T6: a write without a close is probed, and again ever more rarely, until the close.
+    #[test]
+    fn an_open_file_is_probed_and_waits_for_its_close() {
+        let mut script = Script::new();
+        script.note(0, "f", Modified);
+        assert!(script.take(9).is_empty());
+        let mut probes = Vec::new();
+        let mut ms = 0;
+        while ms < DEFER_MAX.as_millis().try_into().unwrap() {
+            let now = script.at(ms);
+            if let Some(mark) = script.dirty.take_ready(now) {
+                assert!(!mark.is_overdue(now));
+                script.dirty.defer(mark, now);
+                probes.push(ms);
+            }
+            ms += 10;
+        }
+        assert_eq!(probes[..6], [10, 20, 40, 80, 160, 320]);
+        assert!(probes.windows(2).all(|pair| pair[1] - pair[0] <= 2000), "{probes:?}");
+        assert_eq!(script.dirty.open_count(), 1);
+        let now = script.at(30_010);
+        let mark = script.dirty.take_ready(now).expect("a last look after 30 s");
+        assert!(mark.is_overdue(now));
+        script.dirty.defer(mark, now);
+        script.note(30_011, "f", Closed);
+        assert_eq!(script.names(30_011), ["f"]);
+        assert_eq!(script.dirty.open_count(), 0);
+    }
+
+    /// trap T8, T20: deletes wait for each other, but not for ever, and come together, in order.
+    #[test]
+    fn deletes_gather() {
+        let mut script = Script::new();
+        for ms in (0..2000).step_by(200) {
+            script.note(ms, &format!("f{ms}"), Went);
+            assert!(script.take(ms + 199).is_empty());
+        }
+        assert!(script.names(2049).is_empty());
+        assert_eq!(script.names(2050).len(), 10);
+        for ms in (3000..13_000).step_by(200) {
+            script.note(ms, &format!("g{ms}"), Went);
+            assert!(script.take(ms).is_empty());
+        }
+        let names = script.names(13_000);
+        assert_eq!((names.len(), names[0].as_str()), (50, "g3000"));
+        script.note(14_000, "h", Went);
+        assert!(script.take(14_249).is_empty(), "the ten seconds begin anew");
+    }
+
+    /// trap T8: delete and create of one name are one replacement, at once.
+    #[test]
+    fn a_name_that_comes_back_does_not_wait() {
+        let mut script = Script::new();
+        script.notes(0, "f", &[Went, Created, Modified, Closed]);
+        let expected = Hint::WENT.with(Hint::CREATED).with(Hint::WROTE);
+        assert_eq!(script.take(0), [("f".into(), expected)]);
+        script.note(1, "g", Went);
+        script.note(2, "g", MovedHere(None));
+        assert_eq!(script.take(2), [("g".into(), Hint::WENT.with(Hint::MOVED_HERE))]);
+    }
+
+    /// trap T8: what came and went between two looks is nobody's business...
+    #[test]
+    fn a_name_that_came_and_went_is_forgotten() {
+        let mut script = Script::new();
+        assert_eq!(script.note(0, "4913", Created), Noted::New);
+        assert_eq!(script.note(0, "4913", Closed), Noted::Merged);
+        assert_eq!(script.note(0, "4913", Went), Noted::Vanished);
+        assert_eq!((script.dirty.len(), script.dirty.next_due()), (0, None));
+        // ...unless it covered something, or was there before.
+        script.notes(1, "f", &[MovedHere(None), Went]);
+        script.notes(1, "g", &[Attributes, Created, Went]);
+        script.notes(1, "h", &[Went, Created, Went]);
+        assert_eq!(script.names(300), ["f", "g", "h"]);
+    }
+
+    /// trap T8: passing names are delayed, not excluded, and a rename ends the delay.
+    #[test]
+    fn passing_names_are_late() {
+        let mut script = Script::new();
+        script.notes(0, ".f.swp", &[Created, Closed]);
+        script.notes(0, "f~", &[MovedHere(None)]);
+        script.notes(1000, ".f.swp", &[Modified, Closed]);
+        assert!(script.take(1999).is_empty());
+        assert_eq!(script.names(2000), ["f~", ".f.swp"]);
+        script.notes(3000, ".f.AbC123", &[Created, Closed]);
+        let hint = script.dirty.hint(&script.key(".f.AbC123"));
+        script.note(3001, ".f.AbC123", Went);
+        script.note(3001, "f", MovedHere(Some(hint)));
+        let expected = Hint::MOVED_HERE.with(Hint::PAIRED).with(Hint::WROTE);
+        assert_eq!(script.take(3001), [("f".into(), expected)]);
+    }
+
+    /// trap T3: a rename within the folder is seen as one: the old name does not wait for other
+    /// deletes. trap T8: but it does if it went to a passing name, as editors keep a backup.
+    #[test]
+    fn both_halves_of_a_rename_are_looked_at_together() {
+        let mut script = Script::new();
+        script.notes(0, "a", &[Went]);
+        script.notes(0, "b", &[MovedHere(Some(Hint::default()))]);
+        let (a, b, now) = (script.key("a"), script.key("b"), script.at(0));
+        script.dirty.pair(&a, &b, now);
+        let paired = |hint: Hint| hint.with(Hint::PAIRED);
+        let expected = [("a".into(), paired(Hint::WENT)), ("b".into(), paired(Hint::MOVED_HERE))];
+        assert_eq!(script.take(0), expected);
+        script.notes(10, "f", &[Went]);
+        script.notes(10, "f~", &[MovedHere(Some(Hint::default()))]);
+        let (f, backup, now) = (script.key("f"), script.key("f~"), script.at(10));
+        script.dirty.pair(&f, &backup, now);
+        assert!(script.take(10).is_empty());
+        script.notes(20, "f", &[Created, Closed]);
+        assert_eq!(script.names(20), ["f"]);
+    }
+
+    /// git writes objects before the refs that name them: the last change of each counts (T9).
+    #[test]
+    fn looks_follow_the_order_of_the_last_changes() {
+        let mut script = Script::new();
+        script.note(0, "ref", Closed);
+        script.note(0, "object", Closed);
+        script.note(0, "ref", Closed);
+        assert_eq!(script.names(0), ["object", "ref"]);
+    }
+
+    /// A file is created before its writer counts as one: an immediate probe would find nobody.
+    #[test]
+    fn a_newborn_file_is_given_a_moment() {
+        let mut script = Script::new();
+        script.notes(0, "f", &[Went, Created]);
+        let now = script.at(0);
+        let mark = script.dirty.take_ready(now).unwrap();
+        assert!(mark.is_newborn(now) && mark.is_newborn(script.at(9)));
+        script.dirty.defer_newborn(mark);
+        assert!(script.take(9).is_empty());
+        let now = script.at(10);
+        assert!(!script.dirty.take_ready(now).unwrap().is_newborn(now));
+    }
+
+    /// trap T28: a flush waits for what was noted before it, not for what comes later, and not
+    /// for files that stay open.
+    #[test]
+    fn a_flush_waits_for_what_was_before_it() {
+        let mut script = Script::new();
+        script.note(0, "open", Modified);
+        let now = script.at(10);
+        let mark = script.dirty.take_ready(now).unwrap();
+        script.dirty.defer(mark, now);
+        script.note(11, "f", Closed);
+        script.note(11, "gone", Went);
+        let flush = script.dirty.next_id();
+        script.note(12, "later", Closed);
+        script.note(12, "f", Closed);
+        assert!(!script.dirty.is_settled_before(flush));
+        assert_eq!(script.names(12), ["later", "f"]);
+        assert!(!script.dirty.is_settled_before(flush), "the delete is still held");
+        script.note(13, "later", Closed);
+        let deletes = script.at(300);
+        while script.dirty.take_ready(deletes).is_some() {}
+        assert!(script.dirty.is_settled_before(flush));
+    }
+
+    #[test]
+    fn a_walk_that_finds_a_deleted_name_looks_at_it() {
+        let mut script = Script::new();
+        script.notes(0, "f", &[Went, Found(Hint::SCANNED)]);
+        assert_eq!(script.take(0), [("f".into(), Hint::WENT.with(Hint::SCANNED))]);
+    }
+}

@@ -1,0 +1,530 @@
+//! Real directories, real inotify, and a clock that the test moves: nothing sleeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pickbox_store::folder::Folder;
+use pickbox_store::name::RelPath;
+use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
+
+use crate::events::Drained;
+use crate::watcher::Watcher;
+
+struct Rig {
+    temp: tempfile::TempDir,
+    watcher: Watcher,
+    now: Instant,
+}
+
+impl Rig {
+    /// A folder prepared by `make`, its first walk done.
+    fn with(make: impl FnOnce(&std::path::Path)) -> Self {
+        pickbox_store::lease::ignore_sigio().unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        for dir in ["folder", "quarantine", "outside"] {
+            fs::create_dir(temp.path().join(dir)).unwrap();
+        }
+        make(&temp.path().join("folder"));
+        let open = |name: &str| Folder::open(&temp.path().join(name)).unwrap();
+        let now = pickbox_raft::clock::now();
+        let watcher = Watcher::open(open("folder"), vec![open("quarantine")], now).unwrap();
+        let mut rig = Self { temp, watcher, now };
+        rig.pass(0);
+        rig
+    }
+
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.temp.path().join("folder").join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.at(path), text).unwrap();
+    }
+
+    fn mkdir(&self, path: &str) {
+        fs::create_dir_all(self.at(path)).unwrap();
+    }
+
+    fn mv(&self, from: &str, to: &str) {
+        fs::rename(self.at(from), self.at(to)).unwrap();
+    }
+
+    /// Works until nothing is left to do, lets `ms` pass, and works again; all that was sighted.
+    fn pass(&mut self, ms: u64) -> Vec<Sighting> {
+        let mut sightings = self.work();
+        if ms > 0 {
+            self.now += Duration::from_millis(ms);
+            sightings.extend(self.work());
+        }
+        sightings
+    }
+
+    fn work(&mut self) -> Vec<Sighting> {
+        loop {
+            while self.watcher.drain(self.now).unwrap() == Drained::More {}
+            self.watcher.expire_moves(self.now);
+            let fresh = self.watcher.step_fresh(100, self.now);
+            let looked = self.watcher.hand_on(self.now);
+            let walked = self.watcher.step_walk(100, self.now);
+            if !fresh && !looked && !walked {
+                return self.watcher.outbox.drain(..).collect();
+            }
+        }
+    }
+
+    fn looks(&mut self, ms: u64) -> Vec<Observation> {
+        let saw = |sighting| match sighting {
+            Sighting::Saw(observation) => Some(observation),
+            _ => None,
+        };
+        self.pass(ms).into_iter().filter_map(saw).collect()
+    }
+
+    /// What was seen last at each path, in few words.
+    fn seen(&mut self, ms: u64) -> BTreeMap<String, String> {
+        let looks = self.looks(ms).into_iter();
+        looks.map(|look| (look.path.to_string(), brief(&look.seen))).collect()
+    }
+
+    fn watches(&self) -> usize {
+        self.watcher.counts().watches.used
+    }
+}
+
+fn brief(seen: &Seen) -> String {
+    match seen {
+        Seen::Small { data, .. } => String::from_utf8_lossy(data).into_owned(),
+        Seen::Gone => "gone".into(),
+        Seen::ParentGone => "parent gone".into(),
+        Seen::Directory(_) => "dir".into(),
+        Seen::StatOnly(_) => "stat".into(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(path, seen)| ((*path).to_owned(), (*seen).to_owned())).collect()
+}
+
+#[test]
+fn a_written_file_is_seen_with_its_content() {
+    let mut rig = Rig::new();
+    rig.write("f", "hello");
+    let looks = rig.looks(0);
+    assert_eq!(looks.len(), 1);
+    assert_eq!((brief(&looks[0].seen), looks[0].place), ("hello".into(), Place::Folder));
+    assert!(looks[0].hint.has(Hint::WROTE));
+    assert!(rig.looks(1000).is_empty(), "and once only");
+}
+
+/// The first walk finds everything, parents first, and says so.
+#[test]
+fn the_first_walk_lists_the_whole_folder() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::create_dir_all(temp.path().join("a/b")).unwrap();
+    fs::write(temp.path().join("a/b/f"), "x").unwrap();
+    fs::write(temp.path().join("top"), "x").unwrap();
+    let now = pickbox_raft::clock::now();
+    let watcher = Watcher::open(Folder::open(temp.path()).unwrap(), Vec::new(), now).unwrap();
+    let mut rig = Rig { temp, watcher, now };
+    let sightings = rig.pass(0);
+    let root = RelPath::root();
+    assert_eq!(sightings.first(), Some(&Sighting::WalkStarted(root.clone())));
+    assert_eq!(sightings.last(), Some(&Sighting::WalkDone { top: root, complete: true }));
+    let listed: BTreeMap<String, usize> = sightings
+        .iter()
+        .filter_map(|sighting| match sighting {
+            Sighting::Listed { dir, names } => Some((dir.to_string(), names.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(listed, BTreeMap::from([(String::new(), 2), ("a".into(), 1), ("a/b".into(), 1)]));
+    let saw: Vec<_> = sightings
+        .iter()
+        .filter_map(|sighting| match sighting {
+            Sighting::Saw(look) => Some((look.path.to_string(), brief(&look.seen))),
+            _ => None,
+        })
+        .collect();
+    let place = |path: &str| saw.iter().position(|(saw, _)| saw == path).unwrap();
+    assert!(place("a") < place("a/b") && place("a/b") < place("a/b/f"));
+    assert_eq!(saw[place("a/b/f")].1, "stat", "a walk reads no contents");
+}
+
+/// trap T1, fault 53 (I1): events past the queue's limit are lost; one walk finds what they said.
+#[test]
+fn an_overflow_costs_a_walk_and_nothing_else() {
+    let mut rig = Rig::new();
+    rig.mkdir("d");
+    rig.pass(0);
+    for at in 0..crate::limits::read("max_queued_events") {
+        let path = rig.at(&format!("d/junk{at}"));
+        File::create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+    rig.write("d/late", "said after the queue was full");
+    rig.mkdir("new/deep");
+    rig.write("new/deep/f", "x");
+    let mut sightings = rig.pass(11_000);
+    sightings.extend(rig.pass(0));
+    assert_eq!(rig.watcher.counts().overflows, 1);
+    let found: BTreeSet<String> = sightings
+        .iter()
+        .filter_map(|sighting| match sighting {
+            Sighting::Saw(look) => Some(look.path.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert!(["d/late", "new", "new/deep", "new/deep/f"].iter().all(|p| found.contains(*p)));
+    assert!(sightings.contains(&Sighting::WalkDone { top: RelPath::root(), complete: true }));
+    rig.write("new/deep/f", "watched now");
+    assert_eq!(rig.seen(0), map(&[("new/deep/f", "watched now")]));
+}
+
+/// trap T1: a walk that is needed again and again comes ever more rarely.
+#[test]
+fn walks_back_off() {
+    let mut rig = Rig::new();
+    let mut starts = Vec::new();
+    for ms in 0..2000_u64 {
+        rig.watcher.lost_events();
+        if rig.pass(1).iter().any(|s| matches!(s, Sighting::WalkStarted(_))) {
+            starts.push(ms);
+        }
+    }
+    assert_eq!(starts, [99, 299, 699, 1499], "0.1, 0.2, 0.4, 0.8 s after each other");
+}
+
+/// trap T2, fault 56: the kernel tells of `a` only; everything below is found by listing.
+#[test]
+fn a_tree_made_in_one_go_is_seen_whole() {
+    let mut rig = Rig::new();
+    rig.mkdir("a/b/c");
+    rig.write("a/b/c/f", "deep");
+    let seen = rig.seen(0);
+    let whole = [("a", "dir"), ("a/b", "dir"), ("a/b/c", "dir"), ("a/b/c/f", "deep")];
+    assert_eq!(seen, map(&whole));
+    rig.write("a/b/c/f", "again");
+    assert_eq!(rig.seen(0), map(&[("a/b/c/f", "again")]));
+}
+
+/// trap T3: a renamed directory is not listed again, and its files are found under the new path.
+#[test]
+fn a_renamed_directory_stays_watched() {
+    let mut rig = Rig::with(|folder| {
+        fs::create_dir_all(folder.join("a/b")).unwrap();
+        fs::write(folder.join("a/b/f"), "1").unwrap();
+    });
+    rig.write("a/b/f", "2");
+    rig.mv("a", "x");
+    let looks = rig.looks(0);
+    let seen: BTreeMap<_, _> =
+        looks.iter().map(|look| (look.path.to_string(), brief(&look.seen))).collect();
+    assert_eq!(seen, map(&[("a", "gone"), ("x", "dir"), ("x/b/f", "2")]));
+    assert!(
+        looks
+            .iter()
+            .filter(|look| look.path.names().count() == 1)
+            .all(|look| look.hint.has(Hint::PAIRED))
+    );
+    rig.write("x/b/g", "3");
+    assert_eq!(rig.seen(0), map(&[("x/b/g", "3")]));
+    assert!(rig.looks(1000).is_empty());
+    assert_eq!(rig.watches(), 4, "folder, quarantine, x, x/b");
+}
+
+/// trap T3: a directory that left the folder must not speak for the place that it left.
+#[test]
+fn a_directory_moved_out_is_unwatched() {
+    let mut rig = Rig::with(|folder| fs::create_dir_all(folder.join("a/b")).unwrap());
+    assert_eq!(rig.watches(), 4);
+    let out = rig.temp.path().join("outside/a");
+    fs::rename(rig.at("a"), &out).unwrap();
+    assert!(rig.looks(0).is_empty(), "it may come back under another name");
+    assert_eq!(rig.seen(250), map(&[("a", "gone")]));
+    rig.pass(0);
+    assert_eq!(rig.watches(), 2);
+    fs::write(out.join("b/f"), "not ours").unwrap();
+    rig.mkdir("a/b");
+    assert_eq!(rig.seen(0), map(&[("a", "dir"), ("a/b", "dir")]));
+    fs::remove_dir_all(rig.at("a")).unwrap();
+    fs::rename(&out, rig.at("back")).unwrap();
+    let seen = rig.seen(1000);
+    let whole = [
+        ("a", "gone"),
+        ("a/b", "parent gone"),
+        ("back", "dir"),
+        ("back/b", "dir"),
+        ("back/b/f", "not ours"),
+    ];
+    assert_eq!(seen, map(&whole));
+}
+
+/// trap T3: out and in again before its watch was given up.
+#[test]
+fn a_directory_that_comes_back_soon_stays_watched() {
+    let mut rig = Rig::with(|folder| fs::create_dir_all(folder.join("a/b")).unwrap());
+    let out = rig.temp.path().join("outside/a");
+    fs::rename(rig.at("a"), &out).unwrap();
+    rig.pass(100);
+    fs::rename(&out, rig.at("a")).unwrap();
+    rig.pass(0);
+    rig.pass(500);
+    assert_eq!(rig.watches(), 4);
+    rig.write("a/b/f", "1");
+    assert_eq!(rig.seen(0), map(&[("a/b/f", "1")]));
+}
+
+/// trap T3, T10: four events and two cookies; both directories are where they are.
+#[test]
+fn exchanged_directories_are_told_apart() {
+    let mut rig = Rig::with(|folder| {
+        fs::create_dir_all(folder.join("a/in-a")).unwrap();
+        fs::create_dir_all(folder.join("b/in-b")).unwrap();
+    });
+    let folder = Folder::open(&rig.at("")).unwrap();
+    let name = |text: &str| pickbox_store::name::Name::new(text).unwrap();
+    folder.root().exchange(&name("a"), folder.root(), &name("b")).unwrap();
+    rig.pass(0);
+    rig.pass(1000);
+    rig.write("a/in-b/f", "1");
+    rig.write("b/in-a/f", "2");
+    assert_eq!(rig.seen(0), map(&[("a/in-b/f", "1"), ("b/in-a/f", "2")]));
+    assert_eq!(rig.watches(), 6);
+}
+
+/// trap T3: swapping names by a third, and moving a parent into its child's place.
+#[test]
+fn renames_in_a_circle_converge() {
+    let mut rig = Rig::with(|folder| {
+        fs::create_dir_all(folder.join("a/b/c")).unwrap();
+        fs::create_dir_all(folder.join("x")).unwrap();
+    });
+    rig.mv("a/b", "t");
+    rig.mv("a", "t/a");
+    rig.mv("t", "a");
+    rig.mv("x", "b");
+    rig.mv("b", "x");
+    rig.pass(0);
+    rig.pass(1000);
+    rig.write("a/c/f", "1");
+    rig.write("a/a/f", "2");
+    rig.write("x/f", "3");
+    assert_eq!(rig.seen(0), map(&[("a/a/f", "2"), ("a/c/f", "1"), ("x/f", "3")]));
+    assert_eq!(rig.watches(), 6);
+}
+
+/// trap T3, T13: an empty directory is covered by a rename; a file takes a directory's name.
+#[test]
+fn covered_and_replaced_directories_are_forgotten() {
+    let mut rig = Rig::with(|folder| {
+        fs::create_dir_all(folder.join("a/in")).unwrap();
+        fs::create_dir_all(folder.join("b")).unwrap();
+    });
+    rig.mv("a", "b");
+    rig.pass(0);
+    rig.pass(1000);
+    assert_eq!(rig.watches(), 4);
+    rig.write("b/in/f", "1");
+    assert_eq!(rig.seen(0), map(&[("b/in/f", "1")]));
+    fs::remove_dir_all(rig.at("b")).unwrap();
+    rig.write("b", "a file");
+    let seen = rig.seen(1000);
+    let whole = [("b", "a file"), ("b/in", "parent gone"), ("b/in/f", "parent gone")];
+    assert_eq!(seen, map(&whole));
+    rig.pass(0);
+    assert_eq!((rig.watches(), rig.watcher.tree.linked_count()), (2, 2));
+}
+
+/// trap T6: nothing of a file is seen while its writer has it open, all of it once it is closed.
+#[test]
+fn an_open_file_waits_for_its_close() {
+    let mut rig = Rig::new();
+    let mut file = File::create(rig.at("f")).unwrap();
+    for _ in 0..20 {
+        file.write_all(b"part ").unwrap();
+        assert!(rig.looks(1000).is_empty());
+        assert_eq!(rig.watcher.counts().open_for_writing, 1);
+    }
+    drop(file);
+    assert_eq!(rig.seen(0), map(&[("f", &"part ".repeat(20))]));
+    assert_eq!((rig.watcher.counts().open_for_writing, rig.watcher.counts().dirty), (0, 0));
+}
+
+/// trap T6, T7: after half a minute an open file is seen as it is, and again only if it changed.
+#[test]
+fn a_file_that_stays_open_is_seen_hot() {
+    let mut rig = Rig::new();
+    let mut file = OpenOptions::new().create(true).append(true).open(rig.at("log")).unwrap();
+    file.write_all(b"1").unwrap();
+    let mut hot = Vec::new();
+    for second in 0..100 {
+        if second == 70 {
+            file.write_all(b"2").unwrap();
+        }
+        for look in rig.looks(1000) {
+            assert!(look.hint.has(Hint::HOT));
+            hot.push((second, brief(&look.seen)));
+        }
+    }
+    assert_eq!(hot.len(), 2, "{hot:?}");
+    assert!((30..34).contains(&hot[0].0) && hot[0].1 == "1", "{hot:?}");
+    assert!((70..100).contains(&hot[1].0) && hot[1].1 == "12", "{hot:?}");
+    drop(file);
+    let last = rig.looks(0);
+    assert!(last.len() == 1 && !last[0].hint.has(Hint::HOT));
+}
+
+/// trap T16, T6: a hard link and an empty file get no close; they are seen all the same.
+#[test]
+fn what_appears_without_a_writer_is_seen_soon() {
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "x").unwrap());
+    fs::hard_link(rig.at("f"), rig.at("g")).unwrap();
+    std::os::unix::fs::symlink("f", rig.at("l")).unwrap();
+    let seen = rig.seen(0);
+    assert!(seen.contains_key("l") && !seen.contains_key("g"), "{seen:?}");
+    assert_eq!(rig.seen(10), map(&[("g", "stat")]));
+    File::create(rig.at("empty")).unwrap();
+    assert_eq!(rig.seen(0).get("empty").map(String::as_str), Some(""));
+}
+
+/// trap T8: vim keeps a backup by renaming, tries `4913`, and holds a swap file.
+#[test]
+fn a_save_by_vim_is_one_replacement() {
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "old").unwrap());
+    let _swap = File::create(rig.at(".f.swp")).unwrap();
+    assert!(rig.looks(500).is_empty());
+    File::create(rig.at("4913")).unwrap();
+    assert!(rig.looks(1).is_empty());
+    fs::remove_file(rig.at("4913")).unwrap();
+    rig.mv("f", "f~");
+    assert!(rig.looks(1).is_empty(), "the file is not taken as gone");
+    rig.write("f", "new");
+    assert_eq!(rig.seen(1), map(&[("f", "new")]));
+    fs::remove_file(rig.at("f~")).unwrap();
+    fs::remove_file(rig.at(".f.swp")).unwrap();
+    assert_eq!(rig.seen(3000), map(&[("f~", "gone")]));
+}
+
+/// trap T8: write beside, rename over: rsync, sed -i, git, most editors.
+#[test]
+fn a_save_by_rename_is_seen_under_its_final_name_only() {
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "old").unwrap());
+    for part in [".f.AbC123", "sedq7XkZ2", "f.tmp"] {
+        rig.write(part, part);
+        assert!(rig.looks(1).is_empty());
+        rig.mv(part, "f");
+        let looks = rig.looks(0);
+        assert_eq!(looks.len(), 1);
+        assert_eq!((looks[0].path.to_string(), brief(&looks[0].seen)), ("f".into(), part.into()));
+    }
+    assert!(rig.looks(5000).is_empty());
+}
+
+/// trap T5: what we place ourselves is looked at, and not read.
+#[test]
+fn a_file_moved_in_is_looked_at_only() {
+    let mut rig = Rig::new();
+    fs::write(rig.temp.path().join("outside/s"), "ours").unwrap();
+    fs::rename(rig.temp.path().join("outside/s"), rig.at("f")).unwrap();
+    assert_eq!(rig.seen(0), map(&[("f", "stat")]));
+    fs::set_permissions(rig.at("f"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(rig.seen(0), map(&[("f", "stat")]));
+    rig.watcher.answer(RelPath::new("f").unwrap(), rig.now);
+    assert_eq!(rig.seen(0), map(&[("f", "ours")]));
+    rig.watcher.answer(RelPath::new("no/such").unwrap(), rig.now);
+    assert_eq!(rig.seen(0), map(&[("no/such", "parent gone")]));
+}
+
+/// trap T6: asked about a file in the middle of a write, the watcher says so and comes back.
+#[test]
+fn an_asked_open_file_is_answered_twice() {
+    let mut rig = Rig::new();
+    let file = File::create(rig.at("f")).unwrap();
+    rig.pass(100);
+    rig.watcher.answer(RelPath::new("f").unwrap(), rig.now);
+    let looks = rig.looks(0);
+    assert!(looks.len() == 1 && matches!(looks[0].seen, Seen::Busy(_)));
+    assert!(looks[0].hint.has(Hint::ASKED));
+    drop(file);
+    assert_eq!(rig.seen(0), map(&[("f", "")]));
+}
+
+/// trap T11: a late write through an old descriptor shows where the inode now is.
+#[test]
+fn late_writes_in_quarantine_are_seen() {
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "old").unwrap());
+    let mut writer = OpenOptions::new().append(true).open(rig.at("f")).unwrap();
+    fs::rename(rig.at("f"), rig.temp.path().join("quarantine/1.0")).unwrap();
+    rig.pass(1000);
+    writer.write_all(b"+late").unwrap();
+    assert!(rig.looks(100).is_empty());
+    drop(writer);
+    let looks = rig.looks(0);
+    assert_eq!(looks.len(), 1);
+    assert_eq!((looks[0].place, looks[0].path.to_string()), (Place::Beside(0), "1.0".into()));
+    assert_eq!(brief(&looks[0].seen), "old+late");
+}
+
+/// trap T20, T27, fault 46: a folder that is moved away or removed is the end, not a mass delete.
+#[test]
+fn the_end_of_the_folder_is_told() {
+    let mut rig = Rig::new();
+    fs::rename(rig.at(""), rig.temp.path().join("moved")).unwrap();
+    assert!(rig.pass(0).contains(&Sighting::RootGone));
+    // Its own descriptor keeps the inode alive, so the kernel tells nothing of the folder itself.
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "x").unwrap());
+    fs::remove_dir_all(rig.at("")).unwrap();
+    assert_eq!(rig.pass(1000), [Sighting::RootGone], "no delete is reported");
+    let mut rig = Rig::new();
+    fs::remove_dir(rig.at("")).unwrap();
+    rig.watcher.check_root(rig.now);
+    assert_eq!(rig.pass(0), []);
+    rig.watcher.check_root(rig.now + crate::watcher::CHECK_ROOT_EVERY);
+    assert_eq!(rig.pass(0), [Sighting::RootGone]);
+}
+
+/// trap T4, fault 54: directories without a watch are swept instead, and counted.
+#[test]
+fn without_watches_directories_are_swept() {
+    let mut rig = Rig::with(|folder| fs::create_dir_all(folder.join("a/b")).unwrap());
+    let a =
+        rig.watcher.tree.find(rig.watcher.root().unwrap(), &RelPath::new("a").unwrap()).unwrap();
+    let b = rig.watcher.tree.find(a, &RelPath::new("b").unwrap()).unwrap();
+    let wd = rig.watcher.tree.get_mut(b).unwrap().wd.take().unwrap();
+    rustix::fs::inotify::remove_watch(&rig.watcher.inotify, wd).unwrap();
+    rig.watcher.wds.remove(wd);
+    rig.watcher.unwatched.insert(b);
+    rig.write("a/b/f", "unseen");
+    assert!(rig.looks(1000).is_empty());
+    assert_eq!(rig.watcher.counts().unwatched, 1);
+    let sightings = rig.pass(30_000);
+    let listed = sightings.iter().any(|s| {
+        matches!(s, Sighting::Listed { dir, names } if dir.to_string() == "a/b" && names.len() == 1)
+    });
+    assert!(listed, "{sightings:?}");
+    assert_eq!(rig.watcher.counts().unwatched, 0, "there was room again");
+}
+
+/// fault 50: a directory that may not be read is named, not taken as empty.
+#[test]
+fn what_cannot_be_listed_is_named() {
+    // Root may read everything: a foreign mount stands for what cannot be entered.
+    let now = pickbox_raft::clock::now();
+    let folder = Folder::open(std::path::Path::new("/")).unwrap();
+    let mut watcher = Watcher::open(folder, Vec::new(), now).unwrap();
+    let root = watcher.root().unwrap();
+    let name = pickbox_store::name::Name::new("proc").unwrap();
+    watcher.push_fresh(crate::tree::Key { dir: root, name }, crate::enter::Why::Appeared);
+    watcher.step_fresh(10, now);
+    let dir = RelPath::new("proc").unwrap();
+    let errno = rustix::io::Errno::XDEV;
+    assert_eq!(watcher.outbox.pop_front(), Some(Sighting::Unlisted { dir, errno }));
+}

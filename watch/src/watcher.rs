@@ -1,0 +1,334 @@
+//! The watcher as one owned value: what it knows, and one look at a time.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
+use std::os::fd::{AsRawFd, RawFd};
+use std::time::{Duration, Instant};
+
+use inotify::Inotify;
+use pickbox_store::folder::{Folder, FolderError, Stat};
+use pickbox_store::name::RelPath;
+use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
+
+use crate::dirty::{Dirty, Mark, Noted, What};
+use crate::enter::Lane;
+use crate::examine::{Patience, examine};
+use crate::limits::{self, WatchBudget};
+use crate::moves::Moves;
+use crate::tree::{DirId, Key, Tree};
+use crate::walk::Walks;
+use crate::wds::Wds;
+
+/// Where writers cannot be told, a write is believed to be over after this much quiet.
+const UNKNOWN_QUIET: Duration = Duration::from_millis(50);
+
+/// How often an idle watcher makes sure that the folder is still linked.
+pub(crate) const CHECK_ROOT_EVERY: Duration = Duration::from_secs(10);
+
+/// Why watching cannot begin or go on.
+#[derive(Debug)]
+pub enum WatchError {
+    /// This user runs as many inotify instances as it may.
+    NoInstance {
+        /// `fs.inotify.max_user_instances`; 0 when unreadable.
+        limit: usize,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A root cannot be opened or watched.
+    Root(Place, FolderError),
+    /// Not even the root got a watch.
+    NoWatch(WatchBudget),
+    /// Polling or reading failed.
+    Io(std::io::Error),
+}
+
+impl fmt::Display for WatchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoInstance { limit, .. } => write!(
+                f,
+                "no inotify instance left for this user (limit {limit}); run: sysctl -w \
+                 fs.inotify.max_user_instances={}",
+                limit.saturating_mul(4).max(512)
+            ),
+            Self::Root(place, _) => write!(f, "cannot watch {place:?}"),
+            Self::NoWatch(budget) => budget.fmt(f),
+            Self::Io(_) => f.write_str("watching failed"),
+        }
+    }
+}
+
+impl std::error::Error for WatchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NoInstance { source, .. } | Self::Io(source) => Some(source),
+            Self::Root(_, source) => Some(source),
+            Self::NoWatch(_) => None,
+        }
+    }
+}
+
+/// How the watcher stands, for STATUS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Bytes of events in the kernel's queue (`FIONREAD`).
+    pub unread_bytes: u64,
+    /// Names marked and not yet handed on, open ones included.
+    pub dirty: usize,
+    /// Files that somebody has open for writing since they changed.
+    pub open_for_writing: usize,
+    /// Sightings made and not yet taken by the store.
+    pub outbox: usize,
+    /// Walks running or waiting, and new directories not yet listed.
+    pub walks: usize,
+    /// Times the kernel's queue or our own marks overflowed.
+    pub overflows: u64,
+    /// Watches needed, set, allowed.
+    pub watches: WatchBudget,
+    /// Directories without a watch: scanned every 30 s.
+    pub unwatched: usize,
+}
+
+/// A tree or directory that is watched.
+#[derive(Debug)]
+pub(crate) struct Root {
+    pub(crate) place: Place,
+    pub(crate) folder: Folder,
+    pub(crate) dir: DirId,
+}
+
+/// Everything known about the watched trees.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    pub(crate) inotify: Inotify,
+    pub(crate) buffer: Vec<u8>,
+    /// The folder first, then what is beside it.
+    pub(crate) roots: Vec<Root>,
+    pub(crate) tree: Tree,
+    pub(crate) wds: Wds,
+    pub(crate) dirty: Dirty,
+    pub(crate) moves: Moves,
+    /// Directories that appeared, to be watched and listed at once.
+    pub(crate) fresh: Lane,
+    pub(crate) walks: Walks,
+    pub(crate) unwatched: BTreeSet<DirId>,
+    pub(crate) outbox: VecDeque<Sighting>,
+    pub(crate) overflow_count: u64,
+    pub(crate) root_gone: bool,
+    root_checked: Instant,
+}
+
+impl Watcher {
+    /// Watches the roots of the folder and of the directories beside it (numbered as given), and
+    /// asks for a first walk of the folder.
+    pub(crate) fn open(
+        folder: Folder,
+        beside: Vec<Folder>,
+        now: Instant,
+    ) -> Result<Self, WatchError> {
+        let inotify = Inotify::init().map_err(|source| WatchError::NoInstance {
+            limit: limits::read("max_user_instances"),
+            source,
+        })?;
+        let mut watcher = Self {
+            inotify,
+            buffer: vec![0; crate::events::READ_BYTES],
+            roots: Vec::new(),
+            tree: Tree::default(),
+            wds: Wds::default(),
+            dirty: Dirty::default(),
+            moves: Moves::default(),
+            fresh: Lane::default(),
+            walks: Walks::new(now),
+            unwatched: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            overflow_count: 0,
+            root_gone: false,
+            root_checked: now,
+        };
+        watcher.add_root(Place::Folder, folder)?;
+        for (folder, number) in beside.into_iter().zip(0..) {
+            watcher.add_root(Place::Beside(number), folder)?;
+        }
+        watcher.walks.request(RelPath::root());
+        Ok(watcher)
+    }
+
+    fn add_root(&mut self, place: Place, folder: Folder) -> Result<(), WatchError> {
+        let dir = self.tree.add_root(place);
+        let wd = self.add_watch(folder.root(), place, None).map_err(|error| match error {
+            crate::enter::AddError::Limit => WatchError::NoWatch(self.budget()),
+            crate::enter::AddError::Gone(error) => WatchError::Io(error),
+        })?;
+        self.wds.add(wd, dir);
+        if let Some(node) = self.tree.get_mut(dir) {
+            (node.wd, node.ino) = (Some(wd), folder.identity().ino);
+        }
+        self.roots.push(Root { place, folder, dir });
+        Ok(())
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.inotify.as_raw_fd()
+    }
+
+    pub(crate) fn folder(&self, place: Place) -> Option<&Folder> {
+        self.roots.iter().find(|root| root.place == place).map(|root| &root.folder)
+    }
+
+    /// The node of the folder itself.
+    pub(crate) fn root(&self) -> Option<DirId> {
+        self.roots.first().map(|root| root.dir)
+    }
+
+    pub(crate) fn budget(&self) -> WatchBudget {
+        WatchBudget {
+            needed: self.tree.linked_count(),
+            used: self.wds.count(),
+            limit: limits::read("max_user_watches"),
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            unread_bytes: rustix::io::ioctl_fionread(&self.inotify).unwrap_or(0),
+            dirty: self.dirty.len(),
+            open_for_writing: self.dirty.open_count(),
+            outbox: self.outbox.len(),
+            walks: self.walks.count() + self.fresh.len(),
+            overflows: self.overflow_count,
+            watches: self.budget(),
+            unwatched: self.unwatched.len(),
+        }
+    }
+
+    /// Notes an event and keeps the node of its directory as long as its mark lives.
+    pub(crate) fn note(&mut self, key: &Key, what: What, now: Instant) {
+        match self.dirty.note(key, what, now) {
+            Noted::New => self.tree.hold(key.dir),
+            Noted::Merged => {}
+            Noted::Vanished => self.tree.release(key.dir),
+            Noted::Full => self.lost_events(),
+        }
+    }
+
+    /// Something was missed: all of the folder must be looked at.
+    pub(crate) fn lost_events(&mut self) {
+        self.overflow_count += 1;
+        self.walks.request(RelPath::root());
+    }
+
+    /// Looks at the next path that is due; whether there was one.
+    pub(crate) fn hand_on(&mut self, now: Instant) -> bool {
+        if self.root_gone {
+            return false;
+        }
+        let Some(mark) = self.dirty.take_ready(now) else { return false };
+        // A path longer than Linux allows can be neither opened nor named by anyone else either.
+        let Some((place, dir)) = self.tree.path(mark.key.dir) else {
+            self.tree.release(mark.key.dir);
+            return true;
+        };
+        let path = dir.join(&mark.key.name);
+        self.look(mark, place, path, now);
+        true
+    }
+
+    fn look(&mut self, mut mark: Mark, place: Place, path: RelPath, now: Instant) {
+        let Some(folder) = self.folder(place) else { return };
+        let newborn = mark.is_newborn(now);
+        let hint = if newborn { Hint::default() } else { mark.hint.without(Hint::HOT) };
+        let unclosed = mark.unclosed.is_some_and(|last| now < last + UNKNOWN_QUIET);
+        let patience = if unclosed { Patience::WaitIfUnknown } else { Patience::Wait };
+        match examine(folder, &path, hint, patience) {
+            Seen::StatOnly(_) if newborn => self.dirty.defer_newborn(mark),
+            Seen::Busy(stat) if mark.hint.has(Hint::ASKED) => {
+                let hint = mark.hint;
+                mark.hint = hint.without(Hint::ASKED).with(Hint::WROTE);
+                self.dirty.defer(mark, now);
+                self.saw(place, path, Seen::Busy(stat), hint);
+            }
+            Seen::Busy(stat) if mark.is_overdue(now) => {
+                self.look_hot(mark, place, path, stat, now);
+            }
+            Seen::Busy(_) => self.dirty.defer(mark, now),
+            Seen::Gone | Seen::ParentGone if self.is_root_unlinked() => self.lose_root(),
+            seen => {
+                self.tree.release(mark.key.dir);
+                self.saw(place, path, seen, mark.hint.without(Hint::HOT));
+            }
+        }
+    }
+
+    /// Takes a snapshot of a file that has been open for too long, if it changed since the last.
+    fn look_hot(&mut self, mark: Mark, place: Place, path: RelPath, stat: Stat, now: Instant) {
+        if mark.handed.is_some_and(|handed| handed.same_to_ctime(&stat)) {
+            return self.dirty.keep_hot(mark, stat, now);
+        }
+        let Some(folder) = self.folder(place) else { return };
+        let hint = mark.hint.with(Hint::HOT);
+        let seen = examine(folder, &path, hint, Patience::None);
+        let (Seen::Small { stat, .. } | Seen::Large(stat)) = &seen else {
+            // It will not hold still for a moment, or it is gone and its event on the way.
+            return self.dirty.defer(mark, now);
+        };
+        self.dirty.keep_hot(mark, *stat, now);
+        self.saw(place, path, seen, hint);
+    }
+
+    fn saw(&mut self, place: Place, path: RelPath, seen: Seen, hint: Hint) {
+        self.outbox.push_back(Sighting::Saw(Observation { place, path, seen, hint }));
+    }
+
+    /// Our descriptor keeps a deleted folder's inode, so no event tells of its end.
+    fn is_root_unlinked(&self) -> bool {
+        let stat = self.folder(Place::Folder).map(|folder| folder.root().stat_self());
+        matches!(stat, Some(Ok(stat)) if stat.nlink == 0)
+    }
+
+    /// Makes sure now and then that the folder is still there.
+    pub(crate) fn check_root(&mut self, now: Instant) {
+        if now >= self.root_checked + CHECK_ROOT_EVERY {
+            self.root_checked = now;
+            if self.is_root_unlinked() {
+                self.lose_root();
+            }
+        }
+    }
+
+    /// The folder is at an end: nothing that is missing from it was deleted by anybody.
+    pub(crate) fn lose_root(&mut self) {
+        if !self.root_gone {
+            self.root_gone = true;
+            self.outbox.push_back(Sighting::RootGone);
+        }
+    }
+
+    /// Looks at a path because the store asks, content included.
+    pub(crate) fn answer(&mut self, path: RelPath, now: Instant) {
+        let key = path.split().and_then(|(parent, name)| {
+            let dir = self.tree.find(self.root()?, &parent)?;
+            Some(Key { dir, name })
+        });
+        if let Some(key) = key {
+            self.note(&key, What::Found(Hint::ASKED), now);
+        } else if let Some(folder) = self.folder(Place::Folder) {
+            // Nothing is known of its directory: nothing to keep for later.
+            let seen = examine(folder, &path, Hint::ASKED, Patience::Wait);
+            self.saw(Place::Folder, path, seen, Hint::ASKED);
+        }
+    }
+
+    /// When something is to be done without an event.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        [
+            self.dirty.next_due(),
+            self.moves.next_due(),
+            self.walks.next_due(!self.unwatched.is_empty()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
