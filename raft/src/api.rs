@@ -66,6 +66,9 @@ pub enum AddError {
     InProgress,
     /// The name belongs to another address, or the address to another name.
     Taken(String),
+    /// The name or the address is empty, too long or has forbidden characters, or there are too
+    /// many members.
+    Invalid,
     /// Leadership was lost before the outcome was known: ask again.
     Unknown,
 }

@@ -23,7 +23,7 @@ use crate::net::bell::Bell;
 use crate::net::door::{Adoption, BulkDoor, Lane, SharedDesk};
 pub use crate::net::frame::CONTENT_BYTES_MAX;
 use crate::net::frame::{Frame, Kind, Parser};
-use crate::net::hello::{Identity, Purpose};
+use crate::net::hello::{LocalNode, Purpose};
 use crate::net::link::{Context, LinkChange, Tokens};
 use crate::net::links::Links;
 use crate::net::stream::Stream;
@@ -154,7 +154,7 @@ pub struct Bulk {
     events: Events,
     bell: Bell,
     tokens: Tokens,
-    me: Identity,
+    me: LocalNode,
     members: Members,
     desk: SharedDesk,
     links: Links,
@@ -185,7 +185,7 @@ enum End {
 
 impl Bulk {
     /// Prepares the content connections of `me`.
-    pub(crate) fn open(me: Identity) -> io::Result<BulkParts> {
+    pub(crate) fn open(me: LocalNode) -> io::Result<BulkParts> {
         let poll = Poll::new()?;
         let bell = Bell::new(poll.registry(), BELL)?;
         let desk = SharedDesk::default();
@@ -330,7 +330,7 @@ impl Bulk {
             return;
         }
         let (links, mut cx) = self.links_and_context();
-        if let Some(Some(change)) = links.ready(&mut cx, token) {
+        if let Some(change) = links.ready(&mut cx, token) {
             self.note(&[change]);
         }
     }

@@ -7,7 +7,7 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 /// The longest.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The same trouble is spoken of once in this time.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(10);
 
 /// Waits that double up to a bound, each spread at random so that peers do not march in step.
 #[derive(Debug)]

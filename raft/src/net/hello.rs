@@ -12,9 +12,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// Longest address of a node.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
-/// Who a node is.
+/// Who this node is, as it introduces itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct LocalNode {
     /// Its cluster.
     pub cluster: ClusterId,
     /// Its number there.
@@ -135,7 +135,7 @@ pub(crate) const PROTOCOL: u16 = 1;
 
 impl Hello {
     /// The greeting of a member.
-    pub(crate) fn of(me: &Identity, to: NodeId, purpose: Purpose) -> Self {
+    pub(crate) fn of(me: &LocalNode, to: NodeId, purpose: Purpose) -> Self {
         Self {
             protocol: PROTOCOL,
             cluster: me.cluster,
@@ -152,7 +152,7 @@ impl Hello {
     ///
     /// A number at or above the next one known here belongs to a member that joined while this
     /// node was away: refusing it would keep this node from ever learning of it.
-    pub(crate) fn check(&self, me: &Identity, members: &Members) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, me: &LocalNode, members: &Members) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL {
             return Err(Refusal::Version { ours: PROTOCOL });
         }

@@ -12,7 +12,7 @@ use pickbox_raft_core::ids::NodeId;
 
 use super::backoff::{Backoff, Quiet};
 use super::frame::{Frame, FrameError, Kind, Parser, Phase};
-use super::hello::{self, Hello, Identity, Purpose, Refusal, Welcome};
+use super::hello::{self, Hello, LocalNode, Purpose, Refusal, Welcome};
 use super::outbox::Outbox;
 use super::stream::Stream;
 
@@ -45,7 +45,7 @@ impl Tokens {
 pub(crate) struct Context<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) tokens: &'a mut Tokens,
-    pub(crate) me: &'a Identity,
+    pub(crate) me: &'a LocalNode,
     pub(crate) now: Instant,
 }
 
@@ -128,7 +128,7 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(me: &Identity, to: NodeId, address: String, plan: Plan) -> Self {
+    pub(crate) fn new(me: &LocalNode, to: NodeId, address: String, plan: Plan) -> Self {
         let seed = me.incarnation.get() ^ to.get().rotate_left(32);
         Self {
             to,

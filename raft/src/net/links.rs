@@ -20,12 +20,12 @@ const GUESTS_MAX: usize = 16;
 pub(crate) struct Links {
     purpose: Purpose,
     queue_bytes_max: usize,
-    links: BTreeMap<NodeId, Link>,
+    by_id: BTreeMap<NodeId, Link>,
 }
 
 impl Links {
     pub(crate) fn new(purpose: Purpose, queue_bytes_max: usize) -> Self {
-        Self { purpose, queue_bytes_max, links: BTreeMap::new() }
+        Self { purpose, queue_bytes_max, by_id: BTreeMap::new() }
     }
 
     /// Follows a change of the members: new ones are dialed, moved ones dialed anew, those that
@@ -36,7 +36,7 @@ impl Links {
         members: &Members,
     ) -> Vec<LinkChange> {
         let mut changes = Vec::new();
-        self.links.retain(|id, link| {
+        self.by_id.retain(|id, link| {
             let stays =
                 *id >= members.next_id || members.members.iter().any(|member| member.id == *id);
             if !stays && link.is_up() {
@@ -59,8 +59,8 @@ impl Links {
         members: &Members,
     ) -> Option<LinkChange> {
         if id >= members.next_id {
-            let guests = self.links.keys().filter(|id| **id >= members.next_id).count();
-            if guests < GUESTS_MAX || self.links.contains_key(&id) {
+            let guests = self.by_id.keys().filter(|id| **id >= members.next_id).count();
+            if guests < GUESTS_MAX || self.by_id.contains_key(&id) {
                 return self.meet(cx, id, address);
             }
         }
@@ -71,59 +71,59 @@ impl Links {
         if id == cx.me.node {
             return None;
         }
-        if let Some(link) = self.links.get_mut(&id) {
+        if let Some(link) = self.by_id.get_mut(&id) {
             return link.readdress(cx, address);
         }
         let plan =
             Plan { purpose: self.purpose, queue_bytes_max: self.queue_bytes_max, now: cx.now };
-        self.links.insert(id, Link::new(cx.me, id, address.to_owned(), plan));
+        self.by_id.insert(id, Link::new(cx.me, id, address.to_owned(), plan));
         None
     }
 
     pub(crate) fn get_mut(&mut self, id: NodeId) -> Option<&mut Link> {
-        self.links.get_mut(&id)
+        self.by_id.get_mut(&id)
     }
 
     pub(crate) fn is_up(&self, id: NodeId) -> bool {
-        self.links.get(&id).is_some_and(Link::is_up)
+        self.by_id.get(&id).is_some_and(Link::is_up)
     }
 
     /// Whether the peer's connection would take a frame at once.
     pub(crate) fn is_hungry(&self, id: NodeId) -> bool {
-        self.links.get(&id).is_some_and(Link::is_hungry)
+        self.by_id.get(&id).is_some_and(Link::is_hungry)
     }
 
     /// Where the peer is dialed.
     pub(crate) fn address(&self, id: NodeId) -> Option<&str> {
-        self.links.get(&id).map(Link::address)
+        self.by_id.get(&id).map(Link::address)
     }
 
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.links.keys().copied()
+        self.by_id.keys().copied()
     }
 
     /// When to call [`Links::tick`] next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.links.values().filter_map(Link::deadline).min()
+        self.by_id.values().filter_map(Link::deadline).min()
     }
 
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>) -> Vec<LinkChange> {
-        self.links.values_mut().filter_map(|link| link.tick(cx)).collect()
+        self.by_id.values_mut().filter_map(|link| link.tick(cx)).collect()
     }
 
-    /// `Some` if the token is one of ours, with what changed.
-    pub(crate) fn ready(
-        &mut self,
-        cx: &mut Context<'_>,
-        token: Token,
-    ) -> Option<Option<LinkChange>> {
-        let link = self.links.values_mut().find(|link| link.owns(token))?;
-        Some(link.ready(cx))
+    /// Whether the token is of one of these.
+    pub(crate) fn owns(&self, token: Token) -> bool {
+        self.by_id.values().any(|link| link.owns(token))
+    }
+
+    /// One of them is readable or writable.
+    pub(crate) fn ready(&mut self, cx: &mut Context<'_>, token: Token) -> Option<LinkChange> {
+        self.by_id.values_mut().find(|link| link.owns(token))?.ready(cx)
     }
 
     /// Queues a frame, or gives it back.
     pub(crate) fn push(&mut self, to: NodeId, frame: Frame) -> Result<(), Frame> {
-        match self.links.get_mut(&to) {
+        match self.by_id.get_mut(&to) {
             Some(link) => link.push(frame),
             None => Err(frame),
         }
@@ -133,7 +133,7 @@ impl Links {
     pub(crate) fn flush(&mut self, cx: &mut Context<'_>) -> (usize, Vec<LinkChange>) {
         let mut total = 0;
         let mut changes = Vec::new();
-        for link in self.links.values_mut().filter(|link| link.wants_flush()) {
+        for link in self.by_id.values_mut().filter(|link| link.wants_flush()) {
             let (bytes, change) = link.flush(cx);
             total += bytes;
             changes.extend(change);
@@ -143,6 +143,6 @@ impl Links {
 
     /// Whether a flush was cut short for fairness.
     pub(crate) fn wants_flush(&self) -> bool {
-        self.links.values().any(Link::wants_flush)
+        self.by_id.values().any(Link::wants_flush)
     }
 }

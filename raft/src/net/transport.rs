@@ -14,7 +14,7 @@ use super::bell::Bell;
 use super::door::BulkDoor;
 use super::frame::{Frame, Kind, Parser, Phase};
 use super::gate::{Arrival, Gate, Greeted};
-use super::hello::{self, Hello, Identity, JoinReply, JoinRequest, Purpose, Refusal, Welcome};
+use super::hello::{self, Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Welcome};
 use super::link::{Context, LinkChange, Tokens};
 use super::links::Links;
 use super::outbox::Outbox;
@@ -86,7 +86,7 @@ pub(crate) struct Transport {
     events: Events,
     bell: Bell,
     tokens: Tokens,
-    me: Identity,
+    me: LocalNode,
     members: Members,
     gate: Gate,
     links: Links,
@@ -103,7 +103,7 @@ impl Transport {
     /// Listens and dials for `me`, who knows `members`.
     pub(crate) fn new(
         listener: std::net::TcpListener,
-        me: Identity,
+        me: LocalNode,
         members: &Members,
         bulk: BulkDoor,
     ) -> io::Result<Self> {
@@ -136,7 +136,7 @@ impl Transport {
     }
 
     /// Who this node is.
-    pub(crate) fn me(&self) -> &Identity {
+    pub(crate) fn me(&self) -> &LocalNode {
         &self.me
     }
 
@@ -144,17 +144,12 @@ impl Transport {
     pub(crate) fn traffic(&self) -> Traffic {
         let refused = self.traffic.refused + self.gate.refused();
         let bytes_sent = self.traffic.bytes_sent + self.bulk.bytes_sent();
-        Traffic { refused, bytes_sent, ..self.traffic }
+        Traffic { bytes_sent, refused, ..self.traffic }
     }
 
     /// Whether messages can be sent to it now.
     pub(crate) fn is_connected(&self, to: NodeId) -> bool {
         self.links.is_up(to)
-    }
-
-    /// The address of a peer.
-    pub(crate) fn address(&self, of: NodeId) -> Option<&str> {
-        self.links.address(of)
     }
 
     /// Follows a change of the members.
@@ -165,7 +160,7 @@ impl Transport {
         let is_member = |id| members.members.iter().any(|m| m.id == id) || id >= members.next_id;
         self.readers.retain(|_, reader| is_member(reader.from));
         self.bulk.set_members(members.clone());
-        self.tell(&changes, incoming);
+        Self::tell(&changes, incoming);
     }
 
     /// Queues a message. Lost when the peer is not connected or its queue is full.
@@ -186,7 +181,7 @@ impl Transport {
         let (links, mut cx) = self.links_and_context();
         let (bytes, changes) = links.flush(&mut cx);
         self.traffic.bytes_sent += u64::try_from(bytes).unwrap_or_default();
-        self.tell(&changes, incoming);
+        Self::tell(&changes, incoming);
     }
 
     /// Answers a node that wants to join, and hangs up.
@@ -236,7 +231,7 @@ impl Transport {
         let (links, mut cx) = self.links_and_context();
         let now = cx.now;
         let changes = links.tick(&mut cx);
-        self.tell(&changes, incoming);
+        Self::tell(&changes, incoming);
         self.joiners.retain(|_, joiner| joiner.deadline > now);
         let (gate, mut cx) = self.gate_and_context();
         gate.tick(&mut cx);
@@ -251,8 +246,8 @@ impl Transport {
             return self.read_joiner(token, incoming);
         }
         let (links, mut cx) = self.links_and_context();
-        if let Some(change) = links.ready(&mut cx, token) {
-            return self.tell(change.as_slice(), incoming);
+        if links.owns(token) {
+            return Self::tell(links.ready(&mut cx, token).as_slice(), incoming);
         }
         let (gate, cx) = self.gate_and_context();
         if let Arrival::Greeted(greeted) = gate.ready(&cx, token) {
@@ -313,7 +308,7 @@ impl Transport {
             link.nudge(cx.now);
         }
         self.members = members;
-        self.tell(change.as_slice(), incoming);
+        Self::tell(change.as_slice(), incoming);
     }
 
     fn read(&mut self, token: Token, incoming: &mut Vec<Incoming>) {
@@ -336,6 +331,8 @@ impl Transport {
             Ok(None) => {}
             Ok(Some((_, payload))) => match hello::decode::<JoinRequest>(&payload) {
                 Some(request) => {
+                    // It has nothing more to say.
+                    joiner.parser.enter(Phase::AwaitWelcome);
                     incoming.push(Incoming::Join { ticket: Ticket(token.0), request });
                 }
                 None => drop(self.joiners.remove(&token)),
@@ -357,7 +354,7 @@ impl Transport {
         }
     }
 
-    fn tell(&self, changes: &[LinkChange], incoming: &mut Vec<Incoming>) {
+    fn tell(changes: &[LinkChange], incoming: &mut Vec<Incoming>) {
         incoming.extend(changes.iter().map(|change| match *change {
             LinkChange::Up(id) => Incoming::Up(id),
             LinkChange::Down(id) => Incoming::Down(id),

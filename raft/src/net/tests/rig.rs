@@ -14,7 +14,7 @@ use crate::bulk::{Bulk, BulkEvent, BulkHandle};
 use crate::clock;
 use crate::net::bell::Bell;
 use crate::net::frame::Kind;
-use crate::net::hello::Identity;
+use crate::net::hello::LocalNode;
 use crate::net::transport::{Incoming, Traffic, Transport};
 
 /// No test waits longer for what must come.
@@ -39,8 +39,8 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-pub(crate) fn identity(number: u64, address: SocketAddr) -> Identity {
-    Identity {
+pub(crate) fn identity(number: u64, address: SocketAddr) -> LocalNode {
+    LocalNode {
         cluster: ClusterId([7; 16]),
         node: node(number),
         name: format!("node{number}"),
@@ -85,7 +85,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 }
 
 impl Node {
-    pub(crate) fn start(me: Identity, listener: TcpListener, members: &Members) -> Self {
+    pub(crate) fn start(me: LocalNode, listener: TcpListener, members: &Members) -> Self {
         let address = me.address.clone();
         let parts = Bulk::open(me.clone()).expect("a poll");
         let mut transport = Transport::new(listener, me, members, parts.door).expect("a transport");

@@ -1,0 +1,262 @@
+//! Whole nodes without a store: three threads of the log, and one that applies and notes.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, ReadId, Serial};
+use pickbox_raft_core::log::{Content, Entry, Payload, Proposal};
+
+use crate::api::{AddError, Command, Delivery, Refusal, Role, Status};
+use crate::disk::RealDisk;
+use crate::net::LocalNode;
+use crate::net::tests::rig::{PATIENCE, wait_until};
+use crate::{Handle, Options, Parts, Start, open};
+
+/// What a node's room above has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Data applied, once each, in order.
+    pub(crate) data: Vec<Vec<u8>>,
+    /// Entries that were duplicates.
+    pub(crate) duplicates: usize,
+    pub(crate) refused: Vec<(Serial, Refusal)>,
+    pub(crate) reads: BTreeMap<ReadId, Option<Index>>,
+    pub(crate) stopped: Option<String>,
+    applied: LogPosition,
+    serials: BTreeMap<NodeId, (Incarnation, Serial)>,
+}
+
+impl Seen {
+    /// Exactly once, as the room above decides it.
+    fn apply(&mut self, entry: Entry) {
+        assert_eq!(entry.index, self.applied.index.next(), "entries come without gap");
+        self.applied = entry.position();
+        let Content::Proposal(proposal) = entry.content else { return };
+        let Proposal { origin, incarnation, serial, payload, .. } = proposal;
+        match payload {
+            Payload::Open { .. } => {
+                self.serials.insert(origin, (incarnation, serial));
+            }
+            Payload::Data(data) => {
+                let last = self.serials.get(&origin).copied();
+                if last == Some((incarnation, serial.previous())) {
+                    self.serials.insert(origin, (incarnation, serial));
+                    self.data.push(data);
+                } else {
+                    self.duplicates += 1;
+                }
+            }
+        }
+    }
+}
+
+/// A running node.
+pub(crate) struct Node {
+    pub(crate) me: LocalNode,
+    pub(crate) handle: Handle,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) address: SocketAddr,
+    next_serial: Mutex<Serial>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread")
+}
+
+/// What the thread `apply` does, without a store.
+fn apply(deliveries: &Receiver<Delivery>, handle: &Handle, seen: &Mutex<Seen>) {
+    for delivery in deliveries {
+        let mut seen = seen.lock().expect("not poisoned");
+        match delivery {
+            Delivery::Entries(entries) => {
+                for entry in entries {
+                    seen.apply(entry);
+                }
+                let applied = seen.applied.index;
+                let _ = handle.send(Command::Progress { applied, placed: applied });
+            }
+            Delivery::Refused { serial, reason } => seen.refused.push((serial, reason)),
+            Delivery::Read { id, index } => drop(seen.reads.insert(id, index)),
+            Delivery::Stopped(text) => seen.stopped = Some(text),
+            Delivery::NeedState { .. } | Delivery::Role(_) => {}
+        }
+    }
+}
+
+impl Node {
+    /// Starts a node on a directory; waits for the cluster when it joins one.
+    pub(crate) fn start(directory: &Path, name: &str, start: Start, port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let parts = open(Options {
+            disk: RealDisk::open(directory).expect("a state directory"),
+            listener,
+            name: name.to_owned(),
+            address: address.to_string(),
+            start,
+            applied: LogPosition::default(),
+            installed: None,
+            cancelled: &AtomicBool::new(false),
+        })
+        .expect("it opens");
+        Self::run(parts, address)
+    }
+
+    fn run(parts: Parts<RealDisk>, address: SocketAddr) -> Self {
+        let Parts { consensus, log_writer, bulk, handle, deliveries, me, .. } = parts;
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let (handle_, seen_) = (handle.clone(), Arc::clone(&seen));
+        let threads = vec![
+            thread("consensus", move || drop(consensus.run())),
+            thread("log-writer", move || log_writer.run()),
+            thread("bulk", move || bulk.run().expect("bulk runs")),
+            thread("apply", move || apply(&deliveries, &handle_, &seen_)),
+        ];
+        let next_serial = Mutex::new(Serial::new(1));
+        let node = Self { me, handle, seen, address, next_serial, threads };
+        node.send(Payload::Open { name: node.me.name.clone() }, None);
+        node
+    }
+
+    fn send(&self, payload: Payload, holders: Option<Vec<NodeId>>) -> Arc<Proposal> {
+        let mut serial = self.next_serial.lock().expect("not poisoned");
+        let (origin, incarnation) = (self.me.node, self.me.incarnation);
+        let proposal = Proposal { origin, incarnation, serial: *serial, holders, payload };
+        *serial = serial.next();
+        let proposal = Arc::new(proposal);
+        self.handle.send(Command::Propose(Arc::clone(&proposal))).expect("it runs");
+        proposal
+    }
+
+    /// Waits until the proposal with this serial was seen here.
+    pub(crate) fn settle(&self, serial: Serial) {
+        wait_until("the proposal is applied at its origin", || {
+            let seen = self.seen.lock().unwrap();
+            let last = seen.serials.get(&self.me.node).copied();
+            last.is_some_and(|(run, last)| run == self.me.incarnation && last >= serial)
+        });
+        self.handle.send(Command::Settled(serial)).expect("it runs");
+    }
+
+    /// Waits until the run is open.
+    pub(crate) fn settle_open(&self) {
+        self.settle(Serial::new(1));
+    }
+
+    /// Proposes data and waits until it is applied here.
+    pub(crate) fn propose(&self, data: &[u8]) {
+        let proposal = self.begin(data);
+        self.settle(proposal.serial);
+    }
+
+    /// Proposes data.
+    pub(crate) fn begin(&self, data: &[u8]) -> Arc<Proposal> {
+        self.settle_open();
+        self.send(Payload::Data(data.to_vec()), None)
+    }
+
+    /// Proposes data that these nodes are said to hold.
+    pub(crate) fn begin_held(&self, data: &[u8], holders: &[NodeId]) -> Arc<Proposal> {
+        self.settle_open();
+        self.send(Payload::Data(data.to_vec()), Some(holders.to_vec()))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let (reply, answer) = bounded(1);
+        self.handle.send(Command::Status(reply)).expect("it runs");
+        answer.recv_timeout(PATIENCE).expect("answered at once")
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.status().role.role == Role::Leader
+    }
+
+    pub(crate) fn add(&self, name: &str, address: &str) -> Result<NodeId, AddError> {
+        let (reply, answer) = bounded(1);
+        let (name, address) = (name.to_owned(), address.to_owned());
+        self.handle.send(Command::AddMember { name, address, reply }).expect("it runs");
+        answer.recv_timeout(PATIENCE).expect("answered")
+    }
+
+    pub(crate) fn data(&self) -> Vec<Vec<u8>> {
+        self.seen.lock().unwrap().data.clone()
+    }
+
+    /// Stops it in good order.
+    pub(crate) fn stop(mut self) -> Arc<Mutex<Seen>> {
+        self.end();
+        Arc::clone(&self.seen)
+    }
+
+    fn end(&mut self) {
+        let _ = self.handle.send(Command::Shutdown);
+        for thread in self.threads.drain(..) {
+            assert!(thread.join().is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Directories for nodes.
+pub(crate) struct Place(tempfile::TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn of(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A new cluster's first node.
+    pub(crate) fn first(&self) -> Node {
+        Node::start(&self.of("node1"), "node1", Start::Bootstrap, 0)
+    }
+
+    /// One more node of a cluster.
+    pub(crate) fn join(&self, name: &str, at: &Node) -> Node {
+        Node::start(&self.of(name), name, Start::Join(at.address.to_string()), 0)
+    }
+
+    /// A node that was there before, at its address.
+    pub(crate) fn again(&self, name: &str, address: SocketAddr) -> Node {
+        Node::start(&self.of(name), name, Start::Existing, address.port())
+    }
+
+    /// Three voters.
+    pub(crate) fn three(&self) -> Vec<Node> {
+        let first = self.first();
+        first.settle_open();
+        let second = self.join("node2", &first);
+        let third = self.join("node3", &first);
+        let nodes = vec![first, second, third];
+        wait_until("all three are voters", || voters(&nodes[0]) == 3);
+        nodes.iter().for_each(Node::settle_open);
+        nodes
+    }
+}
+
+/// How many voters a node knows.
+pub(crate) fn voters(node: &Node) -> usize {
+    let is_voter = |member: &&crate::api::MemberStatus| member.member.role.is_voter();
+    node.status().members.iter().filter(is_voter).count()
+}
+
+/// Splits off the leader.
+pub(crate) fn leader(nodes: &mut Vec<Node>) -> Node {
+    wait_until("somebody leads", || nodes.iter().any(Node::is_leader));
+    let position = nodes.iter().position(Node::is_leader).expect("just seen");
+    nodes.remove(position)
+}

@@ -1,0 +1,407 @@
+//! The consensus thread: owns the core and the sockets of its peers, touches no disk.
+//!
+//! One turn: wait for sockets, the bell or the core's deadline; step every message, everything
+//! that the log writer has done and every command; then act on all output at once. What is to be
+//! written goes to the log writer first, so that its sync and the messages to the peers run side
+//! by side. Nothing in a turn waits for anybody: what a full channel does not take waits here,
+//! within bounds that the core keeps.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use pickbox_raft_core::event::{ChangeAnswer, ReadAnswer, RoleName};
+use pickbox_raft_core::ids::{Incarnation, Index, NodeId};
+use pickbox_raft_core::message::Message;
+use pickbox_raft_core::time::Time;
+use pickbox_raft_core::{Core, Event, Output};
+
+use crate::api::{Command, Counters, Delivery, MemberStatus, RoleChange, Status};
+use crate::clock;
+use crate::log_writer::{Job, LogEvent};
+use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
+use crate::net::hello;
+use crate::net::transport::{Incoming, Transport};
+use crate::wal::WalCounters;
+
+mod handle;
+mod outstanding;
+pub(crate) mod port;
+mod upward;
+mod wishes;
+mod wishing;
+
+pub use handle::{Closed, Handle};
+use outstanding::{Attempt, Outstanding};
+use port::LogPort;
+use upward::Upward;
+use wishes::Wishes;
+
+/// Commands taken in one turn before the sockets get theirs.
+const COMMANDS_PER_TURN: usize = 256;
+/// How often to look whether the room above has taken something. Only while its channel is full.
+const STALL_POLL: Duration = Duration::from_millis(1);
+/// Leadership is handed over within this time, or the thread ends as leader.
+const HANDOVER_MAX: Duration = Duration::from_secs(1);
+/// The last word waits no longer for room.
+const LAST_WORD_MAX: Duration = Duration::from_secs(1);
+
+/// Why the log stopped.
+#[derive(Debug)]
+pub enum Stop {
+    /// It was asked to.
+    Asked,
+    /// The disk failed, or the log on it cannot be: what, in words.
+    Disk(String),
+    /// A state that cannot be: what, in words.
+    Fatal(String),
+    /// The kernel refuses to poll.
+    Poll(io::Error),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Asked => write!(f, "the log was asked to stop"),
+            Self::Disk(text) => write!(f, "the log's disk failed: {text}"),
+            Self::Fatal(text) => write!(f, "the log cannot go on: {text}"),
+            Self::Poll(error) => write!(f, "cannot poll: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// The consensus thread's body.
+#[derive(Debug)]
+pub struct Consensus {
+    core: Core,
+    transport: Transport,
+    commands: Receiver<Command>,
+    log: LogPort,
+    up: Upward,
+    /// The core's time begins here.
+    origin: Instant,
+    output: Output,
+    incoming: Vec<Incoming>,
+    outstanding: Outstanding,
+    wishes: Wishes,
+    applied: Index,
+    placed: Index,
+    incarnation: Incarnation,
+    /// Set when asked to stop: until then leadership is handed over.
+    stop_by: Option<Instant>,
+    wal: WalCounters,
+}
+
+/// What a [`Consensus`] is made of.
+pub(crate) struct Pieces {
+    pub(crate) core: Core,
+    pub(crate) origin: Instant,
+    pub(crate) transport: Transport,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) log: LogPort,
+    pub(crate) applied: Index,
+}
+
+impl Consensus {
+    pub(crate) fn new(pieces: Pieces) -> (Self, Receiver<Delivery>) {
+        let (up, deliveries) = Upward::new();
+        let incarnation = pieces.transport.me().incarnation;
+        let consensus = Self {
+            core: pieces.core,
+            transport: pieces.transport,
+            commands: pieces.commands,
+            log: pieces.log,
+            up,
+            origin: pieces.origin,
+            output: Output::default(),
+            incoming: Vec::new(),
+            outstanding: Outstanding::default(),
+            wishes: Wishes::default(),
+            applied: pieces.applied,
+            placed: pieces.applied,
+            incarnation,
+            stop_by: None,
+            wal: WalCounters::default(),
+        };
+        (consensus, deliveries)
+    }
+
+    /// Serves until [`Command::Shutdown`], a failed disk or a state that cannot be; says which.
+    /// The room above hears it as [`Delivery::Stopped`].
+    pub fn run(mut self) -> Stop {
+        let stop = loop {
+            if let Err(stop) = self.turn() {
+                break stop;
+            }
+        };
+        match &stop {
+            Stop::Asked => log::info!("log stopped: node={}", self.transport.me().node),
+            other => log::error!("log stopped: node={} reason=\"{other}\"", self.core.id()),
+        }
+        self.up.pump();
+        self.up.last_word(stop.to_string(), LAST_WORD_MAX);
+        stop
+    }
+
+    fn turn(&mut self) -> Result<(), Stop> {
+        self.transport.bell().may_sleep();
+        let timeout = self.timeout();
+        self.transport.turn(timeout, &mut self.incoming).map_err(Stop::Poll)?;
+        for item in std::mem::take(&mut self.incoming) {
+            self.take(item);
+        }
+        self.take_done()?;
+        self.take_commands();
+        if self.now() >= self.core.deadline() {
+            self.step(Event::Tick);
+        }
+        self.act()?;
+        self.propose();
+        self.tend_wishes();
+        self.act()?;
+        self.transport.flush(&mut self.incoming);
+        self.stop_if_due()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let busy = !self.commands.is_empty()
+            || !self.incoming.is_empty()
+            || self.log.has_news()
+            || self.transport.wants_turn();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let now = clock::now();
+        let until = |at: Instant| at.saturating_duration_since(now);
+        let core = self.core.deadline().since(self.now());
+        let stall = self.up.is_stalled().then_some(STALL_POLL);
+        let others = [self.transport.deadline(), self.wishes.deadline(), self.stop_by]
+            .into_iter()
+            .flatten()
+            .chain(self.outstanding.deadline().filter(|_| self.core.leader().is_some()))
+            .map(until);
+        others.chain(stall).chain([core]).min()
+    }
+
+    /// The core's time.
+    fn now(&self) -> Time {
+        let elapsed = clock::now().saturating_duration_since(self.origin);
+        Time::default().after(elapsed)
+    }
+
+    /// Steps the core; its output is acted upon in the next turn at the latest.
+    pub(crate) fn step(&mut self, event: Event) {
+        let now = self.now();
+        self.core.step(now, event, &mut self.output);
+    }
+
+    fn take(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Frame { from, kind: Kind::Errand, payload } => {
+                self.run_errand(from, &payload);
+            }
+            Incoming::Frame { from, payload, .. } => self.hear(from, &payload),
+            Incoming::Join { ticket, request } => self.wish_of_joiner(ticket, request),
+            Incoming::Up(_) => {}
+            Incoming::Down(peer) => {
+                self.outstanding.lost(peer);
+                self.wishes.lost(peer, clock::now());
+                self.step(Event::Unreachable(peer));
+            }
+        }
+    }
+
+    /// A message of Raft, if it is what it says.
+    fn hear(&mut self, from: NodeId, payload: &[u8]) {
+        match hello::decode::<Message>(payload) {
+            Some(message) if message.from == from && message.to == self.core.id() => {
+                self.step(Event::Message(message));
+            }
+            _ => log::warn!(
+                "message dropped: peer={from} reason=\"not of that member, or malformed\""
+            ),
+        }
+    }
+
+    fn take_done(&mut self) -> Result<(), Stop> {
+        while let Some(done) = self.log.next_event() {
+            match done {
+                LogEvent::Durable { io, counters } => {
+                    self.wal = counters;
+                    self.step(Event::Durable(io));
+                }
+                LogEvent::Read { purpose, entries } => {
+                    self.step(Event::LogRead { purpose, entries });
+                }
+                LogEvent::Full(text) => log::warn!("no space for the log: error=\"{text}\""),
+                LogEvent::Failed(text) => return Err(Stop::Disk(text)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_commands(&mut self) {
+        for _ in 0..COMMANDS_PER_TURN {
+            let Ok(command) = self.commands.try_recv() else { return };
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Propose(proposal) => self.outstanding.put(proposal, clock::now()),
+            Command::Settled(serial) => self.outstanding.settle(serial),
+            Command::Read(id) => self.step(Event::ReadIndex(id)),
+            Command::Progress { applied, placed } => {
+                (self.applied, self.placed) = (applied, placed);
+                self.step(Event::Applied { applied, placed });
+            }
+            Command::Checkpoint(at) => self.step(Event::Compact { through: at.index }),
+            Command::StateInstalled { at, members } => {
+                self.step(Event::StateInstalled { at, members });
+            }
+            Command::AddMember { name, address, reply } => self.wish_of_room(name, address, reply),
+            Command::Status(reply) => drop(reply.try_send(self.status())),
+            Command::Shutdown => {
+                self.stop_by = Some(clock::now() + HANDOVER_MAX);
+                self.step(Event::Transfer(None));
+            }
+        }
+    }
+
+    /// Gives the outstanding proposal to whoever leads, when it is time.
+    fn propose(&mut self) {
+        let Some(leader) = self.core.leader() else { return };
+        let attempt = Attempt { leader, term: self.core.term() };
+        let now = clock::now();
+        let Some(proposal) = self.outstanding.due(now, attempt) else { return };
+        if self.core.role() == RoleName::Leader {
+            self.outstanding.appended(attempt);
+            self.step(Event::Propose(proposal));
+        } else if self.transport.is_connected(leader)
+            && let Some(message) = self.core.forward(proposal)
+        {
+            self.outstanding.sent(attempt, now);
+            self.send(&message);
+        } else {
+            self.outstanding.postpone(now);
+        }
+    }
+
+    /// Acts on all that the core wants.
+    fn act(&mut self) -> Result<(), Stop> {
+        let output = std::mem::take(&mut self.output);
+        if let Some(fatal) = output.fatal {
+            return Err(Stop::Fatal(format!("{fatal:?}")));
+        }
+        if let Some(members) = &output.members_changed {
+            self.transport.set_members(members, &mut self.incoming);
+        }
+        if !output.log_ops.is_empty() {
+            self.log.order(Job::Write { io: output.io, ops: output.log_ops });
+        }
+        for read in output.log_reads {
+            self.log.order(Job::Read(read));
+        }
+        self.log.pump().map_err(|_| Stop::Disk("the log writer has ended".to_owned()))?;
+        for message in &output.messages {
+            self.send(message);
+        }
+        for change in &output.roles {
+            log::info!(
+                "role changed: node={} role={:?} term={} leader={} reason={:?}",
+                self.core.id(),
+                change.role,
+                change.term,
+                change.leader.unwrap_or_default(),
+                change.reason
+            );
+            self.up.tell(Delivery::Role(upward::role_change(change)));
+        }
+        self.up.tell_entries(output.committed);
+        for ReadAnswer { id, index } in output.reads {
+            self.up.tell(Delivery::Read { id, index });
+        }
+        for refused in &output.refused {
+            let reason = self.outstanding.refused(self.incarnation, refused, clock::now());
+            if let Some(reason) = reason {
+                self.up.tell(Delivery::Refused { serial: refused.serial, reason });
+            }
+        }
+        for ChangeAnswer { request, result } in output.changes {
+            self.answer_wish(request, result.map_err(Into::into));
+        }
+        if let Some(need) = output.need_state {
+            self.up.tell(Delivery::NeedState { from: need.from, at_least: need.at_least });
+        }
+        if let (Some(failure), Some(_)) = (output.transfer_failed, self.stop_by) {
+            log::debug!("leadership not handed over: reason={failure:?}");
+            self.stop_by = Some(clock::now());
+        }
+        self.up.pump();
+        Ok(())
+    }
+
+    fn send(&mut self, message: &Message) {
+        // Serializing into memory fails for no value of ours.
+        let Ok(payload) = postcard::to_allocvec(message) else { return };
+        let control = payload.len() <= CONTROL_BYTES_MAX;
+        let kind = if control { Kind::Control } else { Kind::Entries };
+        self.transport.send(message.to, kind, payload);
+    }
+
+    fn stop_if_due(&self) -> Result<(), Stop> {
+        match self.stop_by {
+            Some(by) if self.core.role() != RoleName::Leader || by <= clock::now() => {
+                Err(Stop::Asked)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let me = self.transport.me();
+        let leader = self.core.leader();
+        let role =
+            RoleChange { role: upward::role(self.core.role()), term: self.core.term(), leader };
+        let members = self.core.members().members.iter().map(|member| {
+            let own = member.id == me.node;
+            let peer = self.core.peer(member.id);
+            MemberStatus {
+                member: member.clone(),
+                connected: own || self.transport.is_connected(member.id),
+                matched: peer.map(|peer| peer.matched).unwrap_or_default(),
+                applied: if own {
+                    self.applied
+                } else {
+                    peer.map(|p| p.applied).unwrap_or_default()
+                },
+                placed: if own { self.placed } else { peer.map(|p| p.placed).unwrap_or_default() },
+            }
+        });
+        Status {
+            cluster: me.cluster,
+            node: me.node,
+            incarnation: me.incarnation,
+            role,
+            commit: self.core.commit(),
+            last: self.core.last().index,
+            first: self.core.base().index.next(),
+            members: members.collect(),
+            counters: self.counters(),
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let traffic = self.transport.traffic();
+        Counters {
+            wal_syncs: self.wal.syncs,
+            wal_bytes: self.wal.bytes,
+            messages_sent: traffic.messages_sent,
+            bytes_sent: traffic.bytes_sent,
+            refused_connections: traffic.refused,
+        }
+    }
+}

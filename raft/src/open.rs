@@ -1,0 +1,292 @@
+//! Putting the parts of the log together. Nothing runs yet afterwards: threads are born above.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicBool;
+
+use crossbeam_channel::Receiver;
+use pickbox_raft_core::event::LogOp;
+use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId};
+use pickbox_raft_core::members::Members;
+use pickbox_raft_core::time::Time;
+use pickbox_raft_core::{Config, Core, Event, Restored};
+
+use crate::api::Delivery;
+use crate::bulk::{Bulk, BulkEvent, BulkHandle};
+use crate::clock;
+use crate::consensus::{Consensus, Handle, Pieces, port::LogPort};
+use crate::disk::Disk;
+use crate::identity::{self, Identity, IdentityError};
+use crate::join::{self, JoinError, JoinOptions, Joined};
+use crate::log_writer::LogWriter;
+use crate::net::LocalNode;
+use crate::net::transport::Transport;
+use crate::wal::{self, Wal, WalError};
+
+/// What a node without state does first. With state it just goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: state is expected.
+    Existing,
+    /// Begin a new cluster, as its only member.
+    Bootstrap,
+    /// Become a member of the cluster that has a member at this address.
+    Join(String),
+}
+
+/// What [`open`] needs.
+#[derive(Debug)]
+pub struct Options<'a, D> {
+    /// The state directory.
+    pub disk: D,
+    /// Where peers are listened to; see [`listen`].
+    pub listener: TcpListener,
+    /// The name that people chose for this node.
+    pub name: String,
+    /// Where peers reach it, `IP:PORT`.
+    pub address: String,
+    /// What to do without state.
+    pub start: Start,
+    /// Up to where the room above has applied the log, durably. Zero without state.
+    pub applied: LogPosition,
+    /// The members as of `applied`, when the room above got its state from a peer.
+    pub installed: Option<Members>,
+    /// Set to give up waiting to join.
+    pub cancelled: &'a AtomicBool,
+}
+
+/// The parts of a log that is ready to run.
+#[derive(Debug)]
+pub struct Parts<D: Disk> {
+    /// The body of the thread `consensus`.
+    pub consensus: Consensus,
+    /// The body of the thread `log-writer`. Ends by itself after `consensus` did.
+    pub log_writer: LogWriter<D>,
+    /// The body of the thread `bulk`. Ends by itself after `consensus` did.
+    pub bulk: Bulk,
+    /// Commands to the log.
+    pub handle: Handle,
+    /// What the log tells.
+    pub deliveries: Receiver<Delivery>,
+    /// Contents to peers.
+    pub bulk_handle: BulkHandle,
+    /// Contents from peers.
+    pub bulk_events: Receiver<BulkEvent>,
+    /// Who this node is.
+    pub me: LocalNode,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug)]
+pub enum Error {
+    /// Peers are not authenticated yet, so they are listened to on loopback only.
+    NotLoopback(SocketAddr),
+    /// The address cannot be listened at.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no state, and nothing was said about how to get one.
+    NoState,
+    /// The state is of another node.
+    OtherName {
+        /// The name it has.
+        found: String,
+        /// The name that was asked for.
+        wanted: String,
+    },
+    /// The identity cannot be read or stored.
+    Identity(IdentityError),
+    /// The log cannot be read or made.
+    Wal(WalError),
+    /// The state above stands beyond the log, and does not say with which members.
+    LogBehind {
+        /// Up to where the state above has applied.
+        applied: Index,
+        /// The last entry of the log.
+        last: Index,
+    },
+    /// The cluster did not take this node in.
+    Join(JoinError),
+    /// The kernel refuses a poll, a socket or random bytes.
+    Kernel(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLoopback(address) => {
+                write!(f, "{address} is not a loopback address: peers are not authenticated yet")
+            }
+            Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
+            Self::NoState => write!(f, "there is no state: bootstrap a cluster or join one"),
+            Self::OtherName { found, wanted } => {
+                write!(f, "the state is of the node {found:?}, not {wanted:?}")
+            }
+            Self::Identity(error) => error.fmt(f),
+            Self::Wal(error) => error.fmt(f),
+            Self::LogBehind { applied, last } => {
+                write!(f, "the index stands at {applied}, beyond the log's end at {last}")
+            }
+            Self::Join(error) => write!(f, "cannot join: {error}"),
+            Self::Kernel(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen { source, .. } | Self::Kernel(source) => Some(source),
+            Self::Identity(error) => error.source(),
+            Self::Wal(error) => error.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<IdentityError> for Error {
+    fn from(error: IdentityError) -> Self {
+        Self::Identity(error)
+    }
+}
+
+impl From<WalError> for Error {
+    fn from(error: WalError) -> Self {
+        Self::Wal(error)
+    }
+}
+
+/// Whether peers may be listened to there: only on loopback until they are authenticated.
+///
+/// # Errors
+/// [`Error::NotLoopback`].
+pub fn loopback_only(address: SocketAddr) -> Result<SocketAddr, Error> {
+    if address.ip().is_loopback() { Ok(address) } else { Err(Error::NotLoopback(address)) }
+}
+
+/// Listens to peers.
+///
+/// # Errors
+/// When the address is not on loopback, is taken, or is none of this host's.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    let address = loopback_only(address)?;
+    TcpListener::bind(address).map_err(|source| Error::Listen { address, source })
+}
+
+/// Reads what the disk holds, or begins a new log, and makes the threads' bodies. Waits for the
+/// cluster when it joins one.
+///
+/// # Errors
+/// See [`Error`].
+pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error> {
+    let (identity, wal, restored) = recall_or_begin(&options)?;
+    let incarnation = Incarnation::new(identity::random_u64()?.max(1));
+    let me = LocalNode {
+        cluster: identity.cluster,
+        node: identity.node,
+        name: identity.name,
+        address: options.address,
+        incarnation,
+    };
+    warn_if_moved(&me, restored.members());
+    let (last, members) = (restored.last().index, restored.members().clone());
+    let applied = options.applied;
+    if applied.index > last && options.installed.is_none() {
+        return Err(Error::LogBehind { applied: applied.index, last });
+    }
+    let bulk = Bulk::open(me.clone())?;
+    let transport = Transport::new(options.listener, me.clone(), &members, bulk.door)?;
+    let bell = transport.bell().clone();
+    let (handle, commands) = Handle::new(bell.clone());
+    let (log, jobs, events) = LogPort::new();
+    let log_writer = LogWriter::new(wal, jobs, events, Box::new(move || bell.ring()));
+    let config = Config::new(me.node, identity::random_u64()?);
+    let core = Core::new(config, restored, applied.index, Time::default());
+    let pieces =
+        Pieces { core, origin: clock::now(), transport, commands, log, applied: applied.index };
+    let (mut consensus, deliveries) = Consensus::new(pieces);
+    if let Some(members) = options.installed.filter(|_| applied.index > last) {
+        consensus.step(Event::StateInstalled { at: applied, members });
+    }
+    Ok(Parts {
+        consensus,
+        log_writer,
+        bulk: bulk.bulk,
+        handle,
+        deliveries,
+        bulk_handle: bulk.handle,
+        bulk_events: bulk.events,
+        me,
+    })
+}
+
+fn recall_or_begin<D: Disk + Clone>(
+    options: &Options<'_, D>,
+) -> Result<(Identity, Wal<D>, Restored), Error> {
+    identity::check_name(&options.name)?;
+    let wal_options = wal::Options::new(identity::random_u64()?);
+    let Some(identity) = Identity::load(&options.disk)? else {
+        return begin(options, wal_options);
+    };
+    if identity.name != options.name {
+        let (found, wanted) = (identity.name, options.name.clone());
+        return Err(Error::OtherName { found, wanted });
+    }
+    if options.start != Start::Existing {
+        log::info!("there is state: start={:?} is ignored", options.start);
+    }
+    let (wal, restored) = Wal::restore(options.disk.clone(), wal_options)?;
+    Ok((identity, wal, restored))
+}
+
+/// Gives a node without state its first one: the log, and then, last, the identity.
+fn begin<D: Disk + Clone>(
+    options: &Options<'_, D>,
+    wal_options: wal::Options,
+) -> Result<(Identity, Wal<D>, Restored), Error> {
+    let (name, address) = (options.name.clone(), options.address.clone());
+    let (identity, members) = match &options.start {
+        Start::Existing => return Err(Error::NoState),
+        Start::Bootstrap => {
+            let cluster = identity::random_cluster_id()?;
+            let members = Members::bootstrap(name.clone(), address);
+            (Identity { cluster, node: NodeId::new(1), name }, members)
+        }
+        Start::Join(seed) => {
+            let options_ = JoinOptions { seed: seed.clone(), name: name.clone(), address };
+            let joined = join::join(&options_, options.cancelled).map_err(Error::Join)?;
+            let Joined { cluster, node, .. } = joined;
+            // The members come with the log; until then whoever is of the cluster is welcome.
+            (Identity { cluster, node, name }, Members::default())
+        }
+    };
+    let first = LogOp::Reset { at: LogPosition::default(), members };
+    let mut restored = Restored::default();
+    restored.replay(&first).map_err(io::Error::other)?;
+    let mut wal = Wal::create(options.disk.clone(), wal_options)?;
+    wal.commit([first])?;
+    identity.store(&options.disk)?;
+    log::info!("new state: cluster={} node={}", identity.cluster, identity.node);
+    Ok((identity, wal, restored))
+}
+
+/// Peers dial the address that the members have.
+fn warn_if_moved(me: &LocalNode, members: &Members) {
+    if let Some(member) = members.get(me.node).filter(|member| member.address != me.address) {
+        log::warn!(
+            "peers dial another address: members_say={} this_node_is_at={}",
+            member.address,
+            me.address
+        );
+    }
+}
