@@ -24,6 +24,8 @@ const WAKER: Token = Token(1);
 /// Tokens of connections start here, grow, and are never used twice.
 const CONNECTION_FIRST: usize = 2;
 const EVENTS_PER_POLL: usize = 256;
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: i32 = 1024;
 /// Pause after an accept failed for want of descriptors: the listener gives no second event.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -106,6 +108,8 @@ impl Admin {
     pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, AdminError> {
         let bind = |source| AdminError::Bind { address, source };
         let mut listener = TcpListener::bind(address).map_err(bind)?;
+        // mio's own backlog of 128 makes a crowd of clients wait a second to connect.
+        rustix::net::listen(&listener, BACKLOG).map_err(|error| bind(error.into()))?;
         let local = listener.local_addr().map_err(bind)?;
         let poll = Poll::new().map_err(AdminError::Poll)?;
         let registry = poll.registry();

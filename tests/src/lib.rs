@@ -1,1 +1,10 @@
-//! tests
+//! Simulator, checkers, black-box cluster tests, benchmarks: sees everything.
+
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "it belongs to tests and fails by panicking"
+)]
+pub mod cluster;

@@ -1,0 +1,63 @@
+# Everything that is done with this repository. `make` lists it.
+# Needs cargo (rustup takes the toolchain of rust-toolchain.toml), a C linker and coreutils;
+# `make setup` installs what the cluster tests use besides.
+SHELL := bash
+.DEFAULT_GOAL := help
+.PHONY: help build test lint fmt doc sim bench test-cluster demo stop check ci clean setup
+
+# Nodes of `make demo` and `make test-cluster`.
+N ?= 3
+# Seeds of the simulator, and steps of each.
+SEEDS ?= 1000
+STEPS ?= 20000
+# Cluster tests that run at the same time; a filter for their names.
+JOBS ?= 2
+T ?=
+
+BIN = $(or $(CARGO_TARGET_DIR),target)/release
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sort | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## pickboxd and pickbox, optimised, in target/release
+	cargo build --release -p pickbox-cli
+
+demo: build ## three nodes in ./data: files made on each appear on all
+	scripts/demo $(BIN) $(N)
+
+stop: ## end the nodes of `make demo`
+	$(BIN)/pickbox cluster stop
+
+test: sim ## unit and property tests, and the simulator
+	cargo test --workspace
+
+sim: ## the simulator alone: SEEDS=1000 STEPS=20000
+	SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) cargo test --profile sim -p pickbox-tests --test sim
+
+test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
+	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \
+	  cargo test -p pickbox-tests --test cluster -- --ignored --test-threads=$(JOBS) $(T)
+
+bench: build ## figures beside the floor of this disk; takes some minutes
+	PICKBOXD=$(abspath $(BIN)/pickboxd) cargo run --release -p pickbox-tests --bin bench
+
+lint: ## clippy, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+fmt: ## format all code
+	cargo fmt --all
+
+doc: ## the documentation of all crates, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+check: lint doc test ## what must pass before a commit
+	cargo fmt --all --check
+
+ci: ## what the continuous integration runs
+	.ci/run
+
+setup: ## install the programs that the cluster tests use (Debian, as root)
+	scripts/setup
+
+clean: ## remove what was built; `pickbox cluster clean` removes the demo's data
+	cargo clean

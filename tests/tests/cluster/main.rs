@@ -1,0 +1,14 @@
+//! Black-box tests: real daemons, real folders, on this machine.
+//!
+//! They need the built programs and some minutes, so they are ignored by a plain `cargo test`;
+//! `make test-cluster` runs them (`N=5` for five nodes). docs/testing.md says which environment
+//! variables there are.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod admin;
+mod editors;
+mod faults;
+mod files;
+mod flags;
+mod power;
+mod storm;
