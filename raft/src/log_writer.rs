@@ -350,8 +350,8 @@ mod tests {
     /// An entry of about a kilobyte.
     fn big_entry(index: u64) -> Arc<Entry> {
         use pickbox_raft_core::members::Members;
-        let mut members = Members::default();
-        members.outgoing_voters = vec![pickbox_raft_core::ids::NodeId::new(1); 1000];
+        let outgoing_voters = vec![pickbox_raft_core::ids::NodeId::new(1); 1000];
+        let members = Members { outgoing_voters, ..Members::default() };
         let (index, term) = (Index::new(index), Term::new(1));
         Arc::new(Entry { index, term, content: Content::Members(members) })
     }

@@ -191,11 +191,12 @@ pub trait DiskFile {
     /// When there is no space or the disk failed.
     fn write_zeros(&self, offset: u64, length: u64) -> DiskResult<()> {
         const CHUNK_BYTES: usize = 64 * 1024;
-        let zeros = vec![0_u8; CHUNK_BYTES];
+        let in_memory =
+            |bytes: u64| usize::try_from(bytes).map_or(CHUNK_BYTES, |b| b.min(CHUNK_BYTES));
+        let zeros = vec![0_u8; in_memory(length)];
         let mut done = 0;
         while done < length {
-            let wanted = usize::try_from(length - done).unwrap_or(usize::MAX);
-            let part = zeros.get(..wanted.min(CHUNK_BYTES)).unwrap_or(&zeros);
+            let part = zeros.get(..in_memory(length - done)).unwrap_or(&zeros);
             self.write_at(&[IoSlice::new(part)], offset + done)?;
             done += u64::try_from(part.len()).unwrap_or(0);
         }

@@ -6,7 +6,7 @@ use pickbox_raft_core::ids::{Index, LogPosition, Term};
 use pickbox_raft_core::log::{Content, Entry, HardState};
 use pickbox_raft_core::members::Members;
 
-use super::record::Mark;
+use super::record::{Cut, Mark};
 
 /// Where an entry's record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,18 @@ impl Contents {
             self.members.push_back((entry.index, members.clone()));
         }
         self.places.push_back(place);
+    }
+
+    /// What a truncation from this index on leaves.
+    pub(super) fn cut(&self, from: Index) -> Cut {
+        let run = self.terms.iter().rev().find(|run| run.index < from);
+        let last = LogPosition {
+            index: from.previous(),
+            term: run.map_or(self.base.term, |run| run.term),
+        };
+        let before = self.members.iter().rev().find(|(at, _)| *at < from);
+        let members = before.map(|(_, members)| members.clone()).unwrap_or_default();
+        Cut { last, members }
     }
 
     pub(super) fn truncate(&mut self, from: Index) {

@@ -290,7 +290,6 @@ impl<D: Disk> Wal<D> {
             Item::Truncate(from) => {
                 self.put(Kind::Truncate);
                 self.state.truncate(*from);
-                segment::truncated(self.segments.values_mut(), *from);
             }
             Item::Reset { at, members } => {
                 let keep_from = self.current().map_or(0, |segment| segment.number);
@@ -317,7 +316,7 @@ impl<D: Disk> Wal<D> {
         match item {
             Item::HardState(state) => self.encode_payload(state),
             Item::Entry(entry) => self.encode_payload(&**entry),
-            Item::Truncate(from) => self.encode_payload(from),
+            Item::Truncate(from) => self.encode_payload(&self.state.cut(*from)),
             Item::Reset { at, members } | Item::Compact { at, members } => {
                 // The number may grow if this record begins a segment.
                 let keep_from = u32::MAX;
@@ -387,18 +386,15 @@ impl<D: Disk> Wal<D> {
         Place { segment, offset, payload_bytes }
     }
 
-    /// The newest segment at whose beginning the log ended at or before this index: without those
-    /// before it, the log begins at or before this index.
+    /// The newest segment at whose beginning the log ended at or before this index: whatever
+    /// follows this index is in it or behind it.
     fn first_needed_after(&self, index: Index) -> u32 {
         if index > self.state.last().index {
             return self.keep_from;
         }
-        let candidates = self.segments.range(self.keep_from..);
-        candidates
-            .filter(|(_, segment)| segment.begins_after.is_some_and(|last| last <= index))
-            .map(|(number, _)| *number)
-            .next_back()
-            .unwrap_or(self.keep_from)
+        let candidates = self.segments.range(self.keep_from..).rev();
+        let mut suiting = candidates.filter(|(_, segment)| segment.head_last <= index);
+        suiting.next().map_or(self.keep_from, |(number, _)| *number)
     }
 
     /// Writes the batch: one vectored write.
@@ -441,7 +437,7 @@ impl<D: Disk> Wal<D> {
     fn rotate(&mut self) -> Result<(), WalError> {
         assert!(self.durable_before == self.next_sequence, "the segment before is durable");
         let mut segment = self.take_spare()?;
-        segment.begins_after = Some(self.state.last().index);
+        segment.head_last = self.state.last().index;
         self.segments.insert(segment.number, segment);
         self.offset = RECORDS_FROM;
         self.counters.rotations += 1;

@@ -180,7 +180,7 @@ impl<F: DiskFile> Recovery<F> {
             self.take(number, &header, reader.body(&header)?, replay)?;
             self.step_over(&header);
         }
-        segment.begins_after = Some(head.last.index);
+        segment.head_last = head.last.index;
         self.segments.push(segment);
         Ok(())
     }
@@ -253,12 +253,15 @@ impl<F: DiskFile> Recovery<F> {
                 replay(&LogOp::HardState(hard_state)).map_err(wrong)
             }
             Body::Entry(entry) => append(state, entry, place, replay).map_err(wrong),
-            Body::Truncate(from) if from <= state.base().index => {
-                Err(wrong(format!("entry {from} is truncated, but was compacted before")))
+            Body::Truncate(cut) if cut.last.index < state.base().index => {
+                // What it cut into was compacted since, and the segments that held it are gone.
+                let (at, members) = (cut.last, cut.members);
+                *state = Contents::new(state.hard_state, at, members.clone());
+                replay(&LogOp::Reset { at, members }).map_err(wrong)
             }
-            Body::Truncate(from) => {
+            Body::Truncate(cut) => {
+                let from = cut.last.index.next();
                 state.truncate(from);
-                segment::truncated(&mut self.segments, from);
                 replay(&LogOp::Truncate { from }).map_err(wrong)
             }
             Body::Reset(mark) => {

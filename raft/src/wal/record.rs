@@ -4,7 +4,7 @@
 //! the file, so that a record of a recycled segment, of another place or of another time is no
 //! record here.
 
-use pickbox_raft_core::ids::{Index, LogPosition};
+use pickbox_raft_core::ids::LogPosition;
 use pickbox_raft_core::log::{Entry, HardState};
 use pickbox_raft_core::members::Members;
 use serde::{Deserialize, Serialize};
@@ -70,13 +70,22 @@ pub(super) struct Mark {
     pub(super) keep_from: u32,
 }
 
+/// The payload of [`Kind::Truncate`]: enough to go on from here without what was before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cut {
+    /// The last entry that stays.
+    pub(super) last: LogPosition,
+    /// The members as of it.
+    pub(super) members: Members,
+}
+
 /// A record's content, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     Head(Head),
     HardState(HardState),
     Entry(Entry),
-    Truncate(Index),
+    Truncate(Cut),
     Reset(Mark),
     Compact(Mark),
 }

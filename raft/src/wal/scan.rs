@@ -35,7 +35,9 @@ impl<'a, F: DiskFile> Reader<'a, F> {
     fn bytes(&mut self, offset: u64, length: usize) -> Result<&[u8], WalError> {
         if self.in_window(offset, length).is_none() {
             self.window.clear();
-            self.window.resize(length.max(CHUNK_BYTES), 0);
+            let left = u64::from(self.segment.length).saturating_sub(offset);
+            let ahead = usize::try_from(left).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+            self.window.resize(length.max(ahead), 0);
             self.window_from = offset;
             let read = self.segment.file.read_at(&mut self.window, offset)?;
             self.window.get_mut(read..).unwrap_or_default().fill(0);

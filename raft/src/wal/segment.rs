@@ -29,9 +29,8 @@ pub(super) struct Segment<F> {
     pub(super) nonce: u64,
     /// Its length in bytes, fixed.
     pub(super) length: u32,
-    /// The last index of the log when it began, if the log can be read from here on: not when
-    /// entries of before were truncated since.
-    pub(super) begins_after: Option<Index>,
+    /// The last index of the log when it began.
+    pub(super) head_last: Index,
     /// The open file.
     pub(super) file: F,
 }
@@ -105,7 +104,7 @@ pub(super) fn open<D: Disk>(disk: &D, number: u32) -> Result<Segment<D::File>, W
     if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&length) {
         return Err(corrupt("its header says an impossible length"));
     }
-    Ok(Segment { number, nonce, length, begins_after: None, file })
+    Ok(Segment { number, nonce, length, head_last: Index::ZERO, file })
 }
 
 /// Writes a segment's header into a file, durably.
@@ -117,16 +116,4 @@ pub(super) fn write_header<F: DiskFile>(
 ) -> Result<(), WalError> {
     file.write_at(&[IoSlice::new(&header(number, nonce, length))], 0)?;
     file.sync_data().map_err(WalError::Disk)
-}
-
-/// The log was truncated: it cannot be read any more from segments that began behind that place.
-pub(super) fn truncated<'a, F: 'a>(
-    segments: impl IntoIterator<Item = &'a mut Segment<F>>,
-    from: Index,
-) {
-    for segment in segments {
-        if segment.begins_after.is_some_and(|last| last >= from) {
-            segment.begins_after = None;
-        }
-    }
 }

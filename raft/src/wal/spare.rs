@@ -1,5 +1,7 @@
 //! The segment prepared ahead, and what becomes of segments that are not needed any more.
 
+use pickbox_raft_core::ids::Index;
+
 use super::segment::{self, DIRECTORY, Segment, UNFINISHED};
 use super::{Options, Wal, WalError};
 use crate::disk::{Disk, DiskFile};
@@ -125,7 +127,7 @@ impl<D: Disk> Wal<D> {
         self.sync_directory()?;
         // Opened anew, so that errors name the file as it is called now.
         let file = self.disk.open(&segment::path(number))?;
-        Ok(Segment { number, nonce, length, begins_after: None, file })
+        Ok(Segment { number, nonce, length, head_last: Index::ZERO, file })
     }
 
     fn sync_directory(&mut self) -> Result<(), WalError> {

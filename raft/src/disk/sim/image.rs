@@ -33,11 +33,7 @@ impl Image {
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         let Some(rest) = self.now.get(from..) else { return 0 };
-        let length = rest.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        length
+        copy_what_fits(rest, buffer)
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
@@ -114,8 +110,14 @@ fn sector_of(bytes: &[u8], sector: usize) -> &[u8] {
 /// Writes as much of a sector as lies within the file.
 fn put_sector(bytes: &mut [u8], sector: usize, new: &[u8]) {
     let from = sector * SECTOR_BYTES;
-    let range = bytes.get_mut(from..).unwrap_or_default();
-    for (to, from) in range.iter_mut().zip(new) {
-        *to = *from;
+    copy_what_fits(new, bytes.get_mut(from..).unwrap_or_default());
+}
+
+/// Copies as much as there is on one side and room on the other; says how much that was.
+fn copy_what_fits(from: &[u8], to: &mut [u8]) -> usize {
+    let length = from.len().min(to.len());
+    if let Some((from, to)) = from.get(..length).zip(to.get_mut(..length)) {
+        to.copy_from_slice(from);
     }
+    length
 }

@@ -352,7 +352,10 @@ impl DiskFile for SimFile {
     fn write_at(&self, parts: &[IoSlice<'_>], offset: u64) -> DiskResult<()> {
         self.disk.change(Operation::Write, &self.path, |state, _fault| {
             self.check(state)?;
-            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            let mut bytes = Vec::new();
+            for part in parts {
+                bytes.extend_from_slice(part);
+            }
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             state.check_room(self.id, offset.saturating_add(length))?;
             state.counters.writes += 1;

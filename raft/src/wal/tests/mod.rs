@@ -12,6 +12,10 @@ use super::{Maintained, Options, Wal, WalError};
 use crate::disk::sim::{Keep, SimDisk};
 
 mod basics;
+mod crashes;
+mod damage;
+mod model;
+mod random;
 
 /// Small segments: one page of header, three pages of records.
 const OPTIONS: Options = Options { segment_bytes: 16 * 1024, nonce_seed: 7 };

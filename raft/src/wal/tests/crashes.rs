@@ -1,0 +1,187 @@
+//! A fault at every disk operation in turn: power cut, EIO, ENOSPC.
+
+use super::model::{Model, Shape};
+use super::*;
+use crate::disk::sim::Fault;
+
+/// A life of a log in few steps that come by everything: creation, votes, batches, rotation,
+/// truncation, compaction, recycling, reset. Stops at the first error.
+fn live(disk: &SimDisk, model: &mut Model, patience: u32) -> Result<(), WalError> {
+    let mut wal = Wal::create(disk.clone(), OPTIONS)?;
+    let large = |range: std::ops::RangeInclusive<u64>, term| {
+        range.map(|index| append(index, term, 1500)).collect::<Vec<_>>()
+    };
+    let truncate = |from| LogOp::Truncate { from: Index::new(from) };
+    let batches = [
+        vec![reset(0, 0), hard_state(1), append(1, 1, 100)],
+        large(2..=8, 1),
+        vec![hard_state(2), truncate(6), append(6, 2, 1500), append(7, 2, 700)],
+        large(8..=20, 2),
+        vec![compact(17, 2)],
+        large(21..=24, 2),
+        vec![hard_state(3), truncate(23), append(23, 3, 50)],
+        vec![compact(22, 2)],
+        large(24..=34, 3),
+        vec![reset(90, 3), append(91, 3, 10)],
+        large(92..=101, 3),
+    ];
+    for batch in batches {
+        model.attempt(&batch);
+        let mut result = wal.commit(batch);
+        for _ in 0..patience {
+            if matches!(result, Err(WalError::Full(_))) {
+                result = wal.commit([]);
+            }
+        }
+        if result.is_err() {
+            assert!(matches!(result, Err(WalError::Full(_) | WalError::Disk(_))));
+            let again = wal.commit([hard_state(77)]);
+            let is_full = matches!(result, Err(WalError::Full(_)));
+            assert!(is_full || matches!(again, Err(WalError::Stopped)), "it stays stopped");
+            return result;
+        }
+        model.acknowledge();
+        assert_eq!(wal.last(), model.newest().last());
+        while wal.maintain_patiently(patience)? == Maintained::More {}
+    }
+    Ok(())
+}
+
+impl Wal<SimDisk> {
+    /// Maintains; space that is missing is missing once.
+    fn maintain_patiently(&mut self, patience: u32) -> Result<Maintained, WalError> {
+        match self.maintain() {
+            Err(WalError::Full(_)) if patience > 0 => Ok(Maintained::More),
+            other => other,
+        }
+    }
+}
+
+/// How many operations an undisturbed life takes.
+fn operations() -> u64 {
+    let disk = SimDisk::new();
+    live(&disk, &mut Model::new(Shape::empty()), 0).unwrap();
+    disk.operations()
+}
+
+/// A log that was never whole is made anew, as a node does that has no identity yet.
+fn open_or_create(disk: &SimDisk, model: &Model) -> Result<(Wal<SimDisk>, Restored), WalError> {
+    match reopen(disk) {
+        Err(WalError::NotFound) if model.newest() == &Shape::empty() => {
+            Wal::create(disk.clone(), OPTIONS).map(|wal| (wal, Restored::default()))
+        }
+        other => other,
+    }
+}
+
+/// Opens, checks, writes on, opens again.
+fn survives(disk: &SimDisk, model: &mut Model) {
+    let (mut wal, restored) = open_or_create(disk, model).unwrap();
+    model.found(Shape::of(&wal, &restored));
+    let next = [append(wal.last().index.get() + 1, 9, 200)];
+    model.attempt(&next);
+    wal.commit(next).unwrap();
+    model.acknowledge();
+    let (wal, restored) = after_power_cut(disk);
+    model.found(Shape::of(&wal, &restored));
+}
+
+/// Source: checklist 121, 127, 133, 134, fault 2, 21, 22: any unsynced sector and name may be lost.
+#[test]
+fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
+    for operation in 0..operations() {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::PowerOff);
+        let mut model = Model::new(Shape::empty());
+        live(&disk, &mut model, 0).unwrap_err();
+        for keep in [Keep::Nothing, Keep::Any(1), Keep::Any(2), Keep::Any(3), Keep::Any(4)] {
+            let disk = disk.fork();
+            disk.restart(keep);
+            survives(&disk, &mut model.clone());
+        }
+    }
+}
+
+/// Source: fault 3: recovery may be interrupted at any operation, twice in a row.
+#[test]
+fn a_power_cut_during_recovery_changes_nothing() {
+    for operation in (0..operations()).step_by(3) {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::PowerOff);
+        let mut model = Model::new(Shape::empty());
+        live(&disk, &mut model, 0).unwrap_err();
+        disk.restart(Keep::Any(operation));
+        for step in 0.. {
+            let disk = disk.fork();
+            disk.fail_at(disk.operations() + step, Fault::PowerOff);
+            let interrupted = open_or_create(&disk, &model).is_err();
+            disk.clear_faults();
+            disk.power_off();
+            disk.restart(Keep::Any(step));
+            survives(&disk, &mut model.clone());
+            if !interrupted {
+                break;
+            }
+        }
+    }
+}
+
+/// Source: checklist 126, fault 24 (Rebello et al., ATC 2020): after a failed operation the log
+/// stops; what the next opening believes is on the disk, whatever the page cache pretends.
+#[test]
+fn an_io_error_at_any_operation_stops_the_log_and_the_next_opening_trusts_no_cache() {
+    for operation in 0..operations() {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::Broken);
+        let mut model = Model::new(Shape::empty());
+        live(&disk, &mut model, 0).unwrap_err();
+        // The process ends, the machine does not: unwritten pages are still to be seen.
+        disk.restart(Keep::Everything);
+        survives(&disk, &mut model);
+        disk.power_off();
+        disk.restart(Keep::Any(operation));
+        survives(&disk, &mut model);
+    }
+}
+
+/// Source: checklist 125, fault 31 (dqlite#589): without space nothing is harmed, and the log goes
+/// on when there is some.
+#[test]
+fn no_space_at_any_operation_harms_nothing() {
+    let mut waited = 0;
+    for operation in 0..operations() {
+        let disk = SimDisk::new();
+        disk.fail_at(operation, Fault::Full);
+        let mut model = Model::new(Shape::empty());
+        // Space may be missing where it cannot be: in a file that has its blocks.
+        match live(&disk, &mut model, 1) {
+            Ok(()) => waited += 1,
+            Err(_) => disk.restart(Keep::Everything),
+        }
+        survives(&disk, &mut model);
+    }
+    assert!(waited > 10, "most often it only waited: {waited}");
+}
+
+/// Source: checklist 125: a full disk holds up the log where the next segment would begin, and
+/// compaction elsewhere brings it back.
+#[test]
+fn a_full_disk_holds_up_rotation_and_nothing_before_it() {
+    let (disk, mut wal) = created();
+    disk.set_capacity(Some(16 * 1024 + 100));
+    let mut model = Model::new(Shape::empty());
+    assert!(matches!(wal.maintain_patiently(0), Ok(Maintained::More)), "an empty file needs none");
+    assert!(matches!(wal.maintain_patiently(0), Err(WalError::Full(_))));
+    let batch: Vec<_> = (1..=20).map(|index| append(index, 1, 1000)).collect();
+    model.attempt(&batch);
+    assert!(matches!(wal.commit(batch), Err(WalError::Full(_))));
+    assert!(matches!(wal.commit([]), Err(WalError::Full(_))), "still");
+    let (while_full, _) = after_power_cut(&disk.fork());
+    assert!(while_full.last().index.get() >= 8, "what fitted is there");
+    disk.set_capacity(None);
+    wal.commit([]).unwrap();
+    model.acknowledge();
+    assert_eq!(wal.last(), model.newest().last());
+    let (wal, restored) = after_power_cut(&disk);
+    model.found(Shape::of(&wal, &restored));
+}

@@ -1,0 +1,312 @@
+//! What a log finds when its files are not as they were written.
+
+use super::super::record::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX};
+use super::super::segment;
+use super::*;
+use crate::disk::sim::{Random, SECTOR_BYTES};
+
+const FIRST: &str = "wal/00000001.wal";
+
+fn at(offset: u32) -> usize {
+    usize::try_from(offset).unwrap()
+}
+
+/// A log of one entry a batch; gives where each batch ends.
+fn log_of(count: u64, bytes: usize) -> (SimDisk, Wal<SimDisk>, Vec<usize>) {
+    let (disk, mut wal) = created();
+    let mut ends = vec![at(wal.offset)];
+    for index in 1..=count {
+        wal.commit([append(index, 1, bytes)]).unwrap();
+        ends.push(at(wal.offset));
+    }
+    (disk, wal, ends)
+}
+
+/// Opens a disk and checks that the log works on from there.
+fn opens_with(disk: &SimDisk, last: u64) {
+    let (mut wal, _) = reopen(disk).unwrap();
+    assert_eq!(wal.last().index.get(), last);
+    wal.commit([append(last + 1, 9, 100)]).unwrap();
+    let (wal, _) = after_power_cut(disk);
+    assert_eq!(wal.last(), position(last + 1, 9), "the next entry, and nothing stale behind it");
+}
+
+fn corrupt_at(disk: &SimDisk) -> (String, u64) {
+    match reopen(disk) {
+        Err(WalError::Corrupt { file, offset, .. }) => (file, offset),
+        Err(error) => panic!("another error: {error}"),
+        Ok((wal, _)) => panic!("opened with {:?}", wal.last()),
+    }
+}
+
+/// Source: checklist 119: etcd's tear tests.
+#[test]
+fn a_log_cut_in_its_last_record_ends_before_it() {
+    let (disk, _, ends) = log_of(3, 40);
+    let whole = disk.peek(FIRST).unwrap();
+    for cut in ends[2]..ends[3] {
+        let expected = if whole[cut..ends[3]].iter().all(|byte| *byte == 0) { 3 } else { 2 };
+        let disk = disk.fork();
+        disk.poke(FIRST, &whole[..cut]);
+        opens_with(&disk, expected);
+        let mut zeroed = whole.clone();
+        zeroed[cut..ends[3]].fill(0);
+        disk.poke(FIRST, &zeroed);
+        opens_with(&disk, expected);
+    }
+}
+
+/// Source: checklist 120, fault 27; Alagappan et al., FAST 2018.
+#[test]
+fn a_damaged_record_before_valid_ones_is_never_cut_off() {
+    let (disk, _, ends) = log_of(3, 40);
+    let whole = disk.peek(FIRST).unwrap();
+    // The head, the first and the second entry: a synced batch lies behind each.
+    for (start, end) in [(4096, ends[0]), (ends[0], ends[1]), (ends[1], ends[2])] {
+        let covered = HEADER_BYTES + payload_bytes(&whole[start..]);
+        for offset in start..(start + covered).min(end) {
+            let disk = disk.fork();
+            assert!(disk.flip_bit(FIRST, u64::try_from(offset).unwrap(), 3));
+            let damaged = disk.peek(FIRST);
+            assert_eq!(corrupt_at(&disk), (FIRST.into(), u64::try_from(start).unwrap()));
+            assert_eq!(disk.peek(FIRST), damaged, "evidence is left as it is");
+        }
+    }
+}
+
+fn payload_bytes(record: &[u8]) -> usize {
+    Header::parse(record).unwrap().length
+}
+
+/// Source: checklist 120, 124: damage in an older segment, and in the head of a newer one.
+#[test]
+fn damage_is_named_in_whichever_segment_it_is() {
+    let (disk, wal, _) = log_of(40, 1000);
+    let newest = wal.segments.last_key_value().map(|(number, _)| *number).unwrap();
+    assert!(newest >= 3);
+    for number in 1..newest {
+        for offset in [4096, 4200, 9000] {
+            let disk = disk.fork();
+            assert!(disk.flip_bit(&segment::path(number), offset, 0));
+            let (file, found) = corrupt_at(&disk);
+            assert_eq!(file, segment::path(number));
+            assert!(found <= offset && found + 1200 > offset, "{found} is about {offset}");
+        }
+    }
+}
+
+/// Source: fault 61: every byte of a segment's header counts.
+#[test]
+fn a_damaged_segment_header_is_named() {
+    let (disk, _, _) = log_of(3, 40);
+    for offset in 0..40 {
+        let disk = disk.fork();
+        assert!(disk.flip_bit(FIRST, offset, 5));
+        match reopen(&disk) {
+            Err(
+                WalError::Corrupt { file, offset: 0, .. } | WalError::UnknownVersion { file, .. },
+            ) => {
+                assert_eq!(file, FIRST);
+            }
+            other => panic!("{:?}", other.err()),
+        }
+    }
+}
+
+/// Source: checklist 121 (etcd#6378, #11488): all subsets of the sectors of one unsynced write.
+#[test]
+fn any_subset_of_the_sectors_of_an_unsynced_batch_is_a_clean_end() {
+    let (disk, mut wal, _) = log_of(2, 40);
+    let before = disk.peek(FIRST).unwrap();
+    let from = at(wal.offset) / SECTOR_BYTES;
+    wal.write((3..=8).map(|index| append(index, 1, 600))).unwrap();
+    let after = disk.peek(FIRST).unwrap();
+    let sectors = at(wal.offset).div_ceil(SECTOR_BYTES) - from;
+    assert!((7..=10).contains(&sectors), "{sectors} sectors make enough subsets");
+    for subset in 0..1_u32 << sectors {
+        let mut image = before.clone();
+        for sector in (0..sectors).filter(|sector| subset & (1 << sector) != 0) {
+            let range = (from + sector) * SECTOR_BYTES..(from + sector + 1) * SECTOR_BYTES;
+            image[range.clone()].copy_from_slice(&after[range]);
+        }
+        let disk = disk.fork();
+        disk.poke(FIRST, &image);
+        let (wal, _) = reopen(&disk).unwrap();
+        let last = wal.last().index.get();
+        assert!((2..=8).contains(&last));
+        assert_eq!(contents(&wal).len(), usize::try_from(last).unwrap());
+        opens_with(&disk, last);
+    }
+}
+
+/// Source: checklist 122 (etcd#14098), fault 62: a length is believed only within its bounds.
+#[test]
+fn an_absurd_length_is_an_end_and_no_allocation() {
+    let (disk, wal, ends) = log_of(2, 40);
+    let whole = disk.peek(FIRST).unwrap();
+    let end = ends[2];
+    let header = Header {
+        length: 0,
+        nonce: wal.segments[&1].nonce,
+        sequence: wal.next_sequence,
+        durable_before: wal.next_sequence,
+        offset: wal.offset,
+        kind: Kind::Entry,
+    };
+    let mut record = Vec::new();
+    header.encode(&[], &mut record);
+    for length in [1, 16 * 1024 - 4096, 16 * 1024, 1 << 22, 1 << 31, u32::MAX] {
+        let mut image = whole.clone();
+        image[end..end + record.len()].copy_from_slice(&record);
+        image[end + 4..end + 8].copy_from_slice(&length.to_le_bytes());
+        let disk = disk.fork();
+        disk.poke(FIRST, &image);
+        opens_with(&disk, 2);
+        let is_believed = Header::parse(&image[end..]).is_some();
+        assert_eq!(is_believed, at(length) <= PAYLOAD_BYTES_MAX);
+    }
+}
+
+/// Source: checklist 122: whatever stands behind the end, it is not replayed.
+#[test]
+fn garbage_behind_the_end_is_not_replayed() {
+    let (disk, _, ends) = log_of(2, 40);
+    let mut image = disk.peek(FIRST).unwrap();
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        image[ends[2]..].fill_with(|| random.next_u64().to_le_bytes()[0]);
+        let disk = disk.fork();
+        disk.poke(FIRST, &image);
+        opens_with(&disk, 2);
+    }
+}
+
+/// Source: checklist 123: the nonce tells old records of a recycled segment from new ones.
+#[test]
+fn records_of_a_recycled_segments_former_life_are_not_replayed() {
+    let (disk, mut wal) = created();
+    for index in 1..=24 {
+        wal.commit([append(index, 1, 1000)]).unwrap();
+    }
+    let oldest = disk.peek(FIRST).unwrap();
+    wal.commit([compact(24, 1)]).unwrap();
+    maintain_all(&mut wal);
+    assert!(!segments(&disk).contains(&"00000001.wal".to_owned()));
+    let spare = disk.list_last();
+    let recycled = disk.peek(&spare).unwrap();
+    assert_eq!(recycled[4096..], oldest[4096..], "its old records are still there");
+    // Fill the current segment, until the recycled one has its first records.
+    let rotations = wal.counters().rotations;
+    let mut index = 24;
+    while wal.counters().rotations == rotations {
+        index += 1;
+        wal.commit([append(index, 1, 1000)]).unwrap();
+    }
+    let image = disk.peek(&spare).unwrap();
+    let stale = (at(wal.offset)..image.len()).find_map(|from| {
+        let header = Header::parse(&image[from..])?;
+        let record = &image[from..];
+        (at(header.offset) == from && Header::verify(record, header.length)).then_some(header)
+    });
+    assert!(stale.is_some(), "a valid record of its former life lies behind the end");
+    opens_with(&disk, index);
+}
+
+impl SimDisk {
+    /// The newest segment's path.
+    fn list_last(&self) -> String {
+        format!("wal/{}", segments(self).last().unwrap())
+    }
+}
+
+/// Source: checklist 124: each way in which segments can be missing or doubled has its name.
+#[test]
+fn a_missing_segment_is_named() {
+    let (disk, wal, _) = log_of(60, 1000);
+    let newest = wal.segments.last_key_value().map(|(number, _)| *number).unwrap();
+    for number in 1..newest {
+        let disk = disk.fork();
+        assert!(disk.lose(&segment::path(number)));
+        match reopen(&disk) {
+            Err(WalError::MissingSegment { file }) => assert_eq!(file, segment::path(number)),
+            other => panic!("{number}: {:?}", other.err()),
+        }
+    }
+}
+
+/// Source: checklist 124: the oldest segment may go by compaction only.
+#[test]
+fn a_missing_first_segment_is_named_after_compaction_too() {
+    let (disk, mut wal, _) = log_of(60, 1000);
+    wal.commit([compact(30, 1)]).unwrap();
+    maintain_all(&mut wal);
+    let first = wal.segments.first_key_value().map(|(number, _)| *number).unwrap();
+    assert!(first > 1);
+    assert!(disk.lose(&segment::path(first)));
+    match reopen(&disk) {
+        Err(WalError::MissingSegment { file }) => assert_eq!(file, segment::path(first)),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+/// Source: checklist 124: a segment that tells again what the one before it told.
+#[test]
+fn an_overlapping_segment_is_named() {
+    let (disk, wal, _) = log_of(30, 1000);
+    let second = &wal.segments[&2];
+    let mut image = disk.peek(&segment::path(2)).unwrap();
+    let header = segment::header(3, second.nonce, second.length);
+    image[..header.len()].copy_from_slice(&header);
+    disk.poke(&segment::path(3), &image);
+    match reopen(&disk) {
+        Err(WalError::Overlap { file }) => assert_eq!(file, segment::path(3)),
+        other => panic!("{:?}", other.err()),
+    }
+}
+
+/// Source: checklist 124: two segments that both look like the last one.
+#[test]
+fn two_open_segments_are_named() {
+    let (disk, _, _) = log_of(30, 1000);
+    let mut image = disk.peek(&segment::path(2)).unwrap();
+    image[8192..].fill(0);
+    disk.poke(&segment::path(2), &image);
+    assert_eq!(corrupt_at(&disk).0, segment::path(2));
+}
+
+/// Source: checklist 124, fault 9: a later version's log is refused, not guessed at.
+#[test]
+fn an_unknown_version_is_named() {
+    let (disk, _, _) = log_of(2, 40);
+    let mut image = disk.peek(FIRST).unwrap();
+    image[8] = 2;
+    disk.poke(FIRST, &image);
+    assert!(matches!(reopen(&disk), Err(WalError::UnknownVersion { version: 2, .. })));
+}
+
+/// Source: fault 30: a stale or misdirected block has a right checksum and is no record all the
+/// same.
+#[test]
+fn a_record_in_another_place_is_no_record() {
+    let (disk, _, ends) = log_of(3, 40);
+    let mut image = disk.peek(FIRST).unwrap();
+    assert_eq!(ends[2] - ends[1], ends[3] - ends[2]);
+    image.copy_within(ends[1]..ends[2], ends[2]);
+    disk.poke(FIRST, &image);
+    opens_with(&disk, 2);
+}
+
+/// Source: fault 26: an entry that rots while the node runs is named when it is read.
+#[test]
+fn an_entry_that_rots_under_a_running_log_is_not_handed_out() {
+    let (disk, wal, ends) = log_of(3, 40);
+    assert!(disk.flip_bit(FIRST, u64::try_from(ends[1]).unwrap() + 60, 1));
+    let all = |wal: &Wal<SimDisk>| wal.read(Index::new(1), Index::new(3));
+    match all(&wal) {
+        Err(WalError::Corrupt { offset, .. }) => {
+            assert_eq!(at(offset.try_into().unwrap()), ends[1]);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(wal.read(Index::new(3), Index::new(3)).unwrap().len(), 1);
+}
