@@ -7,4 +7,12 @@
     clippy::missing_panics_doc,
     reason = "it belongs to tests and fails by panicking"
 )]
+pub mod bench;
+#[expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "it belongs to tests and fails by panicking"
+)]
 pub mod cluster;
