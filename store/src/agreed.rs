@@ -99,6 +99,8 @@ pub(crate) fn refuse<T>(refusal: Refusal) -> Result<T, Stop> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 pub(crate) mod world;

@@ -9,6 +9,7 @@
 //! Other tables (what this node has on its disk) live in the same transaction: [`Index::tables`].
 
 mod apply;
+mod check;
 mod error;
 mod import;
 mod pages;
@@ -27,6 +28,7 @@ use crate::digest::Digest;
 use crate::sessions::Sessions;
 
 pub use apply::{Applied, What};
+pub use check::{Sums, recompute};
 pub use error::IndexError;
 pub use import::{ImportError, Importer, Received};
 pub use pages::{Cursor, PAGE_BYTES_MAX, Page, Snapshot};
@@ -180,3 +182,8 @@ fn read_state(txn: &WriteTransaction) -> Result<State, IndexError> {
         Err(_) => Err(IndexError::Corrupt("the state row")),
     }
 }
+
+#[cfg(test)]
+mod speed;
+#[cfg(test)]
+mod stories;

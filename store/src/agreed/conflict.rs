@@ -2,7 +2,7 @@
 
 use super::namespace::Namespace;
 use super::place::Plan;
-use super::{Stop, refuse};
+use super::{Stamp, Stop, refuse};
 use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::{NAME_BYTES_MAX, Name};
@@ -19,10 +19,9 @@ impl Namespace<'_> {
     /// `NAME.conflict-NODE-INDEX`, with `-2` and so on behind it from the second on. The mark comes
     /// last so that programs that load `*.conf` do not load it.
     pub(super) fn conflict_name(&self, name: &Name, number: u32) -> Result<Name, Stop> {
-        let mut mark = format!(".conflict-{}-{}", self.stamp.origin_name, self.stamp.index);
-        if number > 1 {
-            mark.push_str(&format!("-{number}"));
-        }
+        let again = if number > 1 { format!("-{number}") } else { String::new() };
+        let Stamp { origin_name, index, .. } = &self.stamp;
+        let mark = format!(".conflict-{origin_name}-{index}{again}");
         let room = NAME_BYTES_MAX.saturating_sub(mark.len());
         let bytes = [cut(name.as_bytes(), room), mark.as_bytes()].concat();
         Name::new(bytes).map_err(|_| Stop::Refused(Refusal::NameTooLong))

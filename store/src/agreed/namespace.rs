@@ -233,7 +233,9 @@ pub(crate) fn write_row(
         let old = old.ok_or(IndexError::Corrupt("a record to be removed is missing"))?;
         state.digest.remove(&key, old.value());
     }
-    before.iter().for_each(|before| state.counts.remove(before));
+    if let Some(before) = before {
+        state.counts.remove(before);
+    }
     Ok(())
 }
 

@@ -20,7 +20,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        Self { index: Index::in_memory().unwrap(), log: Vec::new(), serials: [].into() }
+        Self::over(Index::in_memory().unwrap())
+    }
+
+    pub(crate) fn over(index: Index) -> Self {
+        Self { index, log: Vec::new(), serials: [].into() }
     }
 
     pub(crate) fn entry(&self, content: Content) -> Entry {
@@ -36,13 +40,7 @@ impl World {
     }
 
     pub(crate) fn propose(&mut self, node: u64, serial: u64, payload: Payload) -> Applied {
-        self.apply(Content::Proposal(Proposal {
-            origin: NodeId::new(node),
-            incarnation: Incarnation::new(1000 + node),
-            serial: Serial::new(serial),
-            holders: None,
-            payload,
-        }))
+        self.apply(proposal(node, serial, payload))
     }
 
     /// Node `node` says this; its run is opened first when it has not spoken yet.
@@ -51,11 +49,27 @@ impl World {
             self.propose(node, 1, Payload::Open { name: format!("node{node}") });
             self.serials.insert(node, 1);
         }
+        let content = self.next(node, ops);
+        self.apply(content)
+    }
+
+    /// What a node says next.
+    fn next(&mut self, node: u64, ops: Vec<Op>) -> Content {
         let serial = self.serials[&node] + 1;
         self.serials.insert(node, serial);
         let wall_ms = self.index.position().index.get() * 1000;
         let bytes = payload::encode(&Change { wall_ms, ops }).unwrap();
-        self.propose(node, serial, Payload::Data(bytes))
+        proposal(node, serial, Payload::Data(bytes))
+    }
+
+    /// Entries to be applied later, in this order, before anything else.
+    pub(crate) fn prepare(&mut self, node: u64, changes: Vec<Vec<Op>>) -> Vec<Entry> {
+        let mut index = self.index.position().index;
+        let mut entry = |ops| {
+            index = index.next();
+            Entry { index, term: Term::new(1), content: self.next(node, ops) }
+        };
+        changes.into_iter().map(&mut entry).collect()
     }
 
     /// The same, for what became of each operation.
@@ -123,6 +137,16 @@ impl World {
         let lines = self.listing().into_iter();
         lines.map(|line| line.split(' ').next().unwrap().to_string()).collect()
     }
+}
+
+fn proposal(node: u64, serial: u64, payload: Payload) -> Content {
+    Content::Proposal(Proposal {
+        origin: NodeId::new(node),
+        incarnation: Incarnation::new(1000 + node),
+        serial: Serial::new(serial),
+        holders: None,
+        payload,
+    })
 }
 
 pub(crate) fn rel(path: &str) -> RelPath {

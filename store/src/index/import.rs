@@ -125,7 +125,7 @@ impl Index {
         for _ in 0..info.rows {
             let (row, tail) = postcard::take_from_bytes::<Row<'_>>(rest)
                 .map_err(|_| ImportError::Damaged("a row"))?;
-            importer.take(&mut tables, row)?;
+            importer.take(&mut tables, &row)?;
             rest = tail;
         }
         drop(tables);
@@ -169,11 +169,11 @@ impl Importer {
         Ok(())
     }
 
-    fn take(&mut self, tables: &mut Tables<'_>, row: Row<'_>) -> Result<(), ImportError> {
+    fn take(&mut self, tables: &mut Tables<'_>, row: &Row<'_>) -> Result<(), ImportError> {
         if self.head.is_some() == matches!(row, Row::State(_)) {
             return Err(ImportError::Damaged("the state row comes first and once"));
         }
-        match row {
+        match *row {
             Row::State(bytes) => self.head = Some(head(bytes)?),
             Row::Record(id, bytes) => self.take_record(tables, id, bytes)?,
             Row::History(bytes) => self.take_history(tables, bytes)?,
