@@ -8,6 +8,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pickbox_admin::forward::Operation;
+use pickbox_admin::limits::FORWARD_DATA_BYTES_MAX;
 use pickbox_admin::node::{Code, Piece};
 use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
 use pickbox_admin::{
@@ -217,6 +221,26 @@ fn a_session_stays_open_and_marks_the_end_of_long_answers() {
         stream.write_all(b"SESSION\n").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(read_all(stream).starts_with("ERROR bad-request: SESSION must be"));
+    });
+}
+
+/// The largest content that fits into one request; it comes in many pieces.
+#[test]
+fn a_forward_of_the_largest_size_is_taken() {
+    with_server(Limits::default(), |address, node| {
+        let data = STANDARD.encode(vec![7; FORWARD_DATA_BYTES_MAX]);
+        let line = format!("FORWARD {{\"op\":\"write\",\"path\":\"a\",\"data\":\"{data}\"}}\n");
+        let mut stream = connect(address);
+        stream.write_all(line.as_bytes()).unwrap();
+        node.await_held(1);
+        assert!(matches!(
+            &node.waiting.lock().unwrap()[0].0,
+            Request::Forward(forward) if matches!(
+                &forward.operation, Operation::Write { data, .. } if data.len() == FORWARD_DATA_BYTES_MAX
+            )
+        ));
+        node.release_all();
+        assert_eq!(read_all(stream), "OK index 1\n");
     });
 }
 

@@ -146,6 +146,10 @@ fn throw(address: SocketAddr, bytes: &[u8]) {
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn garbage_on_every_port_does_no_harm() {
+    // Two thousand idle connections need as many descriptors here.
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current = limit.maximum;
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
     let cluster = Cluster::start_default();
     cluster.write(0, "before", "before");
     cluster.await_converged();

@@ -30,11 +30,24 @@ fn vim_saves() {
     cluster.await_content("notes.txt", "first\n");
     for (node, line) in [(1, "second"), (0, "third"), (1, "fourth")] {
         let append = format!("normal Go{line}");
-        let set = "set backup writebackup swapfile backupdir=. directory=.";
+        let set = "set backup writebackup swapfile backupskip= backupdir=. directory=.";
         run(
             cluster.folder(node),
             "vim",
-            &["-Nu", "NONE", "-es", "-c", set, "-c", &append, "-c", "wq", "notes.txt"],
+            &[
+                "-i",
+                "NONE",
+                "-Nu",
+                "NONE",
+                "-es",
+                "-c",
+                set,
+                "-c",
+                &append,
+                "-c",
+                "wq",
+                "notes.txt",
+            ],
         );
         let content = fs::read(cluster.path(node, "notes.txt")).unwrap();
         assert!(content.ends_with(format!("{line}\n").as_bytes()), "vim did not save");
