@@ -15,6 +15,7 @@ use crate::net::tests::rig::{PATIENCE, wait_until};
 use crate::{Error, Start};
 use rig::{Node, Place, leader, voters};
 
+mod measure;
 mod rig;
 
 /// checklist 15: one voter leads at once and commits alone.

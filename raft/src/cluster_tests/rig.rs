@@ -134,13 +134,16 @@ impl Node {
         proposal
     }
 
+    /// Whether the proposal with this serial was seen here.
+    pub(crate) fn has_settled(&self, serial: Serial) -> bool {
+        let seen = self.seen.lock().unwrap();
+        let last = seen.serials.get(&self.me.node).copied();
+        last.is_some_and(|(run, last)| run == self.me.incarnation && last >= serial)
+    }
+
     /// Waits until the proposal with this serial was seen here.
     pub(crate) fn settle(&self, serial: Serial) {
-        wait_until("the proposal is applied at its origin", || {
-            let seen = self.seen.lock().unwrap();
-            let last = seen.serials.get(&self.me.node).copied();
-            last.is_some_and(|(run, last)| run == self.me.incarnation && last >= serial)
-        });
+        wait_until("the proposal is applied at its origin", || self.has_settled(serial));
         self.handle.send(Command::Settled(serial)).expect("it runs");
     }
 
