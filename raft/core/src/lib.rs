@@ -5,6 +5,7 @@
 #![no_std]
 extern crate alloc;
 
+mod bytes;
 mod changing;
 mod election;
 pub mod event;

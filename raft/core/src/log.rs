@@ -35,7 +35,7 @@ pub enum Payload {
         name: String,
     },
     /// Bytes that only the room above understands.
-    Data(Vec<u8>),
+    Data(#[serde(with = "crate::bytes")] Vec<u8>),
 }
 
 /// What an entry holds.
