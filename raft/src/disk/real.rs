@@ -209,3 +209,93 @@ impl DiskFile for RealFile {
             .map_err(|_| self.fail(Operation::Length, io::ErrorKind::InvalidData))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn opened() -> (tempfile::TempDir, RealDisk) {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = RealDisk::open(&directory.path().join("state")).unwrap();
+        (directory, disk)
+    }
+
+    /// Source: fault 10: two daemons on one state directory.
+    #[test]
+    fn a_second_daemon_is_told_that_the_directory_is_in_use() {
+        let (directory, disk) = opened();
+        let error = RealDisk::open(&directory.path().join("state")).unwrap_err();
+        assert!(error.is_locked());
+        assert!(error.to_string().contains("another daemon is using it"), "{error}");
+        let clone = disk.clone();
+        drop(disk);
+        assert!(RealDisk::open(&directory.path().join("state")).is_err(), "a clone holds it too");
+        drop(clone);
+        RealDisk::open(&directory.path().join("state")).unwrap();
+    }
+
+    /// Source: fault 74, 91: what others may enter is refused.
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        let (directory, disk) = opened();
+        drop(disk);
+        let path = directory.path().join("state");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
+        let error = RealDisk::open(&path).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
+        assert!(error.to_string().contains("chmod"), "{error}");
+    }
+
+    /// Source: P7: no path leaves the state directory.
+    #[test]
+    fn paths_stay_beneath_the_directory_and_follow_no_symlink() {
+        let (directory, disk) = opened();
+        std::fs::write(directory.path().join("outside"), b"x").unwrap();
+        symlink("../outside", directory.path().join("state/link")).unwrap();
+        for path in ["../outside", "/etc/passwd", "link"] {
+            assert!(disk.open(path).is_err(), "{path}");
+        }
+    }
+
+    /// Source: the contract of `Disk`, on a real file system.
+    #[test]
+    fn files_are_written_read_renamed_and_removed() {
+        let (_directory, disk) = opened();
+        disk.make_dir("sub").unwrap();
+        disk.make_dir("sub").unwrap();
+        let file = disk.create("sub/file").unwrap();
+        assert!(disk.create("sub/file").is_err());
+        let parts = [IoSlice::new(b""), IoSlice::new(b"one, "), IoSlice::new(b"two")];
+        file.write_at(&parts, 3).unwrap();
+        file.write_zeros(100_000, 70_000).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(file.length().unwrap(), 170_000);
+        let mut buffer = [9; 12];
+        assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 12);
+        assert_eq!(&buffer, b"\0\0\0one, two\0");
+        assert_eq!(file.read_at(&mut buffer, 169_995).unwrap(), 5, "up to the end");
+        disk.rename("sub/file", "sub/other").unwrap();
+        disk.sync_dir("sub").unwrap();
+        assert_eq!(disk.list("sub").unwrap(), ["other"]);
+        assert!(disk.open("sub/file").unwrap_err().is_not_found());
+        disk.remove("sub/other").unwrap();
+        assert!(disk.list("sub").unwrap().is_empty());
+        assert_eq!(disk.list("").unwrap(), ["sub"]);
+    }
+
+    /// Source: writev(2): more parts than one system call takes, and as one write to the caller.
+    #[test]
+    fn a_write_of_many_parts_is_whole() {
+        let (_directory, disk) = opened();
+        let file = disk.create("file").unwrap();
+        let words: Vec<_> = (0..3000).map(|number| format!("{number},")).collect();
+        let parts: Vec<_> = words.iter().map(|word| IoSlice::new(word.as_bytes())).collect();
+        file.write_at(&parts, 0).unwrap();
+        let mut bytes = vec![0; words.concat().len()];
+        file.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, words.concat().into_bytes());
+    }
+}

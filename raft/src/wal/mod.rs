@@ -131,9 +131,8 @@ pub struct Wal<D: Disk> {
     next_sequence: u64,
     /// All records before this sequence are synced.
     durable_before: u64,
-    /// Segments before this one are not needed, says the log; and says the disk.
+    /// Segments before this one are not needed.
     keep_from: u32,
-    keep_from_durable: u32,
     counters: WalCounters,
     stopped: bool,
 }
@@ -429,7 +428,6 @@ impl<D: Disk> Wal<D> {
         segment.file.sync_data().map_err(WalError::Disk)?;
         self.counters.syncs += 1;
         self.durable_before = self.next_sequence;
-        self.keep_from_durable = self.keep_from;
         Ok(())
     }
 

@@ -49,7 +49,6 @@ pub(super) fn create<D: Disk>(disk: D, options: Options) -> Result<Wal<D>, WalEr
         next_sequence: 1,
         durable_before: 1,
         keep_from: 1,
-        keep_from_durable: 1,
         counters: WalCounters::default(),
         stopped: false,
     };
@@ -87,7 +86,6 @@ pub(super) fn open<D: Disk>(
         next_sequence,
         durable_before: next_sequence,
         keep_from,
-        keep_from_durable: keep_from,
         counters: WalCounters::default(),
         stopped: false,
     })

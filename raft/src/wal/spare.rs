@@ -55,7 +55,8 @@ impl<D: Disk> Wal<D> {
     /// current one is full. After any other error the log has stopped.
     pub fn maintain(&mut self) -> Result<Maintained, WalError> {
         self.guarded(|wal| match wal.first_obsolete() {
-            // A second empty segment must not appear before the first has durable records.
+            // What makes a segment obsolete must be durable before it goes; and a second empty one
+            // must not appear before the first has durable records.
             _ if wal.durable_before != wal.next_sequence => Ok(Maintained::Idle),
             Some(number) => wal.drop_segment(number),
             None => wal.prepare(),
@@ -64,7 +65,7 @@ impl<D: Disk> Wal<D> {
 
     fn first_obsolete(&self) -> Option<u32> {
         let (number, _) = self.segments.first_key_value()?;
-        (*number < self.keep_from_durable).then_some(*number)
+        (*number < self.keep_from).then_some(*number)
     }
 
     /// Takes the oldest segment out of the log. Durable before the next one goes, so that the

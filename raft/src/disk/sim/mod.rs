@@ -386,3 +386,6 @@ impl DiskFile for SimFile {
             .map_err(|source| DiskError::new(Operation::Length, &self.path, source))
     }
 }
+
+#[cfg(test)]
+mod tests;

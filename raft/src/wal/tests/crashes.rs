@@ -7,15 +7,15 @@ use crate::disk::sim::Fault;
 /// A life of a log in few steps that come by everything: creation, votes, batches, rotation,
 /// truncation, compaction, recycling, reset. Stops at the first error.
 fn live(disk: &SimDisk, model: &mut Model, patience: u32) -> Result<(), WalError> {
-    let mut wal = Wal::create(disk.clone(), OPTIONS)?;
+    let mut wal = Wal::create(disk.clone(), TINY)?;
     let large = |range: std::ops::RangeInclusive<u64>, term| {
-        range.map(|index| append(index, term, 1500)).collect::<Vec<_>>()
+        range.map(|index| append(index, term, 400)).collect::<Vec<_>>()
     };
     let truncate = |from| LogOp::Truncate { from: Index::new(from) };
     let batches = [
         vec![reset(0, 0), hard_state(1), append(1, 1, 100)],
         large(2..=8, 1),
-        vec![hard_state(2), truncate(6), append(6, 2, 1500), append(7, 2, 700)],
+        vec![hard_state(2), truncate(6), append(6, 2, 400), append(7, 2, 200)],
         large(8..=20, 2),
         vec![compact(17, 2)],
         large(21..=24, 2),
@@ -66,9 +66,9 @@ fn operations() -> u64 {
 
 /// A log that was never whole is made anew, as a node does that has no identity yet.
 fn open_or_create(disk: &SimDisk, model: &Model) -> Result<(Wal<SimDisk>, Restored), WalError> {
-    match reopen(disk) {
+    match reopen_with(disk, TINY) {
         Err(WalError::NotFound) if model.newest() == &Shape::empty() => {
-            Wal::create(disk.clone(), OPTIONS).map(|wal| (wal, Restored::default()))
+            Wal::create(disk.clone(), TINY).map(|wal| (wal, Restored::default()))
         }
         other => other,
     }

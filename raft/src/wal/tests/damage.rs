@@ -113,30 +113,59 @@ fn a_damaged_segment_header_is_named() {
     }
 }
 
+/// Writes a batch of equal entries without sync, leaves each subset of its sectors on the disk,
+/// opens it, and writes entries of the same size: what is stale must not fit behind them.
+fn survive_any_subset(disk: &SimDisk, wal: &mut Wal<SimDisk>, path: &str) {
+    let acknowledged = wal.last().index.get();
+    let before = disk.peek(path).unwrap();
+    wal.write((1..=6).map(|more| append(acknowledged + more, 1, 600))).unwrap();
+    let after = disk.peek(path).unwrap();
+    let changed = |sector: &usize| {
+        let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+        before[range.clone()] != after[range]
+    };
+    let sectors: Vec<_> = (0..before.len() / SECTOR_BYTES).filter(changed).collect();
+    assert!((7..=10).contains(&sectors.len()), "{sectors:?} make enough subsets");
+    for subset in 0..1_u32 << sectors.len() {
+        let mut image = before.clone();
+        for (bit, sector) in sectors.iter().enumerate() {
+            let range = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+            if subset & (1 << bit) != 0 {
+                image[range.clone()].copy_from_slice(&after[range]);
+            }
+        }
+        let disk = disk.fork();
+        disk.poke(path, &image);
+        let (mut wal, _) = reopen(&disk).unwrap();
+        let last = wal.last().index.get();
+        assert!((acknowledged..=acknowledged + 6).contains(&last));
+        wal.read(Index::new(1), wal.last().index).unwrap();
+        wal.commit([append(last + 1, 1, 600)]).unwrap();
+        let (wal, _) = after_power_cut(&disk);
+        assert_eq!(wal.last().index.get(), last + 1, "nothing stale behind it");
+    }
+}
+
 /// Source: checklist 121 (etcd#6378, #11488): all subsets of the sectors of one unsynced write.
 #[test]
 fn any_subset_of_the_sectors_of_an_unsynced_batch_is_a_clean_end() {
     let (disk, mut wal, _) = log_of(2, 40);
-    let before = disk.peek(FIRST).unwrap();
-    let from = at(wal.offset) / SECTOR_BYTES;
-    wal.write((3..=8).map(|index| append(index, 1, 600))).unwrap();
-    let after = disk.peek(FIRST).unwrap();
-    let sectors = at(wal.offset).div_ceil(SECTOR_BYTES) - from;
-    assert!((7..=10).contains(&sectors), "{sectors} sectors make enough subsets");
-    for subset in 0..1_u32 << sectors {
-        let mut image = before.clone();
-        for sector in (0..sectors).filter(|sector| subset & (1 << sector) != 0) {
-            let range = (from + sector) * SECTOR_BYTES..(from + sector + 1) * SECTOR_BYTES;
-            image[range.clone()].copy_from_slice(&after[range]);
+    survive_any_subset(&disk, &mut wal, FIRST);
+}
+
+/// Source: checklist 121, where the batch begins a segment and its head may be what is missing.
+#[test]
+fn any_subset_of_the_first_batch_of_a_segment_is_a_clean_end() {
+    let (disk, mut wal) = created();
+    maintain_all(&mut wal);
+    for index in 1.. {
+        if !wal.fits(700) {
+            break;
         }
-        let disk = disk.fork();
-        disk.poke(FIRST, &image);
-        let (wal, _) = reopen(&disk).unwrap();
-        let last = wal.last().index.get();
-        assert!((2..=8).contains(&last));
-        assert_eq!(contents(&wal).len(), usize::try_from(last).unwrap());
-        opens_with(&disk, last);
+        wal.commit([append(index, 1, 600)]).unwrap();
     }
+    survive_any_subset(&disk, &mut wal, "wal/00000002.wal");
+    assert_eq!(wal.counters().rotations, 2, "the batch began the second segment");
 }
 
 /// Source: checklist 122 (etcd#14098), fault 62: a length is believed only within its bounds.
@@ -294,6 +323,34 @@ fn a_record_in_another_place_is_no_record() {
     image.copy_within(ends[1]..ends[2], ends[2]);
     disk.poke(FIRST, &image);
     opens_with(&disk, 2);
+}
+
+/// Source: fault 30: each thing that ties a record to its place counts by itself.
+#[test]
+fn a_record_with_another_sequence_offset_or_nonce_is_no_record() {
+    let (disk, wal, ends) = log_of(2, 40);
+    let right = Header {
+        length: 0,
+        nonce: wal.segments[&1].nonce,
+        sequence: wal.next_sequence,
+        durable_before: wal.next_sequence,
+        offset: wal.offset,
+        kind: Kind::HardState,
+    };
+    let payload = postcard::to_allocvec(&vote(7)).unwrap();
+    let term_after = |header: Header| {
+        let mut record = Vec::new();
+        Header { length: payload.len(), ..header }.encode(&payload, &mut record);
+        let mut image = disk.peek(FIRST).unwrap();
+        image[ends[2]..ends[2] + record.len()].copy_from_slice(&record);
+        let disk = disk.fork();
+        disk.poke(FIRST, &image);
+        reopen(&disk).map(|(wal, _)| wal.hard_state().term.get()).unwrap()
+    };
+    assert_eq!(term_after(right), 7, "the right one is replayed");
+    assert_eq!(term_after(Header { sequence: right.sequence - 1, ..right }), 0);
+    assert_eq!(term_after(Header { offset: right.offset - 8, ..right }), 0);
+    assert_eq!(term_after(Header { nonce: right.nonce + 1, ..right }), 0);
 }
 
 /// Source: fault 26: an entry that rots while the node runs is named when it is read.

@@ -19,6 +19,8 @@ mod random;
 
 /// Small segments: one page of header, three pages of records.
 const OPTIONS: Options = Options { segment_bytes: 16 * 1024, nonce_seed: 7 };
+/// The smallest ones, for tests that live many lives.
+const TINY: Options = Options { segment_bytes: super::SEGMENT_BYTES_MIN, nonce_seed: 7 };
 
 fn position(index: u64, term: u64) -> LogPosition {
     LogPosition { index: Index::new(index), term: Term::new(term) }
@@ -78,7 +80,12 @@ fn created() -> (SimDisk, Wal<SimDisk>) {
 }
 
 fn reopen(disk: &SimDisk) -> Result<(Wal<SimDisk>, Restored), WalError> {
-    Wal::restore(disk.clone(), Options { nonce_seed: disk.operations() + 100, ..OPTIONS })
+    reopen_with(disk, OPTIONS)
+}
+
+fn reopen_with(disk: &SimDisk, options: Options) -> Result<(Wal<SimDisk>, Restored), WalError> {
+    // Each opening draws another seed.
+    Wal::restore(disk.clone(), Options { nonce_seed: disk.operations() + 100, ..options })
 }
 
 /// Cuts the power, keeps what was synced, opens again.

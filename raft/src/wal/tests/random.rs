@@ -5,7 +5,7 @@ use super::*;
 use crate::disk::sim::{Fault, Random};
 
 /// Seeds that each test run tries.
-const LIVES: u64 = 60;
+const LIVES: u64 = 120;
 /// Operations in one life.
 const STEPS: u64 = 60;
 
@@ -15,7 +15,7 @@ fn batch(random: &mut Random, shape: &Shape) -> Vec<LogOp> {
     let term = shape.term().max(1);
     let appended = |from: u64, term: u64, random: &mut Random| {
         let count = 1 + random.below(5);
-        let bytes = 1 + random.below(1500);
+        let bytes = 1 + random.below(400);
         let bytes = usize::try_from(bytes).unwrap();
         LogOp::Append((from..from + count).map(|i| Arc::new(entry(i, term, bytes))).collect())
     };
@@ -51,7 +51,7 @@ fn recover(disk: &SimDisk, random: &mut Random, model: &mut Model) -> Wal<SimDis
         if random.below(4) == 0 {
             disk.fail_at(disk.operations() + random.below(6), Fault::PowerOff);
         }
-        match reopen(disk) {
+        match reopen_with(disk, TINY) {
             Ok((wal, restored)) => {
                 disk.clear_faults();
                 model.found(Shape::of(&wal, &restored));
@@ -95,7 +95,7 @@ fn live(seed: u64) {
     let mut random = Random::new(seed);
     let disk = SimDisk::new();
     let mut model = Model::new(Shape::empty());
-    let mut wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+    let mut wal = Wal::create(disk.clone(), TINY).unwrap();
     for _ in 0..STEPS {
         if random.below(12) == 0 {
             let fault = [Fault::PowerOff, Fault::Broken, Fault::Full];
