@@ -306,10 +306,7 @@ impl Bulk {
         let Adoption { hello, mut stream, parser } = adoption;
         let members = std::mem::take(&mut self.members);
         let (links, mut cx) = self.links_and_context();
-        let change = links.guest(&mut cx, hello.from, &hello.address, &members);
-        if let Some(link) = links.get_mut(hello.from) {
-            link.nudge(cx.now);
-        }
+        let change = links.greeted(&mut cx, &hello, &members);
         self.members = members;
         self.note(change.as_slice());
         let former = self.readers.iter().find(|(_, reader)| reader.from == hello.from);

@@ -19,6 +19,7 @@ use pickbox_raft_core::{Core, Event, Output};
 use crate::api::{Command, Counters, Delivery, MemberStatus, RoleChange, Status};
 use crate::clock;
 use crate::log_writer::{Job, LogEvent};
+use crate::net::backoff::Quiet;
 use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
 use crate::net::hello;
 use crate::net::transport::{Incoming, Transport};
@@ -89,6 +90,7 @@ pub struct Consensus {
     applied: Index,
     placed: Index,
     incarnation: Incarnation,
+    malformed: Quiet,
     /// Set when asked to stop: until then leadership is handed over.
     stop_by: Option<Instant>,
     wal: WalCounters,
@@ -122,6 +124,7 @@ impl Consensus {
             applied: pieces.applied,
             placed: pieces.applied,
             incarnation,
+            malformed: Quiet::default(),
             stop_by: None,
             wal: WalCounters::default(),
         };
@@ -219,9 +222,11 @@ impl Consensus {
             Some(message) if message.from == from && message.to == self.core.id() => {
                 self.step(Event::Message(message));
             }
-            _ => log::warn!(
-                "message dropped: peer={from} reason=\"not of that member, or malformed\""
-            ),
+            _ => {
+                if let Some(held_back) = self.malformed.speak(clock::now()) {
+                    log::warn!("malformed message: peer={from} held_back={held_back}");
+                }
+            }
         }
     }
 

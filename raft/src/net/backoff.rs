@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The first wait for a peer that does not answer.
-const WAIT_MIN: Duration = Duration::from_millis(50);
+/// The first wait for a peer that does not answer, before it is spread: at least half of it.
+const WAIT_MIN: Duration = Duration::from_millis(100);
 /// The longest.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// The same trouble is spoken of once in this time.
@@ -57,8 +57,8 @@ impl Quiet {
         Some(std::mem::take(&mut self.held_back))
     }
 
-    /// The trouble is over: the next one is new.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+    /// The trouble is over, the next one is new; whether there was any.
+    pub(crate) fn reset(&mut self) -> bool {
+        std::mem::take(self).last.is_some()
     }
 }

@@ -73,6 +73,7 @@ pub(crate) struct Gate {
     rest_until: Option<Instant>,
     refused: u64,
     quiet: Quiet,
+    rest_quiet: Quiet,
 }
 
 impl Gate {
@@ -91,6 +92,7 @@ impl Gate {
             rest_until: None,
             refused: 0,
             quiet: Quiet::default(),
+            rest_quiet: Quiet::default(),
         })
     }
 
@@ -138,7 +140,9 @@ impl Gate {
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    log::warn!("cannot accept connections: error=\"{error}\" rest_ms=100");
+                    if let Some(held_back) = self.rest_quiet.speak(cx.now) {
+                        log::warn!("cannot accept: error=\"{error}\" held_back={held_back}");
+                    }
                     self.rest_until = Some(cx.now + REST);
                     return;
                 }

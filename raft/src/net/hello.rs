@@ -171,8 +171,11 @@ impl Hello {
         if self.to != me.node {
             return Err(Refusal::WrongNode { ours: me.node, name: me.name.clone() });
         }
-        let known = members.members.iter().any(|member| member.id == self.from);
-        if known || self.from >= members.next_id { Ok(()) } else { Err(Refusal::UnknownNode) }
+        let known = match members.get(self.from) {
+            Some(member) => member.name == self.name,
+            None => self.from >= members.next_id || members.outgoing_voters.contains(&self.from),
+        };
+        if known { Ok(()) } else { Err(Refusal::UnknownNode) }
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use mio::{Registry, Token};
 use pickbox_raft_core::ids::NodeId;
 
@@ -118,6 +119,9 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) struct Link {
     to: NodeId,
+    /// What the members say.
+    listed: String,
+    /// Where it is dialed: what it last said itself, else what the members say.
     address: String,
     purpose: Purpose,
     state: State,
@@ -132,6 +136,7 @@ impl Link {
         let seed = me.incarnation.get() ^ to.get().rotate_left(32);
         Self {
             to,
+            listed: address.clone(),
             address,
             purpose: plan.purpose,
             state: State::Waiting(plan.now),
@@ -177,16 +182,27 @@ impl Link {
         trouble.and_then(|trouble| self.fail(cx, &trouble))
     }
 
-    /// The peer was heard of: it is worth dialing now.
-    pub(crate) fn nudge(&mut self, now: Instant) {
-        if let State::Waiting(until) = &mut self.state {
-            self.backoff.reset();
-            *until = now;
+    /// The members say that the peer is there.
+    pub(crate) fn list(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
+        if self.listed == address {
+            return None;
         }
+        address.clone_into(&mut self.listed);
+        self.readdress(cx, address)
     }
 
-    /// From now on the peer is there.
-    pub(crate) fn readdress(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
+    /// The peer was heard of, and says that it is there: it is worth dialing now. Its number is
+    /// what names it, its address may change from run to run (checklist 138).
+    pub(crate) fn heard(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
+        let change = self.readdress(cx, address);
+        if let State::Waiting(until) = &mut self.state {
+            self.backoff.reset();
+            *until = cx.now;
+        }
+        change
+    }
+
+    fn readdress(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
         if self.address == address {
             return None;
         }
@@ -257,7 +273,7 @@ impl Link {
             self.outbox.push(frame).map_err(|_| Trouble::Slow)?;
         }
         self.write()?;
-        self.read(cx)
+        self.read()
     }
 
     fn write(&mut self) -> Result<usize, Trouble> {
@@ -272,7 +288,7 @@ impl Link {
     }
 
     /// Takes the answer to the greeting; afterwards only the end can come.
-    fn read(&mut self, cx: &Context<'_>) -> Result<(), Trouble> {
+    fn read(&mut self) -> Result<(), Trouble> {
         let State::Open(conn) = &mut self.state else { return Ok(()) };
         loop {
             match conn.parser.fill(|buffer| conn.stream.read_into(buffer)) {
@@ -292,11 +308,11 @@ impl Link {
                 }
                 conn.stage = Stage::Up;
                 self.backoff.reset();
-                self.quiet.reset();
-                log::debug!(
-                    "link up: purpose={:?} node={} peer={} peer_name={} address={}",
+                let level = if self.quiet.reset() { Level::Info } else { Level::Debug };
+                log::log!(
+                    level,
+                    "link up: purpose={:?} peer={} name={} address={}",
                     self.purpose,
-                    cx.me.node,
                     self.to,
                     welcome.name,
                     self.address

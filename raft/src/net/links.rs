@@ -8,11 +8,11 @@ use pickbox_raft_core::ids::NodeId;
 use pickbox_raft_core::members::Members;
 
 use super::frame::Frame;
-use super::hello::Purpose;
+use super::hello::{Hello, Purpose};
 use super::link::{Context, Link, LinkChange, Plan};
 
 /// Peers beyond the members known here: they joined while this node was away (see
-/// [`super::hello::Hello::check`]).
+/// [`Hello::check`]).
 const GUESTS_MAX: usize = 16;
 
 /// One link to each peer.
@@ -50,21 +50,22 @@ impl Links {
         changes
     }
 
-    /// A peer says that it is there.
-    pub(crate) fn guest(
+    /// A peer dials us, so it can be dialed where it says.
+    pub(crate) fn greeted(
         &mut self,
         cx: &mut Context<'_>,
-        id: NodeId,
-        address: &str,
+        hello: &Hello,
         members: &Members,
     ) -> Option<LinkChange> {
-        if id >= members.next_id {
+        let (id, address) = (hello.from, &hello.address);
+        if !self.by_id.contains_key(&id) && id >= members.next_id {
             let guests = self.by_id.keys().filter(|id| **id >= members.next_id).count();
-            if guests < GUESTS_MAX || self.by_id.contains_key(&id) {
-                return self.meet(cx, id, address);
+            if guests >= GUESTS_MAX {
+                return None;
             }
+            self.meet(cx, id, address);
         }
-        None
+        self.by_id.get_mut(&id)?.heard(cx, address)
     }
 
     fn meet(&mut self, cx: &mut Context<'_>, id: NodeId, address: &str) -> Option<LinkChange> {
@@ -72,7 +73,7 @@ impl Links {
             return None;
         }
         if let Some(link) = self.by_id.get_mut(&id) {
-            return link.readdress(cx, address);
+            return link.list(cx, address);
         }
         let plan =
             Plan { purpose: self.purpose, queue_bytes_max: self.queue_bytes_max, now: cx.now };

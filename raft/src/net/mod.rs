@@ -9,11 +9,11 @@
 //! The consensus thread owns the listener and its connections ([`transport`]); content connections
 //! go to the bulk thread ([`crate::bulk`]), so that no transfer delays a heartbeat.
 
-mod backoff;
+pub(crate) mod backoff;
 pub(crate) mod bell;
 pub(crate) mod door;
 pub(crate) mod frame;
-mod gate;
+pub(crate) mod gate;
 pub(crate) mod hello;
 pub(crate) mod link;
 pub(crate) mod links;

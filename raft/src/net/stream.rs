@@ -9,8 +9,12 @@ use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use rustix::net::sockopt;
 
-/// After so much silence the kernel asks whether the peer's host is still there.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// After so much silence the kernel asks whether the peer's host is still there,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
+/// again after so much more,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// and ends the connection after so many questions without an answer: 5 s in all.
+const KEEPALIVE_COUNT: u32 = 2;
 
 /// A non-blocking connection to a peer.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ impl Stream {
     fn prepare(&self) -> io::Result<()> {
         self.0.set_nodelay(true)?;
         sockopt::set_tcp_keepidle(&self.0, KEEPALIVE_IDLE)?;
+        sockopt::set_tcp_keepintvl(&self.0, KEEPALIVE_INTERVAL)?;
+        sockopt::set_tcp_keepcnt(&self.0, KEEPALIVE_COUNT)?;
         sockopt::set_socket_keepalive(&self.0, true)?;
         Ok(())
     }

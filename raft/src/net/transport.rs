@@ -303,10 +303,7 @@ impl Transport {
     fn greet_back(&mut self, hello: &Hello, incoming: &mut Vec<Incoming>) {
         let members = std::mem::take(&mut self.members);
         let (links, mut cx) = self.links_and_context();
-        let change = links.guest(&mut cx, hello.from, &hello.address, &members);
-        if let Some(link) = links.get_mut(hello.from) {
-            link.nudge(cx.now);
-        }
+        let change = links.greeted(&mut cx, hello, &members);
         self.members = members;
         Self::tell(change.as_slice(), incoming);
     }

@@ -2,12 +2,15 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::time::Duration;
 
-use pickbox_raft_core::ids::ClusterId;
+use pickbox_raft_core::ids::{ClusterId, Incarnation};
 
 use super::rig::{Node, Order, PATIENCE, identity, listen, members, mesh, node, wait_until};
 use crate::net::frame::{Kind, Parser, Phase};
+use crate::net::gate::Gate;
 use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Welcome};
+use crate::net::link::{Context, Tokens};
 use crate::net::transport::Incoming;
 
 fn frame(from: u64, payload: &[u8]) -> Incoming {
@@ -104,6 +107,7 @@ fn strangers_are_refused_by_name() {
         ),
         (Hello { from: node(1), ..good.clone() }, Refusal::Loop),
         (Hello { from: node(0), ..good.clone() }, Refusal::UnknownNode),
+        (Hello { name: "node3".to_owned(), ..good.clone() }, Refusal::UnknownNode),
         (Hello { protocol: 99, ..good.clone() }, Refusal::Version { ours: PROTOCOL }),
         (Hello { name: "n".repeat(65), ..good.clone() }, Refusal::Malformed),
     ];
@@ -111,7 +115,7 @@ fn strangers_are_refused_by_name() {
     for (hello, refusal) in cases {
         assert_eq!(greet(&at, &hello).expect_err("refused"), refusal);
     }
-    assert_eq!(one.traffic().refused - before, 6);
+    assert_eq!(one.traffic().refused - before, 7);
 }
 
 /// A member with a number that this node has not learned of yet is let in: it may be the leader
@@ -140,4 +144,74 @@ fn garbage_at_the_door_harms_nobody() {
     nodes[1].order(Order::Send(node(1), Kind::Control, b"still here".to_vec()));
     nodes[0].expect(|incoming| *incoming == frame(2, b"still here"));
     drop(idle);
+}
+
+/// checklist 138, fault 20: a member that comes back at another address is found by its number.
+#[test]
+fn a_peer_at_another_address_is_found_when_it_dials() {
+    let (first, second, elsewhere) = (listen(), listen(), listen());
+    let known = members(&[first.1, second.1]);
+    drop(second);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let two = Node::start(identity(2, elsewhere.1), elsewhere.0, &known);
+    two.expect(|incoming| *incoming == Incoming::Up(node(1)));
+    one.expect(|incoming| *incoming == Incoming::Up(node(2)));
+    one.order(Order::Members(known));
+    one.order(Order::Send(node(2), Kind::Control, b"found".to_vec()));
+    two.expect(|incoming| *incoming == frame(1, b"found"));
+}
+
+/// fault 19: a peer that reads nothing costs a bounded queue; what is over it is dropped and
+/// counted, and others are served.
+#[test]
+fn a_peer_that_reads_nothing_costs_a_bounded_queue() {
+    let (first, second, third) = (listen(), listen(), listen());
+    let known = members(&[first.1, second.1, third.1]);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let three = Node::start(identity(3, third.1), third.0, &known);
+    // Node 2 is this test: it greets, and then reads nothing.
+    let sockets: Vec<TcpStream> = (0..2).map(|_| welcome(&second.0, 2)).collect();
+    one.expect(|incoming| *incoming == Incoming::Up(node(2)));
+    for _ in 0..40 {
+        one.order(Order::Send(node(2), Kind::Entries, vec![1; 2 * 1024 * 1024]));
+    }
+    one.order(Order::Send(node(3), Kind::Control, b"served".to_vec()));
+    three.expect(|incoming| *incoming == frame(1, b"served"));
+    let dropped = one.traffic().messages_dropped;
+    assert!(dropped >= 10, "{dropped} of 40 messages of 2 MiB were dropped");
+    drop(sockets);
+}
+
+/// Accepts one connection and agrees to whatever it says.
+fn welcome(listener: &std::net::TcpListener, number: u64) -> TcpStream {
+    let (mut socket, _) = listener.accept().expect("it dials");
+    let count = socket.read(&mut [0; 512]).expect("a greeting");
+    assert!(count > 0);
+    let (name, incarnation) = (format!("node{number}"), Incarnation::new(1));
+    let welcome = Welcome { node: node(number), name, incarnation };
+    let frame = hello::encode(Kind::Welcome, &welcome).expect("small");
+    socket.write_all(&[&frame.header[..], &frame.payload].concat()).expect("it takes it");
+    socket
+}
+
+/// Security: who says nothing for 5 s is turned away, and so is the oldest when there are many.
+#[test]
+fn silent_connections_are_turned_away() {
+    let (listener, at) = listen();
+    let poll = mio::Poll::new().unwrap();
+    let mut gate = Gate::new(listener, poll.registry(), mio::Token(0)).unwrap();
+    let (me, mut tokens, start) = (identity(1, at), Tokens::from(0), crate::clock::now());
+    let silent: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(at).unwrap()).collect();
+    let mut tick = |gate: &mut Gate, after: Duration| {
+        gate.knock();
+        let (registry, tokens) = (poll.registry(), &mut tokens);
+        gate.tick(&mut Context { registry, tokens, me: &me, now: start + after });
+        gate.refused()
+    };
+    wait_until("eight are too many", || tick(&mut gate, Duration::ZERO) == 8);
+    assert_eq!(tick(&mut gate, Duration::from_millis(4_999)), 8);
+    assert_eq!(gate.deadline(), Some(start + Duration::from_secs(5)));
+    assert_eq!(tick(&mut gate, Duration::from_secs(5)), 40);
+    assert_eq!(gate.deadline(), None);
+    drop(silent);
 }
