@@ -73,8 +73,7 @@ impl std::error::Error for BulkError {}
 /// What the content connections tell the room above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BulkEvent {
-    /// Both directions work: messages can be sent. Messages of the peer from before the break
-    /// may still arrive after this.
+    /// Both directions work: messages can be sent.
     Up(NodeId),
     /// They cannot. Messages may have been lost in both directions.
     Down(NodeId),

@@ -16,3 +16,4 @@ pub mod bench;
     reason = "it belongs to tests and fails by panicking"
 )]
 pub mod cluster;
+pub mod sim;

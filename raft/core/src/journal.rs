@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 
 use crate::event::{LogOp, Output};
-use crate::ids::{Index, IoSeq};
+use crate::ids::{Index, IoSeq, Term};
 use crate::message::Message;
 
 /// Follows the log operations by their tags. Nothing but a tag says that something is durable:
@@ -107,6 +107,12 @@ impl Journal {
     ) {
         let log = if index <= self.durable_index { IoSeq::ZERO } else { self.log };
         self.send_after(out, self.hard_state.max(log), message);
+    }
+
+    /// Drops what waits and was said in a former term: nobody listens to it any more, and what it
+    /// vouches for may be truncated before it could leave.
+    pub(crate) fn forget_former_terms(&mut self, term: Term) {
+        self.held.retain(|(_, message)| message.term >= term || !message.body.is_of_a_term());
     }
 
     fn send_after(&mut self, out: &mut Output, io: IoSeq, message: Message) {

@@ -6,9 +6,7 @@ use alloc::vec::Vec;
 
 use crate::event::{LogRead, ReadPurpose, Refused, RoleReason};
 use crate::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
-use crate::limits::{
-    ENTRY_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, UNCOMMITTED_BYTES_MAX,
-};
+use crate::limits::{ENTRY_BYTES_MAX, MESSAGE_ENTRIES_MAX};
 use crate::log::{Content, Entry, Proposal};
 use crate::machine::Core;
 use crate::message::{Body, Refusal};
@@ -97,10 +95,11 @@ impl Core {
         };
         let bytes = proposal.entry_bytes();
         let waiting = leader.uncommitted_bytes;
+        let bytes_max = self.config.limits.uncommitted_bytes;
         if bytes > ENTRY_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
-        if leader.transfer.is_some() || (waiting > 0 && waiting + bytes > UNCOMMITTED_BYTES_MAX) {
+        if leader.transfer.is_some() || (waiting > 0 && waiting + bytes > bytes_max) {
             return Err(Refusal::Busy);
         }
         let suffice =
@@ -189,9 +188,12 @@ impl Core {
 
     /// Sends to a peer what its window has room for.
     pub(crate) fn replicate(&mut self, to: NodeId) {
+        let window = self.config.limits.inflight_bytes;
         loop {
             let Role::Leader(leader) = &mut self.role else { return };
-            let Some(peer) = leader.peer_mut(to).filter(|peer| peer.may_send()) else { return };
+            let Some(peer) = leader.peer_mut(to).filter(|peer| peer.may_send(window)) else {
+                return;
+            };
             let from = peer.next;
             if from <= self.log.base().index {
                 let at_least = self.log.base();
@@ -199,7 +201,8 @@ impl Core {
                 return self.send(to, Body::InstallState { at_least });
             }
             let last = self.log.last().index;
-            let end = self.log.fit(from, last, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX);
+            let bytes_max = self.config.limits.message_bytes;
+            let end = self.log.fit(from, last, bytes_max, MESSAGE_ENTRIES_MAX);
             let Some(end) = end else {
                 // A probe asks even when there is nothing new.
                 if matches!(peer.flow, Flow::Probe { .. }) {
@@ -243,7 +246,7 @@ impl Core {
         peer.reading = false;
         let fits = entries.first().is_some_and(|entry| entry.index == peer.next);
         // Otherwise the peer's next heartbeat answer asks again.
-        if known && fits && peer.may_send() {
+        if known && fits && peer.may_send(self.config.limits.inflight_bytes) {
             self.send_append(id, entries);
             self.replicate(id);
         }
@@ -347,11 +350,18 @@ impl Core {
 
     /// Without anything new to send, an empty append finds out whether something is missing.
     fn ask_whether_lost(&mut self, id: NodeId, next: Index) {
-        let Role::Leader(leader) = &self.role else { return };
-        let Some(peer) = leader.peer(id) else { return };
-        let sent_nothing = peer.next == next && matches!(peer.flow, Flow::Replicate(_));
-        if sent_nothing && peer.next > self.log.base().index {
+        let base = self.log.base().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peer_mut(id) else { return };
+        if peer.next != next || !matches!(peer.flow, Flow::Replicate(_)) {
+            return;
+        }
+        if peer.next > base {
             self.send_append(id, Vec::new());
+        } else {
+            // What it was sent last is compacted already: the log cannot answer for it any more.
+            peer.probe();
+            self.replicate(id);
         }
     }
 

@@ -1,6 +1,32 @@
 //! Every bound of the core, in one place. None of them is a promise of the protocol: nodes with
 //! other values work together, except that no node may send what [`ENTRY_BYTES_MAX`] forbids.
 
+/// The bounds on bytes, which a simulation makes smaller to reach them sooner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`MESSAGE_BYTES_MAX`].
+    pub message_bytes: u64,
+    /// See [`INFLIGHT_BYTES_MAX`].
+    pub inflight_bytes: u64,
+    /// See [`RECENT_BYTES_MAX`].
+    pub recent_bytes: u64,
+    /// See [`UNCOMMITTED_BYTES_MAX`].
+    pub uncommitted_bytes: u64,
+    /// See [`APPLY_BYTES_MAX`].
+    pub apply_bytes: u64,
+}
+
+impl Limits {
+    /// The bounds of this module.
+    pub const USUAL: Self = Self {
+        message_bytes: MESSAGE_BYTES_MAX,
+        inflight_bytes: INFLIGHT_BYTES_MAX,
+        recent_bytes: RECENT_BYTES_MAX,
+        uncommitted_bytes: UNCOMMITTED_BYTES_MAX,
+        apply_bytes: APPLY_BYTES_MAX,
+    };
+}
+
 /// Largest entry, as [`crate::log::Entry::bytes`] counts it: 1 MiB of changes, one more record
 /// and the frame around them.
 pub const ENTRY_BYTES_MAX: u64 = 1024 * 1024 + 64 * 1024 + 4096;

@@ -8,6 +8,7 @@ use core::time::Duration;
 use crate::event::{Event, Fatal, LogOp, Output, RoleChange, RoleName, RoleReason};
 use crate::ids::{Index, IoSeq, LogPosition, NodeId, Term};
 use crate::journal::Journal;
+use crate::limits::Limits;
 use crate::log::{Content, Entry, HardState, Proposal};
 use crate::members::Members;
 use crate::message::{Ballot, Body, Message, Verdict};
@@ -31,6 +32,8 @@ pub struct Config {
     pub heartbeat_interval: Duration,
     /// A leader whose disk makes no progress for so long steps down, if others could lead.
     pub disk_stall_timeout: Duration,
+    /// Bounds on bytes.
+    pub limits: Limits,
     /// Seeds the draws of election timeouts; different on each node and each start.
     pub seed: u64,
 }
@@ -44,6 +47,7 @@ impl Config {
             election_timeout: Duration::from_millis(500),
             heartbeat_interval: Duration::from_millis(100),
             disk_stall_timeout: Duration::from_secs(5),
+            limits: Limits::USUAL,
             seed,
         }
     }
@@ -104,7 +108,8 @@ impl Core {
     /// the log (it was installed just before a crash), send [`Event::StateInstalled`] first.
     #[must_use]
     pub fn new(config: Config, restored: Restored, applied: Index, now: Time) -> Self {
-        let Restored { hard_state, log } = restored;
+        let Restored { hard_state, mut log } = restored;
+        log.keep_recent(config.limits.recent_bytes);
         let last = log.last().index;
         let mut core = Self {
             config,
@@ -113,7 +118,7 @@ impl Core {
             hard_state,
             journal: Journal::restored(last),
             commit: log.base().index.max(applied.min(last)),
-            supply: Supply::new(applied),
+            supply: Supply::new(applied, config.limits.apply_bytes),
             role: Role::Follower(Follower { leader: None, deadline: now }),
             log,
             pending_reads: Vec::new(),
@@ -396,6 +401,9 @@ impl Core {
 
     pub(crate) fn write_hard_state(&mut self, state: HardState) -> IoSeq {
         assert!(state.term >= self.hard_state.term, "a term never falls");
+        if state.term > self.hard_state.term {
+            self.journal.forget_former_terms(state.term);
+        }
         self.hard_state = state;
         self.journal.write(&mut self.out, LogOp::HardState(state))
     }

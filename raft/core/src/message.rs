@@ -119,6 +119,21 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Whether this concerns the term of its message, and nobody in a later one. Proposals and
+    /// reads do not: a proposal may be late, and a read is confirmed by itself.
+    #[must_use]
+    pub const fn is_of_a_term(&self) -> bool {
+        !matches!(
+            self,
+            Self::Propose(_)
+                | Self::ProposeRefused { .. }
+                | Self::ReadIndex { .. }
+                | Self::ReadIndexReply { .. }
+        )
+    }
+}
+
 /// The kinds of vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Ballot {

@@ -3,7 +3,7 @@
 use alloc::collections::VecDeque;
 
 use crate::ids::{Index, LogPosition, NodeId};
-use crate::limits::{INFLIGHT_BYTES_MAX, INFLIGHT_MESSAGES_MAX};
+use crate::limits::INFLIGHT_MESSAGES_MAX;
 use crate::time::Time;
 
 /// One peer.
@@ -50,8 +50,8 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    pub(crate) fn is_full(&self) -> bool {
-        self.bytes >= INFLIGHT_BYTES_MAX || self.sent.len() >= INFLIGHT_MESSAGES_MAX
+    fn is_full(&self, bytes_max: u64) -> bool {
+        self.bytes >= bytes_max || self.sent.len() >= INFLIGHT_MESSAGES_MAX
     }
 
     fn push(&mut self, last: Index, bytes: u64) {
@@ -85,10 +85,11 @@ impl Peer {
         }
     }
 
-    pub(crate) fn may_send(&self) -> bool {
+    /// Whether an append may leave, within this many bytes on the way.
+    pub(crate) fn may_send(&self, inflight_bytes_max: u64) -> bool {
         match &self.flow {
             Flow::Probe { paused } => !paused,
-            Flow::Replicate(window) => !window.is_full(),
+            Flow::Replicate(window) => !window.is_full(inflight_bytes_max),
             Flow::Snapshot { .. } => false,
         }
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use crate::event::{LogRead, NeedState, ReadPurpose};
 use crate::ids::Index;
-use crate::limits::{APPLY_BYTES_MAX, MESSAGE_ENTRIES_MAX};
+use crate::limits::MESSAGE_ENTRIES_MAX;
 use crate::log::Entry;
 use crate::machine::Core;
 
@@ -20,6 +20,7 @@ pub(crate) struct Supply {
     /// Batches not yet applied: the last index and the weight of each.
     batches: VecDeque<(Index, u64)>,
     bytes: u64,
+    bytes_max: u64,
     /// Old entries are being read back.
     reading: bool,
     /// A whole state is needed; nothing is handed out until it is there.
@@ -30,13 +31,14 @@ pub(crate) struct Supply {
 }
 
 impl Supply {
-    pub(crate) fn new(applied: Index) -> Self {
+    pub(crate) fn new(applied: Index, bytes_max: u64) -> Self {
         Self {
             handed: applied,
             applied,
             placed: Index::ZERO,
             batches: VecDeque::new(),
             bytes: 0,
+            bytes_max,
             reading: false,
             awaiting: None,
             installed: applied,
@@ -66,11 +68,12 @@ impl Supply {
 
     /// The room above now stands at `at`.
     pub(crate) fn on_installed(&mut self, at: Index) {
-        *self = Self { placed: self.placed, reading: self.reading, ..Self::new(at) };
+        *self =
+            Self { placed: self.placed, reading: self.reading, ..Self::new(at, self.bytes_max) };
     }
 
     fn has_room(&self) -> bool {
-        self.awaiting.is_none() && self.bytes < APPLY_BYTES_MAX
+        self.awaiting.is_none() && self.bytes < self.bytes_max
     }
 
     pub(crate) fn check(&self) -> Result<(), &'static str> {
@@ -88,7 +91,7 @@ impl Core {
         let limit = self.commit.min(self.journal.durable_index());
         while self.supply.has_room() {
             let from = self.supply.handed.next();
-            let room = APPLY_BYTES_MAX - self.supply.bytes;
+            let room = self.supply.bytes_max - self.supply.bytes;
             let Some(end) = self.log.fit(from, limit, room, MESSAGE_ENTRIES_MAX) else { return };
             match self.log.recent(from, end) {
                 Some(entries) => self.hand_out_batch(entries),

@@ -12,7 +12,7 @@ use crate::members::Members;
 
 /// The log in memory. Four bytes an entry, plus the newest payloads within
 /// [`RECENT_BYTES_MAX`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct LogView {
     /// The position before the first entry.
     base: LogPosition,
@@ -26,11 +26,33 @@ pub(crate) struct LogView {
     /// The newest entries: a suffix of the log.
     recent: VecDeque<Arc<Entry>>,
     recent_bytes: u64,
+    recent_bytes_max: u64,
     /// The members that each entry of that kind put in force, by its index.
     members: Vec<(Index, Members)>,
 }
 
+impl Default for LogView {
+    fn default() -> Self {
+        Self {
+            base: LogPosition::default(),
+            base_members: Members::default(),
+            weights: VecDeque::new(),
+            terms: VecDeque::new(),
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            recent_bytes_max: RECENT_BYTES_MAX,
+            members: Vec::new(),
+        }
+    }
+}
+
 impl LogView {
+    /// Bounds the payloads in memory.
+    pub(crate) fn keep_recent(&mut self, bytes_max: u64) {
+        self.recent_bytes_max = bytes_max;
+        self.trim_recent();
+    }
+
     pub(crate) fn base(&self) -> LogPosition {
         self.base
     }
@@ -126,7 +148,8 @@ impl LogView {
 
     /// Drops everything: the log begins anew after `at`.
     pub(crate) fn reset(&mut self, at: LogPosition, members: Members) {
-        *self = Self { base: at, base_members: members, ..Self::default() };
+        let recent_bytes_max = self.recent_bytes_max;
+        *self = Self { base: at, base_members: members, recent_bytes_max, ..Self::default() };
     }
 
     /// Forgets the entries up to `through`, which must be in the log.
@@ -205,7 +228,7 @@ impl LogView {
     }
 
     fn trim_recent(&mut self) {
-        while self.recent_bytes > RECENT_BYTES_MAX && self.recent.len() > 1 {
+        while self.recent_bytes > self.recent_bytes_max && self.recent.len() > 1 {
             let dropped = self.recent.pop_front();
             self.recent_bytes -= dropped.map_or(0, |entry| entry.bytes());
         }

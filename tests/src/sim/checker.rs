@@ -1,0 +1,224 @@
+//! What must hold in every world, whatever goes wrong (Raft paper, figure 3, and more).
+//!
+//! | claim | where |
+//! |---|---|
+//! | election safety: one leader a term | [`Checker::on_leader`] |
+//! | log matching: an index and a term name one entry and one predecessor | [`Checker::on_write`] |
+//! | leader completeness: a leader has all that is committed | [`Checker::on_leader`] |
+//! | state machine safety: one entry an index, no gap, none twice | [`Checker::on_apply`] |
+//! | nothing is acknowledged before it is durable | [`Checker::on_send`] |
+//! | one vote a term, over crashes | [`Checker::on_send`] |
+//! | what is committed is durable on a majority | [`Checker::on_commit`] |
+//! | reads see all that was committed before them | [`Checker::on_read`] |
+
+use std::collections::BTreeMap;
+
+use pickbox_raft_core::Core;
+use pickbox_raft_core::event::LogOp;
+use pickbox_raft_core::ids::{Index, LogPosition, NodeId, Term};
+use pickbox_raft_core::log::Entry;
+use pickbox_raft_core::members::Members;
+use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
+
+use super::machine::{Machine, fingerprint};
+use super::shadow::Shadow;
+
+type Check = Result<(), String>;
+
+/// One entry of the one true log.
+#[derive(Clone, Copy, Debug)]
+struct Applied {
+    term: Term,
+    fingerprint: u64,
+    /// The hash of the state after it.
+    state: u64,
+}
+
+/// Where a node stood before a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Before {
+    pub(crate) last: LogPosition,
+    pub(crate) commit: Index,
+}
+
+/// Remembers what was once true.
+#[derive(Debug, Default)]
+pub(crate) struct Checker {
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// Each entry ever written: what it says and the term of the one before it.
+    written: BTreeMap<(Index, Term), (u64, Term)>,
+    /// By index, from 1.
+    applied: Vec<Applied>,
+    /// The highest index that was ever committed, and its term.
+    committed: LogPosition,
+}
+
+impl Checker {
+    pub(crate) fn committed(&self) -> Index {
+        self.committed.index
+    }
+
+    pub(crate) fn elections(&self) -> u64 {
+        u64::try_from(self.leaders.len()).unwrap_or(u64::MAX)
+    }
+
+    fn applied(&self, index: Index) -> Option<Applied> {
+        let place = usize::try_from(index.get().checked_sub(1)?).ok()?;
+        self.applied.get(place).copied()
+    }
+
+    /// A node became leader.
+    pub(crate) fn on_leader(&mut self, core: &Core) -> Check {
+        let (id, term) = (core.id(), core.term());
+        let first = *self.leaders.entry(term).or_insert(id);
+        if first != id {
+            return Err(format!("{first} and {id} both lead term {term}"));
+        }
+        if core.last().index < self.committed.index {
+            return Err(format!("leader {id} lacks committed entry {}", self.committed.index));
+        }
+        let mut index = core.base().index;
+        while index < self.committed.index {
+            index = index.next();
+            let Some(applied) = self.applied(index) else { break };
+            if core.term_at(index) != Some(applied.term) {
+                return Err(format!("leader {id} contradicts committed entry {index}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node writes to its log; `before` tells where it stood.
+    pub(crate) fn on_write(&mut self, core: &Core, before: Before, ops: &[LogOp]) -> Check {
+        let mut last = before.last;
+        for op in ops {
+            match op {
+                LogOp::Append(entries) => {
+                    for entry in entries {
+                        self.check_entry(entry, last)?;
+                        last = entry.position();
+                    }
+                }
+                LogOp::Truncate { from } => {
+                    let index = from.previous();
+                    // What is before the cut was not changed in this step.
+                    last = LogPosition { index, term: core.term_at(index).unwrap_or_default() };
+                    if *from <= before.commit {
+                        return Err(format!("{} truncates a committed entry", core.id()));
+                    }
+                }
+                LogOp::Reset { at, .. } => last = *at,
+                LogOp::HardState(_) | LogOp::Compact { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_entry(&mut self, entry: &Entry, previous: LogPosition) -> Check {
+        let key = (entry.index, entry.term);
+        let value = (fingerprint(entry), previous.term);
+        let known = *self.written.entry(key).or_insert(value);
+        if known == value {
+            Ok(())
+        } else {
+            Err(format!("two entries are {} of term {}", entry.index, entry.term))
+        }
+    }
+
+    /// A node sends a message; `disk` is what it has stored.
+    pub(crate) fn on_send(&mut self, disk: &Shadow, message: &Message) -> Check {
+        let Message { from, to, term, body } = message;
+        if disk.hard_state.term < *term {
+            return Err(format!("{from} speaks in term {term}, of which its disk knows nothing"));
+        }
+        match body {
+            Body::VoteReply { ballot: Ballot::Real | Ballot::Handover, verdict } => {
+                if *verdict == Verdict::Granted {
+                    return self.check_vote(disk, *from, *to, *term);
+                }
+            }
+            Body::Vote { ballot: Ballot::Real | Ballot::Handover, .. } => {
+                return self.check_vote(disk, *from, *from, *term);
+            }
+            Body::Appended { matched } if disk.last() < *matched => {
+                return Err(format!(
+                    "{from} acknowledges {matched}, but its disk ends at {}",
+                    disk.last()
+                ));
+            }
+            Body::CommittedTo { at } if !disk.holds(*at) => {
+                return Err(format!("{from} acknowledges {}, which its disk lacks", at.index));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_vote(&mut self, disk: &Shadow, voter: NodeId, choice: NodeId, term: Term) -> Check {
+        let state = disk.hard_state;
+        if state.term == term && state.voted_for != Some(choice) {
+            return Err(format!("{voter} votes for {choice}, but its disk says otherwise"));
+        }
+        let first = *self.votes.entry((voter, term)).or_insert(choice);
+        if first == choice {
+            Ok(())
+        } else {
+            Err(format!("{voter} votes for {first} and for {choice} in term {term}"))
+        }
+    }
+
+    /// The commit index of a node may have advanced in a step that began with `before` in force.
+    pub(crate) fn on_commit<'a>(
+        &mut self,
+        core: &Core,
+        before: &Members,
+        disk: impl Fn(NodeId) -> Option<&'a Shadow>,
+    ) -> Check {
+        let index = core.commit();
+        if index <= self.committed.index {
+            return Ok(());
+        }
+        if core.leader() != Some(core.id()) {
+            return Err(format!("{} commits {index} before a leader did", core.id()));
+        }
+        let at = LogPosition { index, term: core.term_at(index).unwrap_or_default() };
+        if at.term != core.term() {
+            return Err(format!("entry {index} of term {} is committed by counting", at.term));
+        }
+        let holds = |id| disk(id).is_some_and(|shadow| shadow.holds(at));
+        if !before.has_majority(holds) && !core.members().has_majority(holds) {
+            return Err(format!("entry {index} is committed, but no majority has it on disk"));
+        }
+        self.committed = at;
+        Ok(())
+    }
+
+    /// A node has applied an entry.
+    pub(crate) fn on_apply(&mut self, id: NodeId, entry: &Entry, machine: &Machine) -> Check {
+        let applied =
+            Applied { term: entry.term, fingerprint: fingerprint(entry), state: machine.hash };
+        if entry.index > self.committed.index {
+            return Err(format!("{id} applies {}, which nobody committed", entry.index));
+        }
+        match self.applied(entry.index) {
+            None => self.applied.push(applied),
+            Some(first) if first.fingerprint != applied.fingerprint => {
+                return Err(format!("{id} applies another entry {} than others", entry.index));
+            }
+            Some(first) if first.state != applied.state => {
+                return Err(format!("{id} has another state after {} than others", entry.index));
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A read that was asked for when `floor` was committed was answered with `index`.
+    pub(crate) fn on_read(id: NodeId, floor: Index, index: Index) -> Check {
+        if index < floor {
+            return Err(format!("{id} reads at {index} when {floor} had been committed"));
+        }
+        Ok(())
+    }
+}
