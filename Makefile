@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc sim bench test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc sim crash bench test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
@@ -37,6 +37,9 @@ sim: ## the simulator alone: SEEDS=1000 STEPS=20000
 test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \
 	  cargo test -p pickbox-tests --test cluster -- --ignored --test-threads=$(JOBS) $(T)
+
+crash: ## power cuts of the log on a loop-mounted ext4: CUTS=30; needs root
+	cargo test -p pickbox-tests --test powercut -- --ignored --nocapture
 
 bench: build ## figures beside the floor of this disk; takes some minutes
 	PICKBOXD=$(abspath $(BIN)/pickboxd) cargo run --release -p pickbox-tests --bin bench

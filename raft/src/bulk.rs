@@ -73,7 +73,8 @@ impl std::error::Error for BulkError {}
 /// What the content connections tell the room above.
 #[derive(Debug, PartialEq, Eq)]
 pub enum BulkEvent {
-    /// Both directions work: messages can be sent.
+    /// Both directions work: messages can be sent. Messages of the peer from before the break
+    /// may still arrive after this.
     Up(NodeId),
     /// They cannot. Messages may have been lost in both directions.
     Down(NodeId),

@@ -4,7 +4,7 @@
 //! before: as soon as the change is committed the leader dials it.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
 use pickbox_raft_core::members::Members;
 
 use crate::clock;
+use crate::loopback_only;
 use crate::net::frame::{Frame, Kind, Parser, Phase};
 use crate::net::hello::{self, Hello, JoinReply, JoinRequest, PROTOCOL, Purpose, Refusal};
 use crate::net::link::resolve;
@@ -55,6 +56,8 @@ pub struct Joined {
 pub enum JoinError {
     /// Not an address of the form `IP:PORT`.
     Address(String),
+    /// Peers are not authenticated yet, so only nodes of this host are joined.
+    NotLoopback(SocketAddr),
     /// The name or the address belongs to another member, or is none: what was said.
     Taken(String),
     /// The member at this address does not talk to this program: why.
@@ -72,6 +75,9 @@ impl std::fmt::Display for JoinError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address:?} is no address of the form IP:PORT"),
+            Self::NotLoopback(address) => {
+                write!(f, "{address} is not a loopback address: peers are not authenticated yet")
+            }
             Self::Taken(text) => f.write_str(text),
             Self::Refused { address, reason } => write!(f, "{address} refuses: {reason}"),
             Self::Cancelled => f.write_str("told to stop before the cluster took this node in"),
@@ -101,7 +107,7 @@ impl From<io::Error> for Failure {
 /// # Errors
 /// When it is refused for good, or `cancelled` became true.
 pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, JoinError> {
-    resolve(&options.seed).ok_or_else(|| JoinError::Address(options.seed.clone()))?;
+    check(&options.seed)?;
     let mut target = options.seed.clone();
     let mut wait = WAIT_MIN;
     let mut redirects = 0;
@@ -133,6 +139,12 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
         redirects = 0;
         target.clone_from(&options.seed);
     }
+}
+
+/// Unauthenticated as it is, nothing leaves this host.
+fn check(address: &str) -> Result<SocketAddr, JoinError> {
+    let found = resolve(address).ok_or_else(|| JoinError::Address(address.to_owned()))?;
+    loopback_only(found).map_err(|_| JoinError::NotLoopback(found))
 }
 
 fn pause(wait: Duration, cancelled: &AtomicBool) -> Result<(), JoinError> {

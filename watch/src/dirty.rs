@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pickbox_store::folder::Stat;
 use pickbox_store::observation::Hint;
 
+use crate::lane::{TRIES_MAX, retry_pause};
 use crate::transient::is_transient;
 use crate::tree::Key;
 
@@ -82,6 +83,7 @@ pub(crate) struct Mark {
     /// Since when somebody is known to write.
     busy_since: Option<Instant>,
     probe_count: u32,
+    puzzle_count: u32,
     /// The look that was last handed on while it was still open.
     pub(crate) handed: Option<Stat>,
     wait: Wait,
@@ -99,6 +101,11 @@ impl Mark {
     /// Whether it is looked at even if somebody writes.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.busy_since.is_some_and(|since| now >= since + DEFER_MAX)
+    }
+
+    /// Whether the name should be there: nothing said that it went, and nobody looked again yet.
+    pub(crate) fn is_expected(&self) -> bool {
+        !self.hint.has(Hint::WENT) && self.puzzle_count == 0
     }
 
     /// Whether so little time passed since it appeared that its writer may not even have opened
@@ -207,6 +214,7 @@ impl Dirty {
             born: what == What::Created,
             busy_since: None,
             probe_count: 0,
+            puzzle_count: 0,
             handed: None,
             wait: Wait::Until(now, id),
         };
@@ -263,18 +271,26 @@ impl Dirty {
     }
 
     /// Both halves of a rename are in the folder: the old name need not wait for other deletes,
-    /// unless it went to a passing name: then a new file is about to take its place.
+    /// unless it went to a passing name: then a new file is about to take its place. It is looked
+    /// at after the new name: whoever finds the known inode there understands what it now sees
+    /// at the old one.
     pub(crate) fn pair(&mut self, from: &Key, to: &Key, now: Instant) {
         let Some(mut mark) = self.by_key.get(from).copied().and_then(|id| self.remove(id)) else {
             return;
         };
         mark.hint = mark.hint.with(Hint::PAIRED);
-        if let Wait::Deletes(order) = mark.wait
-            && !is_transient(to.name.as_bytes())
-        {
-            mark.wait = Wait::Until(now, order);
+        if matches!(mark.wait, Wait::Deletes(_)) && !is_transient(to.name.as_bytes()) {
+            mark.wait = Wait::Until(now, self.next_id());
         }
         self.put(mark);
+    }
+
+    /// A directory is never a passing one: its entries are told of only after it.
+    pub(crate) fn hurry(&mut self, key: &Key, now: Instant) {
+        if let Some(mut mark) = self.take_named(key) {
+            mark.wait = Wait::Until(now, self.next_id());
+            self.put(mark);
+        }
     }
 
     /// Puts back a mark that was taken: somebody is writing, or it would not hold still.
@@ -295,6 +311,18 @@ impl Dirty {
         let created = mark.created.unwrap_or(mark.first);
         mark.wait = Wait::Until(created + PROBE_WAIT, mark.id);
         self.put(mark);
+    }
+
+    /// Puts back a mark whose file or directory is not where it should be. Returns it when that
+    /// was tried enough.
+    pub(crate) fn puzzle(&mut self, mut mark: Mark, now: Instant) -> Option<Mark> {
+        if mark.puzzle_count >= TRIES_MAX {
+            return Some(mark);
+        }
+        mark.wait = Wait::Until(now + retry_pause(mark.puzzle_count), mark.id);
+        mark.puzzle_count += 1;
+        self.put(mark);
+        None
     }
 
     /// Puts back a mark whose file was handed on hot: look again until it is closed.
@@ -324,6 +352,18 @@ impl Dirty {
         }
         let &(due, _, id) = self.due.first()?;
         if due > now { None } else { self.remove(id) }
+    }
+
+    /// Takes the mark of this name before its time, unless it waits with other deletes.
+    pub(crate) fn take_named(&mut self, key: &Key) -> Option<Mark> {
+        let id = *self.by_key.get(key)?;
+        let waits = matches!(self.marks.get(&id)?.wait, Wait::Deletes(_));
+        if waits { None } else { self.remove(id) }
+    }
+
+    /// Puts back a mark as it was.
+    pub(crate) fn put_back(&mut self, mark: Mark) {
+        self.put(mark);
     }
 
     /// All deletes at once, in their order: whoever weighs them sees the whole.
@@ -523,7 +563,7 @@ mod tests {
     }
 
     /// trap T3: a rename within the folder is seen as one: the old name does not wait for other
-    /// deletes. trap T8: but it does if it went to a passing name, as editors keep a backup.
+    /// deletes, and comes after the new one. trap T8: but it does if it went to a passing name, as editors keep a backup.
     #[test]
     fn both_halves_of_a_rename_are_looked_at_together() {
         let mut script = Script::new();
@@ -532,7 +572,7 @@ mod tests {
         let (a, b, now) = (script.key("a"), script.key("b"), script.at(0));
         script.dirty.pair(&a, &b, now);
         let paired = |hint: Hint| hint.with(Hint::PAIRED);
-        let expected = [("a".into(), paired(Hint::WENT)), ("b".into(), paired(Hint::MOVED_HERE))];
+        let expected = [("b".into(), paired(Hint::MOVED_HERE)), ("a".into(), paired(Hint::WENT))];
         assert_eq!(script.take(0), expected);
         script.notes(10, "f", &[Went]);
         script.notes(10, "f~", &[MovedHere(Some(Hint::default()))]);

@@ -1,69 +1,19 @@
 //! Entering directories: watch first, then list, so that nothing slips in between (trap T2).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use inotify::WatchMask;
 use log::{debug, warn};
-use pickbox_store::folder::{Dir, FolderError, Kind, Listed, Listing, Stat};
-use pickbox_store::name::{Name, RelPath};
+use pickbox_store::folder::{Dir, FolderError, Kind, Listed, Stat};
+use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Place, Sighting};
 use rustix::io::Errno;
 
 use crate::dirty::What;
+use crate::lane::{Current, Job, Lane, Why};
+use crate::reach::Unreached;
 use crate::tree::{DirId, Key};
 use crate::watcher::Watcher;
-
-/// Why a directory is entered, and so what is done with what it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// It appeared: its files are read, since the events of their writers may be lost.
-    Appeared,
-    /// It was moved within the folder under its watch: listed only if that is not so.
-    MovedWithin,
-    /// A walk: names are reported, files are looked at.
-    Walk,
-    /// It has no watch: as a walk, but directories below that are known look after themselves.
-    Sweep,
-}
-
-/// A directory to enter: the folder itself, or an entry, held.
-#[derive(Clone, Debug)]
-pub(crate) struct Job {
-    pub(crate) at: Option<Key>,
-    pub(crate) why: Why,
-}
-
-/// A directory that is being listed; held.
-#[derive(Debug)]
-struct Current {
-    id: DirId,
-    dir: Dir,
-    why: Why,
-    listing: Listing,
-    names: Vec<Name>,
-}
-
-/// Directories to enter, and the one that is being listed: one descriptor at a time.
-#[derive(Debug, Default)]
-pub(crate) struct Lane {
-    jobs: VecDeque<Job>,
-    current: Option<Box<Current>>,
-    /// Directories that could not be listed although nothing says that they are gone.
-    pub(crate) failure_count: u64,
-}
-
-impl Lane {
-    /// Directories still to be listed, as far as they are known.
-    pub(crate) fn len(&self) -> usize {
-        self.jobs.len() + usize::from(self.current.is_some())
-    }
-
-    /// Adds a job; its directory must have been held.
-    pub(crate) fn push(&mut self, job: Job) {
-        self.jobs.push_back(job);
-    }
-}
 
 /// Why there is no watch.
 #[derive(Debug)]
@@ -110,20 +60,20 @@ impl Watcher {
     /// A directory appeared, or must be checked: enter it before the next walk step.
     pub(crate) fn push_fresh(&mut self, key: Key, why: Why) {
         self.tree.hold(key.dir);
-        self.fresh.push(Job { at: Some(key), why });
+        self.fresh.push(Job::new(Some(key), why));
     }
 
     /// Enters and lists some of the directories that appeared; whether any were left to do.
     pub(crate) fn step_fresh(&mut self, entries_max: usize, now: Instant) -> bool {
         let mut lane = std::mem::take(&mut self.fresh);
         let worked = self.step_lane(&mut lane, entries_max, now);
-        // Children and later arrivals were pushed meanwhile.
-        lane.jobs.append(&mut self.fresh.jobs);
+        // Some may have been pushed meanwhile.
+        lane.append(std::mem::replace(&mut self.fresh, Lane::default()));
         self.fresh = lane;
         worked
     }
 
-    /// Goes on with a lane for about `entries_max` entries; whether there was anything to do.
+    /// Goes on with a lane for about `entries_max` entries; whether there was anything to do now.
     pub(crate) fn step_lane(&mut self, lane: &mut Lane, entries_max: usize, now: Instant) -> bool {
         let mut worked = false;
         for _ in 0..entries_max {
@@ -139,15 +89,28 @@ impl Watcher {
                     }
                     None => self.listed(*current),
                 }
-            } else if let Some(job) = lane.jobs.pop_front() {
-                lane.current = self.enter(&job, lane, now).map(Box::new);
-                job.at.into_iter().for_each(|key| self.tree.release(key.dir));
+            } else if let Some(job) = lane.pop(now) {
+                self.step_job(job, lane, now);
             } else {
                 break;
             }
             worked = true;
         }
         worked
+    }
+
+    fn step_job(&mut self, job: Job, lane: &mut Lane, now: Instant) {
+        let done = match self.enter(&job, lane, now) {
+            Entered::Listing(current) => {
+                lane.current = Some(current);
+                Some(job)
+            }
+            Entered::Done => Some(job),
+            Entered::NotThere => lane.try_later(job, now),
+        };
+        if let Some(key) = done.and_then(|job| job.at) {
+            self.tree.release(key.dir);
+        }
     }
 
     fn found(&mut self, current: &mut Current, entry: Listed, lane: &mut Lane, now: Instant) {
@@ -163,8 +126,7 @@ impl Watcher {
         if kind == Some(Kind::Directory) && !looks_after_itself {
             let why = if current.why == Why::Walk { Why::Walk } else { Why::Appeared };
             self.tree.hold(key.dir);
-            // Depth first: a walk's list of things to do stays short.
-            lane.jobs.push_front(Job { at: Some(key.clone()), why });
+            lane.push_next(Job::new(Some(key.clone()), why));
         }
         if matches!(current.why, Why::Walk | Why::Sweep) {
             current.names.push(key.name);
@@ -195,56 +157,61 @@ impl Watcher {
         self.outbox.push_back(Sighting::Unlisted { dir, errno });
     }
 
-    /// Opens, watches, and starts to list. Nothing when it is gone (events tell), when it is
-    /// known to be complete, or when it cannot be (told by a sighting).
-    fn enter(&mut self, job: &Job, lane: &mut Lane, now: Instant) -> Option<Current> {
-        // Forgotten, or displaced: whoever finds it again lists it.
-        if job.at.as_ref().is_some_and(|key| !self.tree.is_linked(key.dir)) {
-            return None;
-        }
-        let path = self.job_path(job)?;
-        let opened = self.folder(Place::Folder)?.dir(&path);
-        let dir = match opened {
+    /// Opens, watches, and starts to list.
+    fn enter(&mut self, job: &Job, lane: &mut Lane, now: Instant) -> Entered {
+        let dir = match self.open_job(job) {
             Ok(dir) => dir,
-            Err(FolderError::Absent(_) | FolderError::NotDirectory(_)) => return None,
-            Err(error) => {
+            Err(Unreached::Elsewhere) => return Entered::NotThere,
+            Err(Unreached::Failed(_, error)) => {
                 lane.failure_count += u64::from(!matches!(error, FolderError::Blocked { .. }));
-                self.cannot_enter(path, &error);
-                return None;
+                self.cannot_enter(error.path().clone(), &error);
+                return Entered::Done;
             }
+            Err(Unreached::Forgotten(..) | Unreached::TooLong) => return Entered::Done,
         };
-        let stat = dir.stat_self().ok()?;
-        let (id, found) = self.watch(job, &dir, &stat, now)?;
-        let seen = self.walks.generation();
-        if let Some(node) = self.tree.get_mut(id) {
-            node.seen = seen;
-        }
+        let Some((id, known)) =
+            dir.stat_self().ok().and_then(|stat| self.watch(job, &dir, &stat, now))
+        else {
+            return Entered::NotThere;
+        };
         for _ in 0..self.moves.found(id) {
             self.tree.release(id);
         }
-        if job.why == Why::MovedWithin && found == Known::WhereExpected {
-            return None;
+        // A walk may have passed the place where it is now, and not yet the one where it was.
+        let generation = self.walks.generation();
+        let met = self.tree.get_mut(id).map(|node| std::mem::replace(&mut node.seen, generation));
+        let complete = job.why == Why::MovedWithin && met == Some(generation);
+        if complete && known == Known::WhereExpected {
+            return Entered::Done;
         }
         // Marks below a directory that was elsewhere than believed were looked at in vain.
-        let why = if found == Known::Elsewhere { Why::Appeared } else { job.why };
-        let why = if job.why == Why::Walk { Why::Walk } else { why };
+        let why = match (job.why, known) {
+            (Why::Walk, _) => Why::Walk,
+            (Why::Sweep, Known::WhereExpected | Known::New) => Why::Sweep,
+            _ => Why::Appeared,
+        };
         match dir.list() {
             Ok(listing) => {
                 self.tree.hold(id);
-                Some(Current { id, dir, why, listing, names: Vec::new() })
+                Entered::Listing(Box::new(Current { id, dir, why, listing, names: Vec::new() }))
             }
             Err(error) => {
                 self.not_listed(lane, &dir, &error);
-                None
+                Entered::Done
             }
         }
     }
 
-    fn job_path(&self, job: &Job) -> Option<RelPath> {
-        match &job.at {
-            None => Some(RelPath::root()),
-            Some(key) => Some(self.tree.path(key.dir)?.1.join(&key.name)),
-        }
+    fn open_job(&self, job: &Job) -> Result<Dir, Unreached> {
+        let Some(key) = &job.at else {
+            let root = self.root().ok_or(Unreached::TooLong)?;
+            return self.reach(root).map(|(_, dir)| dir);
+        };
+        let (place, parent) = self.reach(key.dir)?;
+        parent.open_dir(&key.name).map_err(|error| match error {
+            FolderError::Absent(_) | FolderError::NotDirectory(_) => Unreached::Elsewhere,
+            error => Unreached::Failed(place, error),
+        })
     }
 
     /// Puts a watch on an open directory and finds its node by what the kernel says: the same
@@ -305,6 +272,17 @@ impl Watcher {
         self.unwatched.insert(id);
         id
     }
+}
+
+/// What became of entering a directory.
+#[derive(Debug)]
+enum Entered {
+    /// Go on with this.
+    Listing(Box<Current>),
+    /// Nothing is left to do: it is known to be gone or complete, or was told to be unlistable.
+    Done,
+    /// It is not there; an event that tells why may be on the way.
+    NotThere,
 }
 
 /// Where a directory was believed to be when it was entered.

@@ -8,7 +8,7 @@ use pickbox_store::name::Name;
 use pickbox_store::observation::{Hint, Place};
 
 use crate::dirty::What;
-use crate::enter::Why;
+use crate::lane::Why;
 use crate::moves::Half;
 use crate::tree::{DirId, Key};
 use crate::watcher::{WatchError, Watcher};
@@ -155,6 +155,9 @@ impl Watcher {
             }
         } else if let Some(what) = plain(mask) {
             self.note(&key, what, now);
+            if what == What::Created {
+                self.dirty.hurry(&key, now);
+            }
             let unwatched = known.and_then(|id| self.tree.get(id)?.wd).is_none();
             // Also a directory that could not be entered before its rights were changed.
             if unwatched || what == What::Created {
@@ -166,6 +169,7 @@ impl Watcher {
     fn directory_moved_here(&mut self, key: Key, cookie: u32, now: Instant) {
         let half = self.moves.pair(cookie);
         self.note(&key, What::MovedHere(half.as_ref().map(|half| half.hint)), now);
+        self.dirty.hurry(&key, now);
         let mut why = Why::Appeared;
         if let Some(half) = half {
             self.dirty.pair(&half.from, &key, now);
@@ -174,9 +178,13 @@ impl Watcher {
                 half.dir.filter(|&id| !self.tree.is_linked(id) || self.tree.is_at(id, &half.from));
             if let Some(id) = id {
                 let kept_its_name = self.tree.is_linked(id);
+                let old = self.tree.path(id);
                 self.displace(&key, now);
                 if self.tree.relink(id, key.clone()) && kept_its_name {
                     why = Why::MovedWithin;
+                }
+                if let Some((_, old)) = old {
+                    self.keep_old_path(old, id, now);
                 }
             }
             self.release_half(&half);
@@ -221,6 +229,7 @@ impl Watcher {
         while let Some(half) = self.moves.expired(now) {
             self.give_up_half(&half);
         }
+        self.expire_old_paths(now);
     }
 
     fn give_up_half(&mut self, half: &Half) {

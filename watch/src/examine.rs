@@ -33,7 +33,8 @@ pub(crate) fn examine(folder: &Folder, path: &RelPath, hint: Hint, patience: Pat
     examine_entry(&dir, &name, hint, patience)
 }
 
-fn examine_entry(dir: &Dir, name: &Name, hint: Hint, patience: Patience) -> Seen {
+/// Looks at an entry of an open directory.
+pub(crate) fn examine_entry(dir: &Dir, name: &Name, hint: Hint, patience: Patience) -> Seen {
     let mut last = None;
     for _ in 0..READ_TRIES_MAX {
         let seen = dir.stat(name).and_then(|stat| {

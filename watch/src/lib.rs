@@ -21,11 +21,15 @@ mod dirty;
 mod enter;
 mod events;
 mod examine;
+mod lane;
 mod limits;
 mod moves;
+mod reach;
 mod run;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod thread_tests;
 mod transient;
 mod tree;
 mod walk;

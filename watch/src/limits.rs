@@ -36,10 +36,19 @@ impl fmt::Display for WatchBudget {
     }
 }
 
+/// What this user may set, counting the limit of a user namespace too.
+pub(crate) fn watches_max() -> usize {
+    let namespace = read_file("/proc/sys/user/max_inotify_watches");
+    [read("max_user_watches"), namespace].into_iter().filter(|&n| n > 0).min().unwrap_or(0)
+}
+
 /// One of the numbers below `/proc/sys/fs/inotify`; 0 when it cannot be read.
 pub(crate) fn read(name: &str) -> usize {
-    let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+    read_file(&format!("/proc/sys/fs/inotify/{name}"))
+}
+
+fn read_file(path: &str) -> usize {
+    std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

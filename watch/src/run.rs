@@ -195,10 +195,13 @@ impl Watch {
                 self.watcher.step_walk(LIST_ENTRIES, clock::now());
             }
         }
+        if self.flush() == Turn::Stop {
+            return Ok(Turn::Stop);
+        }
         self.pass_barriers();
-        // Everything noted before the end of the folder is handed on; then there is no more.
-        let over = self.watcher.root_gone && self.watcher.outbox.is_empty();
-        if self.flush() == Turn::Stop || over { Ok(Turn::Stop) } else { Ok(Turn::Go) }
+        // The end of the folder is the last sighting.
+        let is_over = self.watcher.root_gone && self.watcher.outbox.is_empty();
+        Ok(if is_over { Turn::Stop } else { Turn::Go })
     }
 
     fn control(&mut self, ask: Ask) -> Turn {
@@ -286,7 +289,7 @@ impl Watch {
 impl Watcher {
     /// Whether a turn would find something to do without an event.
     fn has_work(&self) -> bool {
-        self.fresh.len() > 0
+        self.fresh.has_work()
             || self.walks.has_work() && self.dirty.owed_count() < crate::walk::WALK_MARKS_MAX
     }
 }

@@ -522,9 +522,79 @@ fn what_cannot_be_listed_is_named() {
     let mut watcher = Watcher::open(folder, Vec::new(), now).unwrap();
     let root = watcher.root().unwrap();
     let name = pickbox_store::name::Name::new("proc").unwrap();
-    watcher.push_fresh(crate::tree::Key { dir: root, name }, crate::enter::Why::Appeared);
+    watcher.push_fresh(crate::tree::Key { dir: root, name }, crate::lane::Why::Appeared);
     watcher.step_fresh(10, now);
     let dir = RelPath::new("proc").unwrap();
     let errno = rustix::io::Errno::XDEV;
     assert_eq!(watcher.outbox.pop_front(), Some(Sighting::Unlisted { dir, errno }));
+}
+
+/// Runs one ignored test of this program in a user namespace with its own inotify limit, which
+/// needs no right and disturbs nobody. False where the host forbids such namespaces.
+fn in_a_namespace(limit: &str, test: &str) -> bool {
+    let script = format!("echo {limit} && exec \"$0\" --ignored --exact tests::{test}");
+    let program = std::env::current_exe().unwrap();
+    let unshare = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-Ur", "sh", "-c", script]).arg(&program).output()
+    };
+    if !unshare("true").is_ok_and(|output| output.status.success()) {
+        println!("no user namespaces here: {test} was not run");
+        return false;
+    }
+    let output = unshare(&script).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{output:?}");
+    true
+}
+
+/// trap T4, fault 54 (I2): the sixth directory gets no watch, and is not forgotten for it.
+#[test]
+fn at_the_limit_of_watches_the_rest_is_swept() {
+    in_a_namespace("5 > /proc/sys/user/max_inotify_watches", "with_five_watches");
+}
+
+#[test]
+#[ignore = "runs within at_the_limit_of_watches_the_rest_is_swept"]
+fn with_five_watches() {
+    let mut rig = Rig::with(|folder| {
+        for at in 0..6 {
+            fs::create_dir_all(folder.join(format!("d{at}/in"))).unwrap();
+        }
+    });
+    let counts = rig.watcher.counts();
+    assert_eq!((counts.watches.needed, counts.watches.used, counts.watches.limit), (14, 5, 5));
+    assert_eq!(counts.unwatched, 9);
+    for at in 0..6 {
+        rig.write(&format!("d{at}/in/f"), "x");
+    }
+    let soon = rig.looks(1000).len();
+    assert!(soon < 6, "not all are watched");
+    let later: BTreeSet<_> = rig.looks(30_000).into_iter().map(|look| look.path).collect();
+    let files = later.iter().filter(|path| path.as_bytes().ends_with(b"/f")).count();
+    assert!(files + soon >= 6, "{later:?}");
+    for at in 0..6 {
+        fs::remove_dir_all(rig.at(&format!("d{at}"))).unwrap();
+    }
+    rig.pass(1000);
+    rig.pass(30_000);
+    assert_eq!(rig.watcher.counts().unwatched, 0, "directories that are gone need no sweep");
+    rig.mkdir("again");
+    rig.pass(0);
+    assert_eq!(rig.watches(), 3);
+}
+
+/// trap T4, fault 55 (I2): a clear error with the line that helps, not "too many open files".
+#[test]
+fn without_an_instance_the_error_says_what_to_do() {
+    in_a_namespace("0 > /proc/sys/user/max_inotify_instances", "with_no_instance");
+}
+
+#[test]
+#[ignore = "runs within without_an_instance_the_error_says_what_to_do"]
+fn with_no_instance() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = Folder::open(temp.path()).unwrap();
+    let error = Watcher::open(folder, Vec::new(), pickbox_raft::clock::now()).unwrap_err();
+    assert!(error.to_string().contains("sysctl -w fs.inotify.max_user_instances="), "{error}");
 }

@@ -8,8 +8,8 @@ use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Sighting};
 
 use crate::dirty::What;
-use crate::enter::{Job, Lane, Why};
 use crate::events::Unwatch;
+use crate::lane::{Job, Lane, Why};
 use crate::tree::{DirId, Key};
 use crate::watcher::Watcher;
 
@@ -88,15 +88,16 @@ impl Walks {
 
     /// When the next one may begin, or is to be gone on with.
     pub(crate) fn next_due(&self, has_unwatched: bool) -> Option<Instant> {
-        let waiting =
-            (!self.waiting.is_empty() && self.running.is_none()).then_some(self.not_before);
-        let sweep = (has_unwatched && self.running.is_none()).then_some(self.next_sweep);
+        let waiting = (!self.waiting.is_empty()).then_some(self.not_before);
+        let sweep = has_unwatched.then_some(self.next_sweep);
         waiting.into_iter().chain(sweep).min()
     }
 
     /// Whether the running walk has directories left to list.
     pub(crate) fn has_work(&self) -> bool {
-        self.running.as_ref().is_some_and(|walk| walk.listed_at.is_none())
+        self.running.as_ref().is_some_and(|walk| {
+            walk.listed_at.is_none() && (walk.lane.has_work() || walk.lane.len() == 0)
+        })
     }
 
     fn take_next(&mut self, now: Instant) -> Option<RelPath> {
@@ -124,13 +125,13 @@ impl Watcher {
             return false;
         }
         let Some(mut walk) = self.walks.running.take() else { return false };
-        if walk.listed_at.is_none() && !self.step_lane(&mut walk.lane, entries_max, now) {
+        let worked = walk.listed_at.is_none() && self.step_lane(&mut walk.lane, entries_max, now);
+        if walk.listed_at.is_none() && walk.lane.len() == 0 {
             if walk.top.as_ref().is_some_and(RelPath::is_root) && walk.lane.failure_count == 0 {
                 self.forget_unseen();
             }
             walk.listed_at = Some(self.dirty.next_id());
         }
-        let worked = walk.listed_at.is_none();
         self.walks.running = Some(walk);
         self.end_walk(now);
         worked
@@ -165,7 +166,7 @@ impl Watcher {
             self.note(key, What::Found(Hint::SCANNED), now);
             self.tree.hold(key.dir);
         }
-        lane.push(Job { at: entry, why: Why::Walk });
+        lane.push(Job::new(entry, Why::Walk));
         lane
     }
 
@@ -174,7 +175,7 @@ impl Watcher {
         let keys: Vec<_> = self.unwatched.iter().filter_map(|&id| self.tree.key(id)).collect();
         for key in keys {
             self.tree.hold(key.dir);
-            lane.push(Job { at: Some(key), why: Why::Sweep });
+            lane.push(Job::new(Some(key), Why::Sweep));
         }
         lane
     }
@@ -217,21 +218,12 @@ impl Watcher {
         for id in unseen {
             // An earlier one may have taken it along.
             let Some(key) = self.tree.key(id) else { continue };
-            if self.stands_where_known(id) {
+            if self.reach(id).is_ok() {
                 self.push_fresh(key, Why::Appeared);
             } else {
                 self.forget(id, Unwatch::Remove);
             }
         }
-    }
-
-    fn stands_where_known(&self, id: DirId) -> bool {
-        let look = || {
-            let (place, path) = self.tree.path(id)?;
-            let stat = self.folder(place)?.dir(&path).ok()?.stat_self().ok()?;
-            Some(stat.ino == self.tree.get(id)?.ino)
-        };
-        look().unwrap_or(false)
     }
 
     /// Whether no events wait for a walk and every directory that appeared is listed.

@@ -6,15 +6,16 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use inotify::Inotify;
-use pickbox_store::folder::{Folder, FolderError, Stat};
+use pickbox_store::folder::{Dir, Folder, FolderError, Stat};
 use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
 
 use crate::dirty::{Dirty, Mark, Noted, What};
-use crate::enter::Lane;
-use crate::examine::{Patience, examine};
+use crate::examine::{Patience, examine, examine_entry};
+use crate::lane::Lane;
 use crate::limits::{self, WatchBudget};
 use crate::moves::Moves;
+use crate::reach::{OldPaths, Unreached};
 use crate::tree::{DirId, Key, Tree};
 use crate::walk::Walks;
 use crate::wds::Wds;
@@ -109,6 +110,7 @@ pub(crate) struct Watcher {
     pub(crate) wds: Wds,
     pub(crate) dirty: Dirty,
     pub(crate) moves: Moves,
+    pub(crate) old_paths: OldPaths,
     /// Directories that appeared, to be watched and listed at once.
     pub(crate) fresh: Lane,
     pub(crate) walks: Walks,
@@ -139,6 +141,7 @@ impl Watcher {
             wds: Wds::default(),
             dirty: Dirty::default(),
             moves: Moves::default(),
+            old_paths: OldPaths::default(),
             fresh: Lane::default(),
             walks: Walks::new(now),
             unwatched: BTreeSet::new(),
@@ -186,7 +189,7 @@ impl Watcher {
         WatchBudget {
             needed: self.tree.linked_count(),
             used: self.wds.count(),
-            limit: limits::read("max_user_watches"),
+            limit: limits::watches_max(),
         }
     }
 
@@ -225,56 +228,109 @@ impl Watcher {
             return false;
         }
         let Some(mark) = self.dirty.take_ready(now) else { return false };
-        // A path longer than Linux allows can be neither opened nor named by anyone else either.
-        let Some((place, dir)) = self.tree.path(mark.key.dir) else {
-            self.tree.release(mark.key.dir);
-            return true;
+        let mark = match self.take_above(mark.key.dir) {
+            // The rest follows in its turn.
+            Some(above) => {
+                self.dirty.put_back(mark);
+                above
+            }
+            None => mark,
         };
-        let path = dir.join(&mark.key.name);
-        self.look(mark, place, path, now);
+        match self.reach(mark.key.dir) {
+            Ok((place, dir)) => self.look(mark, place, &dir, now),
+            Err(Unreached::Elsewhere) => self.look_again(mark, now),
+            Err(Unreached::Forgotten(place, dir)) => {
+                self.done(mark, place, &dir, Seen::ParentGone);
+            }
+            Err(Unreached::Failed(place, error)) => {
+                let seen = Seen::Unreadable(error.errno());
+                self.done(mark, place, error.path(), seen);
+            }
+            Err(Unreached::TooLong) => self.tree.release(mark.key.dir),
+        }
         true
     }
 
-    fn look(&mut self, mut mark: Mark, place: Place, path: RelPath, now: Instant) {
-        let Some(folder) = self.folder(place) else { return };
+    /// Whoever hears of a path must have heard of the directories above it, above all when one
+    /// was renamed: the topmost that is still marked.
+    fn take_above(&mut self, dir: DirId) -> Option<Mark> {
+        let mut above: Vec<Key> = Vec::new();
+        let mut at = dir;
+        while let Some(key) = self.tree.key(at) {
+            at = key.dir;
+            above.push(key);
+        }
+        above.iter().rev().find_map(|key| self.dirty.take_named(key))
+    }
+
+    /// What was marked is not where it should be: the event that explains it comes.
+    fn look_again(&mut self, mark: Mark, now: Instant) {
+        let Some(mark) = self.dirty.puzzle(mark, now) else { return };
+        // None came. Below directories without a watch that is no wonder.
+        if self.unwatched.is_empty() {
+            self.lost_events();
+        }
+        match self.tree.path(mark.key.dir) {
+            Some((place, dir)) => self.done(mark, place, &dir, Seen::ParentGone),
+            None => self.tree.release(mark.key.dir),
+        }
+    }
+
+    fn look(&mut self, mut mark: Mark, place: Place, dir: &Dir, now: Instant) {
         let newborn = mark.is_newborn(now);
         let hint = if newborn { Hint::default() } else { mark.hint.without(Hint::HOT) };
         let unclosed = mark.unclosed.is_some_and(|last| now < last + UNKNOWN_QUIET);
         let patience = if unclosed { Patience::WaitIfUnknown } else { Patience::Wait };
-        match examine(folder, &path, hint, patience) {
+        match examine_entry(dir, &mark.key.name, hint, patience) {
             Seen::StatOnly(_) if newborn => self.dirty.defer_newborn(mark),
             Seen::Busy(stat) if mark.hint.has(Hint::ASKED) => {
-                let hint = mark.hint;
+                let (path, hint) = (dir.path().join(&mark.key.name), mark.hint);
                 mark.hint = hint.without(Hint::ASKED).with(Hint::WROTE);
                 self.dirty.defer(mark, now);
                 self.saw(place, path, Seen::Busy(stat), hint);
             }
-            Seen::Busy(stat) if mark.is_overdue(now) => {
-                self.look_hot(mark, place, path, stat, now);
-            }
+            Seen::Busy(stat) if mark.is_overdue(now) => self.look_hot(mark, place, dir, stat, now),
             Seen::Busy(_) => self.dirty.defer(mark, now),
-            Seen::Gone | Seen::ParentGone if self.is_root_unlinked() => self.lose_root(),
-            seen => {
-                self.tree.release(mark.key.dir);
-                self.saw(place, path, seen, mark.hint.without(Hint::HOT));
+            // Renamed or deleted a moment ago: its event takes this mark along.
+            Seen::Gone if mark.is_expected() => self.look_again(mark, now),
+            Seen::Directory(stat) if self.is_another(&mark.key, &stat) => {
+                if let Some(mark) = self.dirty.puzzle(mark, now) {
+                    self.done(mark, place, dir.path(), Seen::Directory(stat));
+                }
             }
+            seen => self.done(mark, place, dir.path(), seen),
         }
     }
 
+    /// Whether a directory is known by this name and it is not this one: the known one was
+    /// renamed a moment ago, and that must be heard of first.
+    fn is_another(&self, key: &Key, stat: &Stat) -> bool {
+        let known = self.tree.child(key.dir, &key.name).and_then(|id| self.tree.get(id));
+        known.is_some_and(|node| node.ino != stat.ino)
+    }
+
     /// Takes a snapshot of a file that has been open for too long, if it changed since the last.
-    fn look_hot(&mut self, mark: Mark, place: Place, path: RelPath, stat: Stat, now: Instant) {
+    fn look_hot(&mut self, mark: Mark, place: Place, dir: &Dir, stat: Stat, now: Instant) {
         if mark.handed.is_some_and(|handed| handed.same_to_ctime(&stat)) {
             return self.dirty.keep_hot(mark, stat, now);
         }
-        let Some(folder) = self.folder(place) else { return };
-        let hint = mark.hint.with(Hint::HOT);
-        let seen = examine(folder, &path, hint, Patience::None);
+        let (path, hint) = (dir.path().join(&mark.key.name), mark.hint.with(Hint::HOT));
+        let seen = examine_entry(dir, &mark.key.name, hint, Patience::None);
         let (Seen::Small { stat, .. } | Seen::Large(stat)) = &seen else {
             // It will not hold still for a moment, or it is gone and its event on the way.
             return self.dirty.defer(mark, now);
         };
         self.dirty.keep_hot(mark, *stat, now);
         self.saw(place, path, seen, hint);
+    }
+
+    /// Hands on a look and ends its mark.
+    fn done(&mut self, mark: Mark, place: Place, dir: &RelPath, seen: Seen) {
+        self.tree.release(mark.key.dir);
+        if matches!(seen, Seen::Gone | Seen::ParentGone) && self.is_root_unlinked() {
+            return self.lose_root();
+        }
+        self.saw(place, dir.join(&mark.key.name), seen, mark.hint.without(Hint::HOT));
     }
 
     fn saw(&mut self, place: Place, path: RelPath, seen: Seen, hint: Hint) {
@@ -307,13 +363,13 @@ impl Watcher {
 
     /// Looks at a path because the store asks, content included.
     pub(crate) fn answer(&mut self, path: RelPath, now: Instant) {
-        let key = path.split().and_then(|(parent, name)| {
-            let dir = self.tree.find(self.root()?, &parent)?;
-            Some(Key { dir, name })
-        });
-        if let Some(key) = key {
-            self.note(&key, What::Found(Hint::ASKED), now);
-        } else if let Some(folder) = self.folder(Place::Folder) {
+        let keys = self.meant_by(&path);
+        for key in &keys {
+            self.note(key, What::Found(Hint::ASKED), now);
+        }
+        if keys.is_empty()
+            && let Some(folder) = self.folder(Place::Folder)
+        {
             // Nothing is known of its directory: nothing to keep for later.
             let seen = examine(folder, &path, Hint::ASKED, Patience::Wait);
             self.saw(Place::Folder, path, seen, Hint::ASKED);

@@ -158,7 +158,9 @@ fn adding_a_member_works_on_any_node() {
     assert_eq!(member.member.role, MemberRole::Learner);
     assert!(!member.connected);
     assert!(matches!(nodes[1].add("node9", "127.0.0.1:2"), Err(AddError::Taken(_))));
-    assert_eq!(nodes[1].add(&"n".repeat(65), "127.0.0.1:2"), Err(AddError::Invalid));
+    for (name, address) in [("a b", "127.0.0.1:2"), ("node8", "192.0.2.1:2"), ("node8", "no:2")] {
+        assert_eq!(nodes[1].add(name, address), Err(AddError::Invalid), "{name} {address}");
+    }
 }
 
 /// A name that a voter has is not given to a node without state, and waiting can be ended.
@@ -171,6 +173,9 @@ fn joining_can_be_refused_and_cancelled() {
     let taken = JoinOptions { seed: address.clone(), name: "node1".to_owned(), address };
     let refused = join(&taken, &AtomicBool::new(false));
     assert!(matches!(refused, Err(JoinError::Taken(_))), "{refused:?}");
+    let far = JoinOptions { seed: "192.0.2.1:1".to_owned(), ..taken.clone() };
+    let refused = join(&far, &AtomicBool::new(false));
+    assert!(matches!(refused, Err(JoinError::NotLoopback(_))), "{refused:?}");
     let cancelled = AtomicBool::new(false);
     let nobody = JoinOptions { seed: "127.0.0.1:1".to_owned(), ..taken };
     std::thread::scope(|scope| {

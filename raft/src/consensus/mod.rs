@@ -10,7 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use pickbox_raft_core::event::{ChangeAnswer, ReadAnswer, RoleName};
+use pickbox_raft_core::event::{ChangeAnswer, Fatal, ReadAnswer, RoleName};
 use pickbox_raft_core::ids::{Incarnation, Index, NodeId};
 use pickbox_raft_core::message::Message;
 use pickbox_raft_core::time::Time;
@@ -29,7 +29,7 @@ mod handle;
 mod outstanding;
 pub(crate) mod port;
 mod upward;
-mod wishes;
+pub(crate) mod wishes;
 mod wishing;
 
 pub use handle::{Closed, Handle};
@@ -299,7 +299,7 @@ impl Consensus {
     fn act(&mut self) -> Result<(), Stop> {
         let output = std::mem::take(&mut self.output);
         if let Some(fatal) = output.fatal {
-            return Err(Stop::Fatal(format!("{fatal:?}")));
+            return Err(Stop::Fatal(in_words(fatal)));
         }
         if let Some(members) = &output.members_changed {
             self.transport.set_members(members, &mut self.incoming);
@@ -408,5 +408,23 @@ impl Consensus {
             bytes_sent: traffic.bytes_sent,
             refused_connections: traffic.refused,
         }
+    }
+}
+
+/// What happened and what to do.
+fn in_words(fatal: Fatal) -> String {
+    match fatal {
+        Fatal::TwoLeaders { term, first, second } => format!(
+            "nodes {first} and {second} both lead term {term}: one of them has lost its vote; stop \
+             the one whose state was restored or copied, remove its state, and let it join again"
+        ),
+        Fatal::LogLost { acknowledged, last } => format!(
+            "this node once had entry {acknowledged} and now ends at {last}: its disk lost synced \
+             writes, or its state is an old copy; remove its state and let it join again"
+        ),
+        Fatal::CommittedConflict { at, ours, theirs } => format!(
+            "entry {at} is committed here with term {ours} and differs at the leader (term \
+             {theirs}); compare the state directories before starting again"
+        ),
     }
 }

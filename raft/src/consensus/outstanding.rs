@@ -120,3 +120,101 @@ impl Outstanding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pickbox_raft_core::log::Payload;
+
+    use super::*;
+    use crate::clock;
+
+    const RUN: Incarnation = Incarnation::new(9);
+
+    fn proposal(serial: u64) -> Arc<Proposal> {
+        Arc::new(Proposal {
+            origin: NodeId::new(1),
+            incarnation: RUN,
+            serial: Serial::new(serial),
+            holders: None,
+            payload: Payload::Data(Vec::new()),
+        })
+    }
+
+    fn to(leader: u64, term: u64) -> Attempt {
+        Attempt { leader: NodeId::new(leader), term: Term::new(term) }
+    }
+
+    fn outstanding(now: Instant) -> Outstanding {
+        let mut outstanding = Outstanding::default();
+        outstanding.put(proposal(5), now);
+        outstanding
+    }
+
+    fn refused(reason: CoreRefusal) -> Refused {
+        Refused { incarnation: RUN, serial: Serial::new(5), reason }
+    }
+
+    /// checklist 53: sent once, sent again after a while without an outcome, and to whoever leads
+    /// next at once.
+    #[test]
+    fn a_proposal_is_sent_again_late_or_to_a_new_leader() {
+        let now = clock::now();
+        let mut outstanding = outstanding(now);
+        assert!(outstanding.due(now, to(2, 1)).is_some());
+        outstanding.sent(to(2, 1), now);
+        assert!(outstanding.due(now, to(2, 1)).is_none());
+        assert_eq!(outstanding.deadline(), Some(now + RESEND));
+        assert!(outstanding.due(now + RESEND, to(2, 1)).is_some());
+        assert!(outstanding.due(now, to(2, 2)).is_some(), "the same node in a later term");
+        assert!(outstanding.due(now, to(3, 2)).is_some(), "another leader");
+    }
+
+    /// What this node has appended itself needs no second place in the log while the term lasts.
+    #[test]
+    fn what_the_leader_appended_itself_is_not_appended_twice() {
+        let now = clock::now();
+        let mut outstanding = outstanding(now);
+        outstanding.appended(to(1, 4));
+        assert_eq!(outstanding.deadline(), None);
+        assert!(outstanding.due(now + 10 * RESEND, to(1, 4)).is_none());
+        assert!(outstanding.due(now, to(1, 5)).is_some());
+    }
+
+    /// A connection that broke may have taken the message with it.
+    #[test]
+    fn a_broken_connection_to_the_leader_makes_it_due() {
+        let now = clock::now();
+        let mut outstanding = outstanding(now);
+        outstanding.sent(to(2, 1), now);
+        outstanding.lost(NodeId::new(3));
+        assert!(outstanding.due(now, to(2, 1)).is_none(), "another's connection says nothing");
+        outstanding.lost(NodeId::new(2));
+        assert!(outstanding.due(now, to(2, 1)).is_some());
+    }
+
+    /// Refusals that pass are hidden from the room above; those that it must decide end the wait.
+    #[test]
+    fn only_lasting_refusals_are_told() {
+        let now = clock::now();
+        let mut outstanding = outstanding(now);
+        outstanding.sent(to(2, 1), now);
+        assert_eq!(outstanding.refused(RUN, &refused(CoreRefusal::Busy), now), None);
+        assert!(outstanding.due(now, to(2, 1)).is_none());
+        assert!(outstanding.due(now + RETRY, to(2, 1)).is_some());
+        let need = refused(CoreRefusal::NeedHolders);
+        assert_eq!(outstanding.refused(Incarnation::new(8), &need, now), None, "a former run's");
+        assert_eq!(outstanding.refused(RUN, &need, now), Some(Refusal::NeedHolders));
+        assert!(outstanding.due(now + RESEND, to(2, 9)).is_none());
+    }
+
+    /// A later serial in the stream settles all before it; an earlier one does not.
+    #[test]
+    fn a_serial_seen_settles_itself_and_those_before() {
+        let now = clock::now();
+        let mut outstanding = outstanding(now);
+        outstanding.settle(Serial::new(4));
+        assert!(outstanding.due(now, to(2, 1)).is_some());
+        outstanding.settle(Serial::new(6));
+        assert!(outstanding.due(now, to(2, 1)).is_none());
+    }
+}

@@ -10,8 +10,11 @@ use super::Consensus;
 use super::wishes::{Asker, Denial, Errand};
 use crate::api::AddError;
 use crate::clock;
+use crate::identity::check_name;
+use crate::loopback_only;
 use crate::net::frame::Kind;
 use crate::net::hello::{self, JoinReply, JoinRequest};
+use crate::net::link::resolve;
 use crate::net::transport::Ticket;
 
 impl Consensus {
@@ -57,8 +60,9 @@ impl Consensus {
     }
 
     fn wish(&mut self, asker: Asker, name: String, address: String) {
-        let fits = name.len() <= hello::NAME_BYTES_MAX && address.len() <= hello::ADDRESS_BYTES_MAX;
-        if !fits {
+        let is_address = address.len() <= hello::ADDRESS_BYTES_MAX
+            && resolve(&address).is_some_and(|address| loopback_only(address).is_ok());
+        if check_name(&name).is_err() || !is_address {
             return self.tell(asker, Err(Denial::Invalid));
         }
         match self.wishes.open(asker, name, address, clock::now()) {

@@ -50,3 +50,63 @@ impl Bell {
         self.0.asleep.store(false, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::unbounded;
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    /// A ring between the last look and the poll is heard: no item ever waits for the timeout.
+    #[test]
+    fn no_ring_is_lost() {
+        const ITEMS: u32 = 20_000;
+        let mut poll = Poll::new().unwrap();
+        let bell = Bell::new(poll.registry(), Token(0)).unwrap();
+        let (sender, receiver) = unbounded();
+        std::thread::scope(|scope| {
+            let ringer = bell.clone();
+            scope.spawn(move || {
+                for item in 0..ITEMS {
+                    sender.send(item).unwrap();
+                    ringer.ring();
+                    if item % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+            let mut events = Events::with_capacity(4);
+            let mut taken = 0;
+            while taken < ITEMS {
+                bell.may_sleep();
+                if receiver.is_empty() {
+                    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+                    assert!(!events.is_empty(), "a ring was lost after {taken} items");
+                }
+                bell.awake();
+                while receiver.try_recv().is_ok() {
+                    taken += 1;
+                }
+            }
+        });
+    }
+
+    /// Who is awake is not rung by a system call.
+    #[test]
+    fn a_thread_that_is_awake_is_not_woken() {
+        let mut poll = Poll::new().unwrap();
+        let bell = Bell::new(poll.registry(), Token(0)).unwrap();
+        let mut events = Events::with_capacity(4);
+        bell.ring();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty());
+        bell.may_sleep();
+        bell.ring();
+        bell.ring();
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert_eq!(events.iter().count(), 1);
+    }
+}

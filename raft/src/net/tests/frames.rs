@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
+use pickbox_raft_core::message::Message;
+
+use crate::consensus::wishes::Errand;
 use crate::net::frame::{Frame, FrameError, HEADER_BYTES, Kind, Parser, Phase};
+use crate::net::hello::{Hello, JoinReply, JoinRequest, Refusal, Welcome, decode};
 
 fn wire(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let frame = Frame::new(kind, payload.to_vec()).expect("within bounds");
@@ -76,6 +80,18 @@ proptest! {
             prop_assert!(frames.is_empty(), "a damaged frame got through");
         }
         prop_assert!(parser.capacity() <= 4 * bytes.len() + 128 * 1024);
+    }
+
+    /// fault 60: whatever a peer puts into a frame is a value or none, never a panic.
+    #[test]
+    fn any_payload_is_a_value_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        drop(decode::<Message>(&bytes));
+        drop(decode::<Hello>(&bytes));
+        drop(decode::<Welcome>(&bytes));
+        drop(decode::<Refusal>(&bytes));
+        drop(decode::<JoinRequest>(&bytes));
+        drop(decode::<JoinReply>(&bytes));
+        drop(decode::<Errand>(&bytes));
     }
 
     /// Random bytes are no frames.
