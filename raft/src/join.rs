@@ -15,7 +15,7 @@ use crate::clock;
 use crate::loopback_only;
 use crate::net::frame::{Frame, Kind, Parser, Phase};
 use crate::net::hello::{self, Hello, JoinReply, JoinRequest, PROTOCOL, Purpose, Refusal};
-use crate::net::link::resolve;
+use crate::net::link::{HANDSHAKE_MAX, resolve};
 
 /// Connecting takes no longer.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -169,11 +169,11 @@ fn ask(address: &str, options: &JoinOptions, cancelled: &AtomicBool) -> Result<J
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(LISTEN))?;
     socket.set_write_timeout(Some(CONNECT_MAX))?;
-    let deadline = clock::now() + ANSWER_MAX;
+    let (greeted_by, deadline) = (clock::now() + HANDSHAKE_MAX, clock::now() + ANSWER_MAX);
     let mut parser = Parser::new(Phase::AwaitWelcome);
 
     say(&mut socket, hello::encode(Kind::Hello, &greeting(options)))?;
-    let (kind, payload) = hear(&socket, &mut parser, deadline, cancelled)?;
+    let (kind, payload) = hear(&socket, &mut parser, greeted_by, cancelled)?;
     if kind == Kind::Refused {
         let reason = hello::decode::<Refusal>(&payload).unwrap_or(Refusal::Malformed).to_string();
         return Err(Failure::Final(JoinError::Refused { address: address.to_owned(), reason }));

@@ -280,11 +280,11 @@ fn begin<D: Disk + Clone>(
     Ok((identity, wal, restored))
 }
 
-/// Peers dial the address that the members have.
+/// Peers dial the address that the members have, until this node dials them.
 fn warn_if_moved(me: &LocalNode, members: &Members) {
     if let Some(member) = members.get(me.node).filter(|member| member.address != me.address) {
         log::warn!(
-            "peers dial another address: members_say={} this_node_is_at={}",
+            "the members list another address: listed={} now={}",
             member.address,
             me.address
         );

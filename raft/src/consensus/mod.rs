@@ -164,7 +164,9 @@ impl Consensus {
         self.propose();
         self.tend_wishes();
         self.act()?;
+        // Peers first: they are further away than the room above.
         self.transport.flush(&mut self.incoming);
+        self.up.pump();
         self.stop_if_due()
     }
 
@@ -345,7 +347,6 @@ impl Consensus {
             log::debug!("leadership not handed over: reason={failure:?}");
             self.stop_by = Some(clock::now());
         }
-        self.up.pump();
         Ok(())
     }
 
