@@ -215,3 +215,26 @@ fn silent_connections_are_turned_away() {
     assert_eq!(gate.deadline(), None);
     drop(silent);
 }
+
+/// fault 8: without descriptors to spare nobody new comes in, those inside go on, and afterwards
+/// the door works again.
+#[test]
+#[ignore = "changes a limit of the whole process: run it alone"]
+fn running_out_of_descriptors_harms_nobody_inside() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let nodes = mesh(2);
+    nodes[0].expect(|incoming| *incoming == Incoming::Up(node(2)));
+    nodes[1].expect(|incoming| *incoming == Incoming::Up(node(1)));
+    let before = getrlimit(Resource::Nofile);
+    let used = u64::try_from(std::fs::read_dir("/proc/self/fd").unwrap().count()).unwrap();
+    setrlimit(Resource::Nofile, Rlimit { current: Some(used + 10), ..before }).unwrap();
+    let outside: Vec<_> =
+        (0..20).map_while(|_| TcpStream::connect(&nodes[0].address).ok()).collect();
+    assert!(outside.len() < 20, "descriptors ran out");
+    nodes[1].order(Order::Send(node(1), Kind::Control, b"still here".to_vec()));
+    nodes[0].expect(|incoming| *incoming == frame(2, b"still here"));
+    drop(outside);
+    setrlimit(Resource::Nofile, before).unwrap();
+    let hello = Hello::of(&identity(2, nodes[1].address.parse().unwrap()), node(1), Purpose::Bulk);
+    assert_eq!(greet(&nodes[0].address, &hello).unwrap().name, "node1");
+}
