@@ -24,6 +24,7 @@ use pickbox_raft::core::ids::LogPosition;
 use pickbox_raft::core::members::Members;
 use redb::{Database, Durability, ReadableTable, WriteTransaction};
 
+use crate::agreed::tree::Memo;
 use crate::digest::Digest;
 use crate::sessions::Sessions;
 
@@ -51,6 +52,7 @@ pub struct Index {
     txn: Option<WriteTransaction>,
     database: Database,
     state: State,
+    memo: Memo,
     /// Records changed since the last commit.
     changes: usize,
 }
@@ -86,7 +88,7 @@ impl Index {
         let state = read_state(&txn)?;
         // All tables are there from the start, so that a snapshot finds them.
         drop(Tables::open(&txn, &LIVE)?);
-        Ok(Self { txn: Some(txn), database, state, changes: 0 })
+        Ok(Self { txn: Some(txn), database, state, memo: Memo::default(), changes: 0 })
     }
 
     /// The last entry applied.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Longest name of one directory entry in bytes (`NAME_MAX`, limits.h).
 pub const NAME_BYTES_MAX: usize = 255;
@@ -39,8 +40,7 @@ impl fmt::Display for NameError {
 impl std::error::Error for NameError {}
 
 /// The name of one directory entry: 1-255 bytes, no slash, no zero byte, not `.` or `..`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Vec<u8>);
 
 impl Name {
@@ -64,6 +64,18 @@ impl Name {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::bytes::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(crate::bytes::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 
@@ -93,8 +105,7 @@ impl fmt::Debug for Name {
 }
 
 /// A path below the folder: names joined by single slashes; empty is the folder itself.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(Vec<u8>);
 
 impl RelPath {
@@ -177,6 +188,18 @@ impl RelPath {
             Some(rest) => other.is_root() || rest.is_empty() || rest.first() == Some(&b'/'),
             None => false,
         }
+    }
+}
+
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        crate::bytes::serialize(&self.0, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(crate::bytes::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

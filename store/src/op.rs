@@ -51,6 +51,7 @@ pub struct Incoming {
     pub attributes: Attributes,
     /// The bytes of a file of at most `INLINE_BYTES_MAX`; `None` for directories, symlinks and
     /// larger files, whose holders the proposal lists.
+    #[serde(with = "crate::bytes::optional")]
     pub inline: Option<Vec<u8>>,
 }
 

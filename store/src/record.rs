@@ -76,6 +76,7 @@ pub enum Body {
     /// A symbolic link; its text is stored as it is and never followed.
     Symlink {
         /// What it says.
+        #[serde(with = "crate::bytes")]
         target: Vec<u8>,
     },
 }

@@ -41,9 +41,9 @@ impl Namespace<'_> {
     /// Puts `loser` beside `winner`, whose place it wanted (it carries that place), or below
     /// `.git` into the history.
     pub(super) fn lose(&mut self, winner: FileId, mut loser: Record) -> Result<Outcome, Stop> {
-        let parent = self.ancestry(loser.parent)?;
+        let parent = self.above(loser.parent)?;
         if parent.is_git() && loser.body != Body::Directory {
-            let path = parent.path_end().join(&loser.name);
+            let path = parent.path_below(&loser.name);
             self.displace_at(winner, path, &loser, Reason::Lost)?;
             return Ok(Outcome::History);
         }

@@ -15,7 +15,7 @@ impl Namespace<'_> {
         let Some(record) = self.record(id)? else { return Ok(Outcome::Nothing) };
         let plan = self.plan(to)?;
         self.check_path(&plan, &to.name)?;
-        if self.ancestry(plan.top)?.contains_file(id) {
+        if self.above(plan.top)?.contains_file(id) {
             return refuse(Refusal::Cycle);
         }
         let parent = if plan.is_there() { plan.top } else { self.make(plan)? };
@@ -88,10 +88,10 @@ impl Namespace<'_> {
             self.move_to(id, &record, parent, name.clone())?;
             return Ok(Some(Outcome::Done(id)));
         }
-        if record.body == Body::Directory || !self.ancestry(parent)?.is_git() {
+        if record.body == Body::Directory || !self.above(parent)?.is_git() {
             return Ok(None);
         }
-        let path = self.ancestry(parent)?.path_end().join(name);
+        let path = self.above(parent)?.path_below(name);
         self.displace_at(id, path, &record, Reason::Deleted)?;
         self.take_away(id, record)?;
         Ok(Some(Outcome::History))

@@ -1,6 +1,8 @@
 //! The tables under one change: the only place where agreed records are written.
 
-use super::tree::{Ancestry, children};
+use std::sync::Arc;
+
+use super::tree::{Ancestry, Memo, children};
 use super::{Effects, Stamp, Stop, Touched};
 use crate::history_rows::{BY_TIME, HistoryKey, HistoryRow, PRUNE_ROWS_MAX, Reason, keys_of};
 use crate::index::IndexError;
@@ -26,6 +28,7 @@ pub(super) struct Waiting {
 pub(crate) struct Namespace<'a> {
     tables: Tables<'a>,
     state: &'a mut State,
+    memo: &'a mut Memo,
     pub(super) stamp: Stamp,
     pub(super) effects: Effects,
     pub(super) waiting: Vec<Waiting>,
@@ -35,9 +38,14 @@ pub(crate) struct Namespace<'a> {
 }
 
 impl<'a> Namespace<'a> {
-    pub(crate) fn new(tables: Tables<'a>, state: &'a mut State, stamp: Stamp) -> Self {
+    pub(crate) fn new(
+        tables: Tables<'a>,
+        state: &'a mut State,
+        memo: &'a mut Memo,
+        stamp: Stamp,
+    ) -> Self {
         let (effects, waiting) = (Effects::default(), Vec::new());
-        Self { tables, state, stamp, effects, waiting, op: 0, minted: 0 }
+        Self { tables, state, memo, stamp, effects, waiting, op: 0, minted: 0 }
     }
 
     /// Applies all operations in order.
@@ -82,7 +90,7 @@ impl<'a> Namespace<'a> {
     }
 
     pub(super) fn is_directory(&self, id: FileId) -> Result<bool, IndexError> {
-        if id == FileId::ROOT {
+        if id == FileId::ROOT || self.memo.knows(id) {
             return Ok(true);
         }
         Ok(self.record(id)?.is_some_and(|record| record.body == Body::Directory))
@@ -92,8 +100,9 @@ impl<'a> Namespace<'a> {
         Ok(children(&self.tables.names, directory, None, 1)?.is_empty())
     }
 
-    pub(super) fn ancestry(&self, id: FileId) -> Result<Ancestry, IndexError> {
-        Ancestry::of(&self.tables.records, id)
+    /// A directory with all above it.
+    pub(super) fn above(&mut self, directory: FileId) -> Result<Arc<Ancestry>, IndexError> {
+        self.memo.above(&self.tables.records, directory)
     }
 
     pub(super) fn mint(&mut self) -> FileId {
@@ -131,6 +140,9 @@ impl<'a> Namespace<'a> {
         before: Option<Record>,
         after: Option<Record>,
     ) -> Result<(), IndexError> {
+        if before.as_ref().is_some_and(|before| before.body == Body::Directory) {
+            self.memo.forget();
+        }
         write_row(&mut self.tables, self.state, id, before.as_ref(), after.as_ref())?;
         match self.effects.touched.last_mut() {
             Some(last) if last.id == id && last.op == self.op => last.after = after,
@@ -149,7 +161,7 @@ impl<'a> Namespace<'a> {
         if record.body == Body::Directory {
             return Ok(());
         }
-        let path = self.ancestry(id)?.path_end();
+        let path = self.above(record.parent)?.path_below(&record.name);
         self.displace_at(id, path, record, reason)
     }
 

@@ -108,13 +108,13 @@ impl Namespace<'_> {
     }
 
     /// Refuses when `name` below the planned directory makes too long a path.
-    pub(super) fn check_path(&self, plan: &Plan, name: &Name) -> Result<(), Stop> {
+    pub(super) fn check_path(&mut self, plan: &Plan, name: &Name) -> Result<(), Stop> {
         let names = plan.missing.iter().chain([name]);
         let below: usize = names.map(|name| name.as_bytes().len() + 1).sum();
         // The folder's own path is empty, and no slash is before the first name.
         let above = match plan.top {
             FileId::ROOT => 0,
-            top => self.ancestry(top)?.path_bytes() + 1,
+            top => self.above(top)?.path_bytes() + 1,
         };
         if above + below - 1 > PATH_BYTES_MAX { refuse(Refusal::NameTooLong) } else { Ok(()) }
     }

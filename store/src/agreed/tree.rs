@@ -1,6 +1,7 @@
 //! Walking the tree of directories, over tables of any transaction.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use redb::ReadableTable;
 
@@ -47,6 +48,12 @@ impl Ancestry {
         names.saturating_sub(1)
     }
 
+    /// The path of an entry below, or as much of its lower end as fits.
+    pub(crate) fn path_below(&self, name: &Name) -> RelPath {
+        let entry = (FileId::ROOT, name.clone());
+        Self([entry].into_iter().chain(self.0.iter().cloned()).collect()).path_end()
+    }
+
     /// The path, if it is not too long to be one.
     pub(crate) fn path(&self) -> Option<RelPath> {
         (self.path_bytes() <= PATH_BYTES_MAX).then(|| self.path_end())
@@ -61,6 +68,38 @@ impl Ancestry {
         });
         let names: Vec<&Name> = fits.map(|(_, name)| name).collect();
         names.iter().rev().fold(RelPath::root(), |path, name| path.join(name))
+    }
+}
+
+/// The directory last asked for with all above it: changes come in flocks, from one directory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memo(Option<(FileId, Arc<Ancestry>)>);
+
+impl Memo {
+    /// What is above this directory, itself included.
+    pub(crate) fn above(
+        &mut self,
+        records: &impl ReadableTable<u128, &'static [u8]>,
+        directory: FileId,
+    ) -> Result<Arc<Ancestry>, IndexError> {
+        if let Some((known, ancestry)) = &self.0
+            && *known == directory
+        {
+            return Ok(Arc::clone(ancestry));
+        }
+        let ancestry = Arc::new(Ancestry::of(records, directory)?);
+        self.0 = Some((directory, Arc::clone(&ancestry)));
+        Ok(ancestry)
+    }
+
+    /// Whether this is the directory last asked for: it is there then.
+    pub(crate) fn knows(&self, directory: FileId) -> bool {
+        self.0.as_ref().is_some_and(|(known, _)| *known == directory)
+    }
+
+    /// To be called when a directory gets another place, is taken away or becomes something else.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
     }
 }
 

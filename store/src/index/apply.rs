@@ -131,7 +131,8 @@ impl Index {
         };
         let txn = self.txn.as_ref().ok_or(IndexError::Corrupt("used after a commit failed"))?;
         let tables = Tables::open(txn, &LIVE)?;
-        let effects = Namespace::new(tables, &mut self.state, stamp).change(change)?;
+        let effects =
+            Namespace::new(tables, &mut self.state, &mut self.memo, stamp).change(change)?;
         self.changes += effects.touched.len() + effects.displaced.len() + effects.pruned.len();
         Ok(effects)
     }

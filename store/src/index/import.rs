@@ -156,6 +156,7 @@ impl Index {
         tables::drop_set(txn, &LIVE)?;
         tables::rename_set(txn, &INCOMING, &LIVE)?;
         self.state = head;
+        self.memo.forget();
         Ok(self.checkpoint()?)
     }
 }
