@@ -39,3 +39,38 @@ pub fn decode(bytes: &[u8]) -> Option<Change> {
     let (change, rest) = postcard::take_from_bytes::<Change>(body).ok()?;
     (rest.is_empty() && change.ops.len() <= OPS_MAX).then_some(change)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agreed::world::{at, attributes, file, rel};
+    use crate::op::{At, Op, Parent};
+    use crate::record::{FileId, VersionVector};
+    use pickbox_raft::core::ids::{Index, NodeId};
+
+    /// docs/format.md: these bytes are in logs; they may never mean anything else.
+    #[test]
+    fn the_bytes_of_a_change_are_fixed_for_ever() {
+        let id = FileId { epoch: 0, index: Index::new(300), ordinal: 1 };
+        let base = VersionVector::default().bumped(NodeId::new(2), Index::new(5));
+        let below = At { parent: Parent::Op(3), ..at(id, "d/f") };
+        let ops = vec![
+            Op::Create { at: below, new: file("hi") },
+            Op::Attributes { id, attributes: attributes(0o644) },
+            Op::Move { id, to: at(id, "d/f") },
+            Op::Delete { id, base },
+            Op::Remove { path: rel("d") },
+            Op::PruneHistory { before_wall_ms: 1 },
+        ];
+        let change = Change { wall_ms: 1, ops };
+        let bytes = encode(&change).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let content = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
+        let create = format!("00 0103 0166 03642f66 00 02 {content} a403 0e 08 01026869");
+        let others = "02 00ac0201 a403 0e 08  03 00ac0201 0000ac0201 0166 03642f66";
+        let rest = "04 00ac0201 010205  06 0164  07 01";
+        let whole = format!("01 01 06 {create} {others} {rest}").replace(' ', "");
+        assert_eq!(hex, whole);
+        assert_eq!(decode(&bytes), Some(change));
+    }
+}

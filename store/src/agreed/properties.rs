@@ -290,8 +290,15 @@ fn replay(index: &mut Index, log: &[Entry]) -> Vec<Digest> {
         .collect()
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` asks for.
+fn cases(count: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").is_ok();
+    let config = ProptestConfig { max_shrink_iters: 2000, ..ProptestConfig::default() };
+    if asked { config } else { ProptestConfig { cases: count, ..config } }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 2000, ..Default::default() })]
+    #![proptest_config(cases(64))]
 
     /// Promises P2 and P3: fault 43, fault 44, fault 45.
     #[test]
@@ -307,6 +314,11 @@ proptest! {
         check_derived(&past.world.index);
         check_nothing_lost(&past);
     }
+
+}
+
+proptest! {
+    #![proptest_config(cases(16))]
 
     /// Promise P3: the same entries give the same digest after each, whether a node commits,
     /// checkpoints, restarts, or takes over another's state on the way.
@@ -341,6 +353,34 @@ proptest! {
         let pages = exported(&mut plain);
         prop_assert_eq!(&exported(&mut restarted), &pages);
         prop_assert_eq!(&exported(&mut receiver), &pages);
+    }
+
+}
+
+proptest! {
+    #![proptest_config(cases(32))]
+
+    /// Design: exactly once. A copy of any earlier proposal, wherever it turns up again, moves the
+    /// position and nothing else. fault 14
+    #[test]
+    fn copies_of_proposals_change_nothing(
+        steps in steps(),
+        copies in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let mut past = Past::new();
+        for (step, copy) in steps.iter().zip(copies) {
+            past.step(step);
+            let world = &mut past.world;
+            let content = copy.get(&world.log).content.clone();
+            let (before, digest) = (all(&world.index), world.index.digest());
+            let (sessions, rows) = (world.index.sessions().clone(), world.index.history_rows());
+            let what = world.apply(content).what;
+            let refused = matches!(what, What::Duplicate { .. } | What::Stale { .. });
+            prop_assert!(refused, "{what:?}");
+            prop_assert_eq!((all(&world.index), world.index.digest()), (before, digest));
+            prop_assert_eq!(world.index.sessions(), &sessions);
+            prop_assert_eq!(world.index.history_rows(), rows);
+        }
     }
 
     /// Whatever bytes come, decoding ends well, and what it takes is taken back the same.

@@ -280,3 +280,11 @@ fn a_state_that_does_not_add_up_is_refused() {
     assert!(matches!(import(&mut index, &sent), Err(ImportError::Mismatch("the number of rows"))));
     assert_eq!(index.counts().records(), 0, "what is in force stays");
 }
+
+#[test]
+fn index_and_snapshot_may_move_to_another_thread() {
+    fn may_move<T: Send>() {}
+    may_move::<Index>();
+    may_move::<super::Snapshot>();
+    may_move::<super::Importer>();
+}
