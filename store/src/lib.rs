@@ -9,6 +9,7 @@
 pub mod agreed;
 mod bytes;
 pub mod content_id;
+pub mod contents;
 pub mod digest;
 pub mod folder;
 pub mod history_rows;

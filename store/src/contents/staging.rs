@@ -1,0 +1,295 @@
+//! Our side of staging: contents on their way in, and contents whole under their hash.
+//!
+//! - `t.ORIGIN.INCARNATION.TICKET`, `t.own.TICKET`, `t.content.SHA256`: partial. They hold only
+//!   bytes that somebody else has and that were never acknowledged, so a start removes them.
+//! - `f.SHA256`: bytes found under another content's name, set aside.
+//! - `c.SHA256`: whole. What lies there and hashes to its name is ours; anything else under such a
+//!   name was swapped in from the folder and is a user's.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Advice, FallocateFlags};
+use rustix::io::Errno;
+
+use super::PIECE_BYTES;
+use super::hasher::Hasher;
+use super::machine::{PullFailure, PullKey};
+use crate::content_id::ContentId;
+use crate::folder::{Dir, FolderError};
+use crate::name::Name;
+
+/// Written bytes after which the kernel is asked to start writing them to disk, so that the sync
+/// at the end finds little left to do.
+const WRITE_BEHIND_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The name of a whole content in staging. `None` never happens: the name is always short and
+/// without slashes.
+#[must_use]
+pub fn staged_name(content: ContentId) -> Option<Name> {
+    Name::new(format!("c.{content}")).ok()
+}
+
+/// What a start found in staging under a content's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// What the name says.
+    pub content: ContentId,
+    /// Bytes.
+    pub size: u64,
+    /// What the bytes say.
+    pub verdict: Verdict,
+}
+
+/// Whether bytes are what their name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They hash to it.
+    Intact,
+    /// They do not: torn by a power cut before any sync, or a user's file that was exchanged into
+    /// this place. Never removed here.
+    Foreign,
+}
+
+/// Brings staging into order before the worker starts: partial files go, whole ones are verified.
+/// Everything else is left as it is.
+///
+/// # Errors
+/// When the directory cannot be read or changed.
+pub fn recover(dir: &Dir) -> Result<Vec<Recovered>, FolderError> {
+    let mut found = Vec::new();
+    for listed in dir.list()? {
+        let name = listed?.name;
+        if name.as_bytes().starts_with(b"t.") {
+            dir.unlink(&name)?;
+        } else if let Some(content) = parse_staged(&name) {
+            let file = dir.open_read(&name)?;
+            let (actual, size) = hash_file(&file).map_err(|_| FolderError::Other {
+                path: dir.path().join(&name),
+                errno: Errno::IO,
+            })?;
+            let verdict = if actual == content { Verdict::Intact } else { Verdict::Foreign };
+            found.push(Recovered { content, size, verdict });
+        }
+    }
+    Ok(found)
+}
+
+fn parse_staged(name: &Name) -> Option<ContentId> {
+    let hex = name.as_bytes().strip_prefix(b"c.")?;
+    ContentId::parse_hex(std::str::from_utf8(hex).ok()?)
+}
+
+/// Hashes a file from its start, whatever its offset is.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash_file(file: &File) -> std::io::Result<(ContentId, u64)> {
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = match file.read_at(&mut buffer, offset) {
+            Ok(0) => return Ok((hasher.finish(), offset)),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        hasher.update(buffer.get(..read).unwrap_or_default());
+        offset += u64::try_from(read).unwrap_or_default();
+    }
+}
+
+/// A content being put together.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    name: Name,
+    file: File,
+    size: u64,
+    written: u64,
+    flushed: u64,
+    hasher: Hasher,
+}
+
+impl Partial {
+    /// Makes the file and reserves its space.
+    pub(crate) fn create(dir: &Dir, key: PullKey, size: u64) -> Result<Self, PullFailure> {
+        let name = partial_name(key).ok_or(PullFailure::Disk)?;
+        let file = match dir.create_new(&name) {
+            // Left by an earlier try of this run whose removal failed.
+            Err(FolderError::Exists(_)) => {
+                dir.unlink(&name).map_err(failure)?;
+                dir.create_new(&name)
+            }
+            other => other,
+        };
+        let file = file.map_err(failure)?;
+        let partial = Self { name, file, size, written: 0, flushed: 0, hasher: Hasher::default() };
+        if size == 0 {
+            return Ok(partial);
+        }
+        match rustix::fs::fallocate(&partial.file, FallocateFlags::empty(), 0, size) {
+            // A file system that cannot reserve space says so when it is full, later.
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(partial),
+            Err(errno) => {
+                partial.remove(dir);
+                Err(errno_failure(errno))
+            }
+        }
+    }
+
+    /// Bytes there, from the start.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Bytes in all.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Makes it share the blocks of `source`, where the file system can.
+    pub(crate) fn clone_from(&self, source: &File) -> bool {
+        rustix::fs::ioctl_ficlone(&self.file, source).is_ok()
+    }
+
+    /// The file, to read back what was cloned.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PullFailure> {
+        self.file.write_all_at(bytes, self.written).map_err(|error| io_failure(&error))?;
+        self.count(bytes);
+        if self.written - self.flushed >= WRITE_BEHIND_BYTES {
+            self.write_behind();
+        }
+        Ok(())
+    }
+
+    /// Takes the next bytes as written already.
+    pub(crate) fn count(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.written += u64::try_from(bytes.len()).unwrap_or_default();
+    }
+
+    /// Asks the kernel to start writing what is dirty; it does not wait, and dirty pages stay in
+    /// the cache (mm/fadvise.c: `POSIX_FADV_DONTNEED` starts write-back first).
+    pub(crate) fn write_behind(&mut self) {
+        let len = std::num::NonZeroU64::new(self.written - self.flushed);
+        let _ = rustix::fs::fadvise(&self.file, self.flushed, len, Advice::DontNeed);
+        self.flushed = self.written;
+    }
+
+    /// Waits until the bytes are on disk.
+    pub(crate) fn sync(&self) -> Result<(), PullFailure> {
+        self.file.sync_data().map_err(|error| io_failure(&error))
+    }
+
+    /// Gives it the name of its content.
+    pub(crate) fn publish(self, dir: &Dir) -> Result<ContentId, PullFailure> {
+        assert!(self.written == self.size, "only a whole content gets a name");
+        let content = self.content();
+        let name = staged_name(content).ok_or(PullFailure::Disk)?;
+        match dir.rename_no_replace(&self.name, dir, &name) {
+            Err(FolderError::Exists(_)) => self.replace(dir, &name, content)?,
+            other => other.map_err(failure)?,
+        }
+        Ok(content)
+    }
+
+    /// Takes the place of an older file of the same name, of which nobody can say whether it was
+    /// synced. One with other bytes is a user's: it is set aside for recovery to find.
+    fn replace(&self, dir: &Dir, name: &Name, content: ContentId) -> Result<(), PullFailure> {
+        let older = dir.open_read(name).map_err(failure)?;
+        let (actual, _) = hash_file(&older).map_err(|error| io_failure(&error))?;
+        dir.exchange(&self.name, dir, name).map_err(failure)?;
+        if actual == content {
+            self.remove(dir);
+            return Ok(());
+        }
+        log::warn!("a staged name held other bytes: content={content} found={actual}");
+        let aside = Name::new(format!("f.{actual}")).map_err(|_| PullFailure::Disk)?;
+        dir.rename_no_replace(&self.name, dir, &aside).map_err(failure)
+    }
+
+    /// What its bytes so far hash to.
+    pub(crate) fn content(&self) -> ContentId {
+        self.hasher.clone().finish()
+    }
+
+    /// Removes it.
+    pub(crate) fn remove(&self, dir: &Dir) {
+        if let Err(error) = dir.unlink(&self.name) {
+            log::warn!("cannot remove a partial content: {error}");
+        }
+    }
+}
+
+fn partial_name(key: PullKey) -> Option<Name> {
+    let text = match key {
+        PullKey::Offer { origin, id } => {
+            format!("t.{origin}.{}.{}", id.incarnation, id.ticket.0)
+        }
+        PullKey::Content(content) => format!("t.content.{content}"),
+        PullKey::Own(ticket) => format!("t.own.{}", ticket.0),
+    };
+    Name::new(text).ok()
+}
+
+/// Opens a whole content.
+pub(crate) fn open_staged(dir: &Dir, content: ContentId) -> Option<File> {
+    dir.open_read(&staged_name(content)?).ok()
+}
+
+/// Stores a small content whole.
+pub(crate) fn store_small(dir: &Dir, content: ContentId, bytes: &[u8]) -> Result<(), PullFailure> {
+    let size = u64::try_from(bytes.len()).unwrap_or_default();
+    if ContentId::of(bytes) != content {
+        return Err(PullFailure::Mismatch);
+    }
+    let mut partial = Partial::create(dir, PullKey::Content(content), size)?;
+    match partial.write(bytes) {
+        Ok(()) => partial.publish(dir).map(|_| ()),
+        Err(error) => {
+            partial.remove(dir);
+            Err(error)
+        }
+    }
+}
+
+/// Makes a whole content durable, with its name.
+pub(crate) fn sync_staged(dir: &Dir, content: ContentId) -> Result<(), PullFailure> {
+    let file = open_staged(dir, content).ok_or(PullFailure::NotHere)?;
+    file.sync_data().map_err(|error| io_failure(&error))?;
+    dir.sync().map_err(failure)
+}
+
+/// Removes a whole content. What does not look like ours any more stays.
+pub(crate) fn remove_staged(dir: &Dir, content: ContentId) {
+    if let Some(name) = staged_name(content)
+        && let Err(error) = dir.unlink(&name)
+        && !matches!(error, FolderError::Absent(_))
+    {
+        log::warn!("cannot remove a released content: {error}");
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "made for map_err")]
+pub(crate) fn failure(error: FolderError) -> PullFailure {
+    match error {
+        FolderError::NoSpace(_) => PullFailure::NoSpace,
+        _ => PullFailure::Disk,
+    }
+}
+
+fn errno_failure(errno: Errno) -> PullFailure {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT | Errno::FBIG => PullFailure::NoSpace,
+        _ => PullFailure::Disk,
+    }
+}
+
+fn io_failure(error: &std::io::Error) -> PullFailure {
+    Errno::from_io_error(error).map_or(PullFailure::Disk, errno_failure)
+}
