@@ -148,7 +148,10 @@ impl Core {
             self.announce(RoleReason::MembersChanged);
             self.out.members_changed = Some(self.log.members().clone());
         }
-        self.out.fatal = self.fatal;
+        if self.fatal.is_some() {
+            // Nothing that was said on the way here may leave.
+            self.out = Output { fatal: self.fatal, ..Output::default() };
+        }
         core::mem::swap(&mut self.out, output);
     }
 

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pickbox_raft_core::event::{Change, ChangeId, LogOp};
+use pickbox_raft_core::event::{Change, ChangeId, LogOp, LogRead};
 use pickbox_raft_core::ids::{
     Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term,
 };
+use pickbox_raft_core::limits::Limits;
 use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
@@ -23,8 +24,9 @@ struct Node {
     durable: Vec<LogOp>,
     unsynced: Vec<LogOp>,
     io: IoSeq,
-    /// Entries applied, as text.
+    /// The last entry that was handed out.
     applied: Index,
+    asked: Vec<LogRead>,
     /// The disk syncs by itself when the network is run.
     disk_works: bool,
     starts: u64,
@@ -39,6 +41,7 @@ pub(crate) struct Harness {
     now: u64,
     serial: u64,
     told: String,
+    limits: Option<Limits>,
 }
 
 fn number(text: &str) -> u64 {
@@ -82,8 +85,16 @@ impl Harness {
             "cluster" => self.cluster(&words[1..]),
             "log" => self.preset(node, &words[2..]),
             "tick" => self.tick(node),
+            "lead" => {
+                self.tick(node);
+                self.stabilize();
+                self.told.clear();
+            }
+            "limits" => self.limit(&words[1..]),
             "advance" => self.now += node * 1000,
             "sync" => self.sync(node),
+            "applied" => self.applied(node),
+            "readback" => self.read_back(node),
             "disk" => self.node(node).disk_works = words[2] == "works",
             "deliver" => self.deliver(value(&words, "from"), value(&words, "to")),
             "run" => self.stabilize(),
@@ -123,7 +134,8 @@ impl Harness {
 
     /// `cluster 1 2 3 learner=4 joiner=5`: fresh nodes with an empty log.
     fn cluster(&mut self, words: &[&str]) {
-        *self = Self::default();
+        *self =
+            Self { told: std::mem::take(&mut self.told), limits: self.limits, ..Self::default() };
         let voters: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
         let learners: Vec<u64> = value(words, "learner").map(number).into_iter().collect();
         let joiner = value(words, "joiner").map(number);
@@ -137,6 +149,7 @@ impl Harness {
                 unsynced: Vec::new(),
                 io: IoSeq::ZERO,
                 applied: Index::ZERO,
+                asked: Vec::new(),
                 disk_works: true,
                 starts: 0,
             };
@@ -159,6 +172,7 @@ impl Harness {
         let term = value(words, "term").map_or(last, |term| Term::new(number(term)));
         let voted_for = value(words, "vote").map(|vote| NodeId::new(number(vote)));
         let node = self.node(id);
+        node.durable.truncate(1);
         node.durable.push(LogOp::HardState(HardState { term, voted_for }));
         node.durable.push(LogOp::Append(entries));
         self.start(id);
@@ -166,6 +180,7 @@ impl Harness {
 
     fn start(&mut self, id: u64) {
         let now = Time::from_micros(self.now);
+        let limits = self.limits.unwrap_or(Limits::USUAL);
         let node = self.node(id);
         let mut restored = Restored::default();
         for op in &node.durable {
@@ -173,8 +188,22 @@ impl Harness {
         }
         node.starts += 1;
         node.io = IoSeq::ZERO;
-        let config = Config::new(NodeId::new(id), id * 1000 + node.starts);
+        let seed = id * 1000 + node.starts;
+        let config = Config { limits, ..Config::new(NodeId::new(id), seed) };
         node.core = Some(Core::new(config, restored, node.applied, now));
+    }
+
+    /// `limits message=300 apply=200`: bounds for the next cluster.
+    fn limit(&mut self, words: &[&str]) {
+        let usual = Limits::USUAL;
+        let bytes = |key, usual| value(words, key).map_or(usual, number);
+        self.limits = Some(Limits {
+            message_bytes: bytes("message", usual.message_bytes),
+            inflight_bytes: bytes("inflight", usual.inflight_bytes),
+            recent_bytes: bytes("recent", usual.recent_bytes),
+            uncommitted_bytes: bytes("uncommitted", usual.uncommitted_bytes),
+            apply_bytes: bytes("apply", usual.apply_bytes),
+        });
     }
 
     /// Stops a node at once: what its disk was not done with is lost.
@@ -182,6 +211,7 @@ impl Harness {
         let node = self.node(id);
         node.core = None;
         node.unsynced.clear();
+        node.asked.clear();
     }
 
     /// Lets time pass until this node's deadline, and ticks it.
@@ -200,17 +230,43 @@ impl Harness {
         core.check_invariants().unwrap();
         node.unsynced.extend(out.log_ops.iter().cloned());
         node.io = node.io.max(out.io);
+        node.asked.extend(&out.log_reads);
         self.told += &tell::output(id, &out);
         if let Some(last) = out.committed.last() {
             node.applied = last.index;
-            let event = Event::Applied { applied: last.index, placed: last.index };
-            core.step(now, event, &mut Output::default());
         }
         if out.fatal.is_some() {
             node.core = None;
         } else {
             self.wire.extend(out.messages);
         }
+    }
+
+    /// The room above says that it has applied all that it got.
+    fn applied(&mut self, id: u64) {
+        let applied = self.node(id).applied;
+        self.step(id, Event::Applied { applied, placed: applied });
+    }
+
+    /// The log answers the oldest question that a node asked.
+    fn read_back(&mut self, id: u64) {
+        let node = self.node(id);
+        if node.asked.is_empty() {
+            return;
+        }
+        let LogRead { purpose, from, through } = node.asked.remove(0);
+        let mut log: Vec<Arc<Entry>> = Vec::new();
+        for op in node.durable.iter().chain(&node.unsynced) {
+            match op {
+                LogOp::Append(entries) => log.extend(entries.iter().cloned()),
+                LogOp::Truncate { from } => log.retain(|entry| entry.index < *from),
+                LogOp::Reset { .. } => log.clear(),
+                LogOp::Compact { through, .. } => log.retain(|entry| entry.index > through.index),
+                LogOp::HardState(_) => {}
+            }
+        }
+        log.retain(|entry| from <= entry.index && entry.index <= through);
+        self.step(id, Event::LogRead { purpose, entries: log });
     }
 
     fn sync(&mut self, id: u64) {
@@ -248,9 +304,11 @@ impl Harness {
             for id in ids {
                 if self.node(id).disk_works && self.node(id).core.is_some() {
                     self.sync(id);
+                    self.applied(id);
                 }
             }
-            if self.wire.is_empty() {
+            let busy = |node: &Node| node.disk_works && !node.unsynced.is_empty();
+            if self.wire.is_empty() && !self.nodes.values().any(busy) {
                 return;
             }
             self.deliver(None, None);

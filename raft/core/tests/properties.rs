@@ -1,0 +1,198 @@
+//! Claims over all cases, or over many random ones.
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::sync::Arc;
+
+    use pickbox_raft_core::event::{LogOp, RoleName};
+    use pickbox_raft_core::ids::{Index, IoSeq, LogPosition, NodeId, Term};
+    use pickbox_raft_core::members::{Member, MemberRole, Members};
+    use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
+    use pickbox_raft_core::time::Time;
+    use pickbox_raft_core::{Config, Core, Event, Output, Restored, Tally};
+    use proptest::prelude::*;
+
+    fn members(voters: &[u64], outgoing: &[u64]) -> Members {
+        let member = |id: &u64| Member {
+            id: NodeId::new(*id),
+            name: format!("node{id}"),
+            address: format!("host:{id}"),
+            role: MemberRole::Voter,
+        };
+        Members {
+            members: voters.iter().map(member).collect(),
+            outgoing_voters: outgoing.iter().copied().map(NodeId::new).collect(),
+            next_id: NodeId::new(100),
+        }
+    }
+
+    fn fresh(id: u64, seed: u64, members: Members) -> Core {
+        let mut restored = Restored::default();
+        restored.replay(&LogOp::Reset { at: LogPosition::default(), members }).unwrap();
+        Core::new(Config::new(NodeId::new(id), seed), restored, Index::ZERO, Time::from_micros(0))
+    }
+
+    /// The highest number that more than half have reached, found by trying all.
+    fn by_trying(voters: &[u64], reached: impl Fn(u64) -> u64) -> u64 {
+        let enough = |level: u64| {
+            voters.iter().filter(|id| reached(**id) >= level).count() * 2 > voters.len()
+        };
+        (0..=9).rev().find(|level| enough(*level)).unwrap_or(0)
+    }
+
+    proptest! {
+        /// Of one configuration or two, the commit index is what trying all of them gives
+        /// (checklist 47, 87; openraft#1802).
+        #[test]
+        fn a_majority_is_what_counting_says(
+            voters in proptest::collection::btree_set(1_u64..8, 1..8),
+            outgoing in proptest::collection::btree_set(1_u64..8, 0..8),
+            reached in proptest::collection::vec(0_u64..10, 8),
+        ) {
+            let voters: Vec<u64> = voters.into_iter().collect();
+            let outgoing: Vec<u64> = outgoing.into_iter().collect();
+            let of = |id: u64| reached[usize::try_from(id).unwrap()];
+            let mut expected = by_trying(&voters, of);
+            if !outgoing.is_empty() {
+                expected = expected.min(by_trying(&outgoing, of));
+            }
+            let members = members(&voters, &outgoing);
+            prop_assert_eq!(members.reached_by_majority(|id| of(id.get())), expected);
+            prop_assert!(members.has_majority(|id| of(id.get()) >= expected));
+            prop_assert!(!members.has_majority(|id| of(id.get()) > expected));
+        }
+    }
+
+    /// All ways to answer, for one to seven voters (checklist 5): elected by a majority, lost once
+    /// none can be reached, else open.
+    #[test]
+    fn a_vote_is_won_lost_or_open() {
+        for voters in [1_u32, 2, 3, 4, 5, 7] {
+            let ids: Vec<u64> = (1..=u64::from(voters)).collect();
+            let members = members(&ids, &[]);
+            for case in 0..3_u64.pow(voters) {
+                let answer =
+                    |id: NodeId| match case / 3_u64.pow(u32::try_from(id.get()).unwrap() - 1) % 3 {
+                        0 => None,
+                        1 => Some(Verdict::Granted),
+                        _ => Some(Verdict::Refused),
+                    };
+                let count = |verdict| {
+                    ids.iter().filter(|id| answer(NodeId::new(**id)) == Some(verdict)).count()
+                };
+                let (granted, refused) = (count(Verdict::Granted), count(Verdict::Refused));
+                let expected = if granted * 2 > ids.len() {
+                    Tally::Won
+                } else if (ids.len() - refused) * 2 <= ids.len() {
+                    Tally::Lost
+                } else {
+                    Tally::Open
+                };
+                assert_eq!(members.tally(answer), expected, "{voters} voters, case {case}");
+            }
+        }
+    }
+
+    /// Nobody is a majority of nobody.
+    #[test]
+    fn without_voters_there_is_no_majority() {
+        assert!(!Members::default().has_majority(|_| true));
+        assert_eq!(Members::default().reached_by_majority(|_| 7), 0);
+    }
+
+    /// Election timeouts spread evenly over [T, 2T), so that ties among three are rare
+    /// (checklist 10).
+    #[test]
+    fn timeouts_spread_over_the_second_half() {
+        let timeout = |seed| fresh(1, seed, members(&[1, 2, 3], &[])).deadline().as_micros();
+        let draws: Vec<u64> = (0..3_000).map(timeout).collect();
+        assert!(draws.iter().all(|draw| (500_000..1_000_000).contains(draw)));
+        for tenth in 0..10_u64 {
+            let from = 500_000 + tenth * 50_000;
+            let inside = draws.iter().filter(|draw| (from..from + 50_000).contains(*draw)).count();
+            assert!((200..400).contains(&inside), "{inside} of 3000 in tenth {tenth}");
+        }
+        let close = |trio: &&[u64]| {
+            let mut trio = trio.to_vec();
+            trio.sort_unstable();
+            trio[1] - trio[0] < 5_000
+        };
+        let ties = draws.chunks(3).filter(close).count();
+        assert!(ties < 100, "{ties} of 1000 trios begin within 5 ms");
+    }
+
+    /// A leader that hears a majority leads on, for as long as one likes (checklist 23).
+    #[test]
+    fn a_leader_that_is_heard_stays() {
+        let mut core = fresh(1, 1, members(&[1, 2, 3], &[]));
+        let mut out = Output::default();
+        let (two, one) = (NodeId::new(2), NodeId::new(1));
+        let answer = |term: u64, body| {
+            Event::Message(Message { from: two, to: one, term: Term::new(term), body })
+        };
+        let yes = |ballot| Body::VoteReply { ballot, verdict: Verdict::Granted };
+        let mut now = core.deadline();
+        core.step(now, Event::Tick, &mut out);
+        core.step(now, answer(0, yes(Ballot::Pre)), &mut out);
+        core.step(now, Event::Durable(out.io), &mut out);
+        core.step(now, answer(1, yes(Ballot::Real)), &mut out);
+        assert_eq!(core.role(), RoleName::Leader);
+        core.step(now, Event::Durable(out.io), &mut out);
+        for _ in 0..100_000 {
+            now = core.deadline();
+            let mut out = Output::default();
+            core.step(now, Event::Tick, &mut out);
+            assert!(out.roles.is_empty());
+            let reply =
+                Body::HeartbeatReply { round: 0, applied: Index::ZERO, placed: Index::ZERO };
+            core.step(now, answer(1, reply), &mut out);
+        }
+    }
+
+    /// The same events give the same outputs: nothing inside is left to chance.
+    #[test]
+    fn the_same_events_give_the_same_outputs() {
+        let run = || {
+            let mut core = fresh(2, 77, members(&[1, 2, 3], &[]));
+            let mut told = String::new();
+            for _ in 0..50 {
+                let mut out = Output::default();
+                let now = core.deadline();
+                core.step(now, Event::Tick, &mut out);
+                writeln!(told, "{now:?} {out:?}").unwrap();
+            }
+            told
+        };
+        assert_eq!(run(), run());
+    }
+
+    /// One message survives the way over the wire, whatever it says.
+    #[test]
+    fn messages_come_back_from_bytes_as_they_were() {
+        let append = Body::Append {
+            previous: LogPosition { index: Index::new(3), term: Term::new(2) },
+            commit: Index::new(1),
+            entries: vec![Arc::new(pickbox_raft_core::log::Entry {
+                index: Index::new(4),
+                term: Term::new(2),
+                content: pickbox_raft_core::log::Content::Members(members(&[1, 2], &[3])),
+            })],
+        };
+        let commit = Body::Commit { commit: Index::new(9) };
+        for body in [append, commit, Body::TimeoutNow] {
+            let message =
+                Message { from: NodeId::new(1), to: NodeId::new(2), term: Term::new(3), body };
+            let bytes = postcard::to_allocvec(&message).unwrap();
+            assert_eq!(postcard::from_bytes::<Message>(&bytes).unwrap(), message);
+        }
+    }
+
+    /// A durable log operation is one that was given out: the disk cannot know of others.
+    #[test]
+    #[should_panic(expected = "acknowledges only what it was given")]
+    fn the_disk_cannot_acknowledge_the_future() {
+        let mut core = fresh(1, 1, members(&[1], &[]));
+        core.step(Time::from_micros(0), Event::Durable(IoSeq::new(5)), &mut Output::default());
+    }
+}
