@@ -19,6 +19,7 @@ pub(crate) mod tables;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use pickbox_raft::core::ids::LogPosition;
 use pickbox_raft::core::members::Members;
@@ -33,6 +34,7 @@ pub use check::{Sums, recompute};
 pub use error::IndexError;
 pub use import::{ImportError, Importer, Received};
 pub use pages::{Cursor, PAGE_BYTES_MAX, Page, Snapshot};
+pub use read::Reader;
 pub use state::{Counts, FEATURE_LEVEL, INDEX_FORMAT};
 
 use state::State;
@@ -50,7 +52,7 @@ pub(crate) const STATE_ROW: &str = "state";
 pub struct Index {
     // Dropped before the database that it belongs to.
     txn: Option<WriteTransaction>,
-    database: Database,
+    database: Arc<Database>,
     state: State,
     memo: Memo,
     /// Records changed since the last commit.
@@ -88,7 +90,19 @@ impl Index {
         let state = read_state(&txn)?;
         // All tables are there from the start, so that a snapshot finds them.
         drop(Tables::open(&txn, &LIVE)?);
-        Ok(Self { txn: Some(txn), database, state, memo: Memo::default(), changes: 0 })
+        Ok(Self {
+            txn: Some(txn),
+            database: Arc::new(database),
+            state,
+            memo: Memo::default(),
+            changes: 0,
+        })
+    }
+
+    /// A reader of what is committed, for other threads.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.database))
     }
 
     /// The last entry applied.

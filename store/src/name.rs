@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const NAME_BYTES_MAX: usize = 255;
 /// Longest path below the folder in bytes (`PATH_MAX` less room for the folder's own path).
 pub const PATH_BYTES_MAX: usize = 4095;
+/// How deep a path can be: each level takes two bytes at least.
+pub const DEPTH_MAX: usize = PATH_BYTES_MAX / 2 + 1;
 
 /// Why bytes are no name or path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,13 @@ impl Name {
             _ if bytes.contains(&0) => Err(NameError::Zero),
             _ => Ok(Self(bytes)),
         }
+    }
+
+    /// A name of our own making, for our own directories.
+    pub(crate) fn made(text: String) -> Self {
+        let bytes = text.into_bytes();
+        assert!(Self::new(bytes.as_slice()).is_ok(), "a name of our own making is a name");
+        Self(bytes)
     }
 
     /// The raw bytes.

@@ -9,7 +9,7 @@ use crate::name::{Name, RelPath};
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
 /// Most bytes of one encoded change.
-pub const CHANGE_BYTES_MAX: usize = 1024 * 1024;
+pub const CHANGE_BYTES_MAX: usize = 1024 * 1024 + 32 * 1024;
 /// Most operations in one change.
 pub const OPS_MAX: usize = 4096;
 

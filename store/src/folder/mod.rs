@@ -7,6 +7,7 @@
 
 mod error;
 mod list;
+mod medium;
 mod read;
 mod stat;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use std::path::Path;
 
 pub use error::FolderError;
 pub use list::{Listed, Listing};
+pub use medium::medium;
 pub use read::READ_TRIES_MAX;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
@@ -110,6 +112,18 @@ impl Dir {
     #[must_use]
     pub fn proc_path(&self) -> String {
         proc_path(&self.fd)
+    }
+
+    /// Another handle on the same directory.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn reopen(&self) -> Result<Self> {
+        let fd = self.fd.try_clone().map_err(|error| FolderError::Other {
+            path: self.path.clone(),
+            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        })?;
+        Ok(Self { fd, path: self.path.clone() })
     }
 
     /// Looks at the directory itself.

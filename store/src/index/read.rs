@@ -1,8 +1,10 @@
 //! Questions to the index, answered from the open transaction.
 
+use std::fmt;
 use std::ops::Bound;
+use std::sync::Arc;
 
-use redb::ReadableTable;
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
 
 use super::Index;
 use super::error::IndexError;
@@ -141,5 +143,48 @@ impl Index {
             );
         }
         Ok(found)
+    }
+}
+
+/// Reads what was last committed, from any thread.
+#[derive(Clone)]
+pub struct Reader {
+    database: Arc<Database>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Reader {
+    pub(super) fn new(database: Arc<Database>) -> Self {
+        Self { database }
+    }
+
+    /// The state as of the last commit.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn begin(&self) -> Result<ReadTransaction, IndexError> {
+        Ok(self.database.begin_read()?)
+    }
+
+    /// As [`Index::holders_of_content`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn holders_of_content(
+        &self,
+        content: ContentId,
+        limit: usize,
+    ) -> Result<Vec<FileId>, IndexError> {
+        let contents = match self.begin()?.open_table(LIVE.contents) {
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let rows = contents.range((&content.0, 0)..=(&content.0, u128::MAX))?;
+        rows.take(limit).map(|row| Ok(FileId::from_number(row?.0.value().1))).collect()
     }
 }

@@ -31,6 +31,7 @@ use super::staging::{Partial, Recovered, Verdict};
 use super::wire::Wire;
 use super::{ContentCommand, ContentEvent, Ticket};
 use crate::content_id::ContentId;
+use crate::engine::ENGINE_TAG;
 use crate::folder::{Dir, Folder, Stat};
 use crate::name::RelPath;
 
@@ -72,6 +73,8 @@ pub struct ContentParts {
     pub commands: Receiver<ContentCommand>,
     /// To the engine.
     pub events: Sender<ContentEvent>,
+    /// To the engine: what engines of other nodes say to it (see [`ENGINE_TAG`]).
+    pub engine: Sender<(NodeId, Vec<u8>)>,
 }
 
 impl fmt::Debug for ContentParts {
@@ -214,6 +217,9 @@ impl ContentWorker {
                 self.input(Input::Down(peer), &[]);
             }
             BulkEvent::Drained(peer) => self.drained(peer),
+            BulkEvent::Message { from, bytes } if bytes.first() == Some(&ENGINE_TAG) => {
+                self.pass_to_engine(from, &bytes);
+            }
             BulkEvent::Message { from, bytes } => match decode(&bytes) {
                 Ok((message, payload)) => {
                     let payload_bytes = u64::try_from(payload.len()).unwrap_or(u64::MAX);
@@ -221,6 +227,15 @@ impl ContentWorker {
                 }
                 Err(error) => log::warn!("bad content message: peer={from} error={error:?}"),
             },
+        }
+    }
+
+    /// Pages of the namespace are between the engines. One that finds the engine busy is lost, and
+    /// asked for again.
+    fn pass_to_engine(&self, from: NodeId, bytes: &[u8]) {
+        let bytes = bytes.get(1..).unwrap_or_default().to_vec();
+        if self.parts.engine.try_send((from, bytes)).is_err() {
+            log::debug!("event=page_dropped from={from}");
         }
     }
 

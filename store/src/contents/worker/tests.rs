@@ -116,7 +116,9 @@ impl Cluster {
         let (commands, command_end) = unbounded();
         let (event_end, events) = unbounded();
         let place = self.path(id, "folder");
+        let engine = crossbeam_channel::bounded(1).0;
         let worker = ContentWorker::new(ContentParts {
+            engine,
             node: node(id),
             incarnation: Incarnation::new(self.runs),
             folder: Arc::clone(&folder),

@@ -1,0 +1,291 @@
+//! What the log has decided: applied to agreed, told to the rows it was about, put up for placing.
+
+use pickbox_raft::api::Command;
+use pickbox_raft::core::ids::{Incarnation, Index, LogPosition, NodeId, Serial};
+use pickbox_raft::core::log::{Content, Entry, Payload};
+
+use super::outbox::{Facts, Flight, What};
+use super::ports::{Answer, Outgoing};
+use super::{Engine, Fatal};
+use crate::agreed::{Effects, Touched};
+use crate::index::{Applied, What as Happened};
+use crate::op::{Change, Op, Outcome, Refusal};
+use crate::placed::{LocalId, Placed};
+use crate::reconcile::{Base, Place, View};
+use crate::record::{Body, FileId, Record};
+
+impl Engine {
+    /// Applies committed entries, in order.
+    pub(super) fn apply_entries(&mut self, entries: &[Entry]) -> Result<(), Fatal> {
+        for entry in entries {
+            self.apply_entry(entry)?;
+        }
+        self.place_all()?;
+        self.propose()?;
+        self.report_progress();
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, entry: &Entry) -> Result<(), Fatal> {
+        let Applied { position, what } = self.index.apply(entry)?;
+        self.index_changed = true;
+        self.bytes_since_checkpoint += entry_bytes(entry);
+        match what {
+            Happened::Opened { node, incarnation } => self.opened(node, incarnation)?,
+            Happened::Change {
+                origin,
+                serial,
+                change,
+                effects: Effects { outcomes, touched, .. },
+            } => {
+                let mine = self.takes_outcome(origin, serial, entry);
+                if mine {
+                    self.link_outcomes(position, &outcomes)?;
+                }
+                self.touch_all(&change, &touched)?;
+                if mine {
+                    self.settle_landed()?;
+                    self.out.push_back(Outgoing::Log(Command::Settled(serial)));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a change is the one in flight. A change of this run that is not (an earlier form
+    /// of it got in after it was refused) settles the serial; what was in flight starts over.
+    fn takes_outcome(&mut self, origin: NodeId, serial: Serial, entry: &Entry) -> bool {
+        let Content::Proposal(proposal) = &entry.content else { return false };
+        if origin != self.me || proposal.incarnation != self.incarnation {
+            return false;
+        }
+        self.last_serial = serial;
+        let Some(in_flight) = self.in_flight.take() else { return false };
+        self.landed = in_flight.flights;
+        if in_flight.proposal.payload == proposal.payload {
+            return true;
+        }
+        log::warn!("event=proposal_superseded serial={serial}");
+        false
+    }
+
+    fn opened(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Fatal> {
+        if node == self.me && incarnation == self.incarnation && !self.live {
+            self.last_serial = Serial::new(1);
+            self.out.push_back(Outgoing::Log(Command::Settled(self.last_serial)));
+            self.go_live()?;
+        }
+        Ok(())
+    }
+
+    fn link_outcomes(&mut self, at: LogPosition, outcomes: &[Outcome]) -> Result<(), Fatal> {
+        let landed = std::mem::take(&mut self.landed);
+        let mut rows = Vec::new();
+        for (flight, outcome) in landed.into_iter().zip(outcomes) {
+            match flight {
+                Flight::Api(write) => write.answer(api_answer(at.index, outcome)),
+                Flight::Row { id, what, facts } => {
+                    self.flying.remove(&id);
+                    self.link(id, what, &facts, outcome)?;
+                    rows.push(id);
+                }
+            }
+        }
+        self.landed_rows = rows;
+        Ok(())
+    }
+
+    fn settle_landed(&mut self) -> Result<(), Fatal> {
+        for id in std::mem::take(&mut self.landed_rows) {
+            self.again.remove(&id);
+            self.held.remove(&id);
+            self.settle_offer(id);
+            self.settle(id)?;
+        }
+        Ok(())
+    }
+
+    /// What the log made of an operation becomes what disk and log have in common.
+    fn link(
+        &mut self,
+        id: LocalId,
+        what: What,
+        facts: &Facts,
+        outcome: &Outcome,
+    ) -> Result<(), Fatal> {
+        let Some(mut row) = self.row(id)? else { return Ok(()) };
+        match (what, outcome) {
+            (What::Delete, Outcome::Done(_) | Outcome::Nothing) => row.base = None,
+            (What::Delete, _) => {
+                // Something beat the deletion: the thing comes back as if it had never been here.
+                if let Some(base) = row.base.take() {
+                    self.todo.insert(base.id);
+                }
+            }
+            (What::Content, Outcome::Done(file) | Outcome::Merged(file)) => {
+                return self.link_to(id, row, facts, *file);
+            }
+            (What::Content, Outcome::Conflict { copy }) => {
+                return self.link_to(id, row, facts, *copy);
+            }
+            (What::Content, Outcome::History) => {
+                // The bytes are in history: what stands here gives way to the version that won.
+                let body = facts.body.clone();
+                if let (Some(base), Some(body)) = (&mut row.base, body) {
+                    base.view.body = body;
+                    base.version = crate::record::VersionVector::default();
+                }
+            }
+            (What::Content, Outcome::Refused(reason)) => {
+                return self.refused_row(id, &row, *reason);
+            }
+            (What::Content, _) => {}
+            (What::Attributes, _) => {
+                if let Some(base) = &mut row.base {
+                    base.view.attributes = facts.attributes;
+                }
+            }
+            (What::Move, Outcome::Nothing) => {}
+            (What::Move, _) => {
+                // Also when it was refused: then the log's place differs, and it moves back.
+                let place = self.place_of_facts(facts)?;
+                if let Some(base) = &mut row.base {
+                    base.view.place = place;
+                }
+            }
+        }
+        let gone = row.seen.is_none() && row.base.is_none();
+        self.set_row(id, (!gone).then_some(&row))
+    }
+
+    fn place_of_facts(&mut self, facts: &Facts) -> Result<Place, Fatal> {
+        Ok(Place { parent: self.file_of(facts.parent)?, name: facts.name.clone() })
+    }
+
+    fn link_to(
+        &mut self,
+        id: LocalId,
+        mut row: Placed,
+        facts: &Facts,
+        file: FileId,
+    ) -> Result<(), Fatal> {
+        let (Some(record), Some(body)) = (self.index.record(file)?, facts.body.clone()) else {
+            row.base = None;
+            return self.set_row(id, Some(&row));
+        };
+        let mut displaced = None;
+        if let Some(other) = self.row_of(file)?
+            && other != id
+            && let Some(mut other_row) = self.row(other)?
+        {
+            // Two things here turned out to be one for the log: the other one is new to it, or,
+            // in quarantine, a displaced version of it.
+            displaced = Some((other, other_row.clone()))
+                .filter(|_| other_row.parent == LocalId::QUARANTINE);
+            other_row.base = None;
+            self.set_row(other, Some(&other_row))?;
+            if displaced.is_none() {
+                self.settle(other)?;
+            }
+        }
+        let place = self.place_of_facts(facts)?;
+        let view = View { body, attributes: facts.attributes, place };
+        row.base = Some(Base { id: file, view, version: record.version });
+        self.todo.remove(file);
+        self.set_row(id, Some(&row))?;
+        if let Some((other, other_row)) = displaced {
+            self.set_row(other, Some(&other_row))?;
+            self.quarantined.insert(other, self.now_ms);
+            self.settle(other)?;
+        }
+        Ok(())
+    }
+
+    fn refused_row(&mut self, id: LocalId, row: &Placed, why: Refusal) -> Result<(), Fatal> {
+        if let Some(path) = self.path_of_row(id)? {
+            log::warn!("event=refused path=\"{path}\" reason={why:?}");
+            self.left_out.insert(path);
+        }
+        self.set_row(id, Some(row))?;
+        self.refused_rows.insert(id);
+        Ok(())
+    }
+
+    /// Puts all that a change touched up for comparing, with the bytes that it carried.
+    fn touch_all(&mut self, change: &Change, touched: &[Touched]) -> Result<(), Fatal> {
+        let superseded = std::mem::take(&mut self.landed);
+        self.give_back_landed(superseded)?;
+        for touch in touched {
+            self.keep_unplaced(touch.clone())?;
+            let inline = change.ops.get(touch.op).and_then(inline_of);
+            // An operation that lost touches the winner too: its bytes are not the winner's.
+            if let (Some((body, data)), Some(after)) = (inline, &touch.after)
+                && *body == after.body
+            {
+                self.remember_incoming(touch.id, after, data)?;
+            }
+            match self.row_of(touch.id)? {
+                Some(local) => self.settle(local)?,
+                None if touch.after.is_some() => self.todo.insert(touch.id),
+                None => self.todo.remove(touch.id),
+            }
+        }
+        Ok(())
+    }
+
+    fn give_back_landed(&mut self, landed: Vec<Flight>) -> Result<(), Fatal> {
+        for flight in landed {
+            match flight {
+                Flight::Row { id, .. } => {
+                    self.flying.remove(&id);
+                    self.settle(id)?;
+                }
+                Flight::Api(write) => {
+                    self.api_bytes += write.bytes();
+                    self.api_writes.push_back(write);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A version that was superseded before it stood in the folder goes to history from the bytes
+    /// at hand, so that no version is ever only in the log.
+    fn keep_unplaced(&mut self, touch: Touched) -> Result<(), Fatal> {
+        let Some(Record { body: Body::File { content, .. }, .. }) = touch.before else {
+            return Ok(());
+        };
+        if let Some(data) = self.incoming.take(touch.id, content) {
+            self.keep_bytes(content, &data);
+        }
+        Ok(())
+    }
+}
+
+fn inline_of(op: &Op) -> Option<(&Body, &Vec<u8>)> {
+    match op {
+        Op::Create { new, .. } | Op::Replace { new, .. } | Op::Put { new, .. } => {
+            new.inline.as_ref().map(|bytes| (&new.body, bytes))
+        }
+        _ => None,
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> u64 {
+    let payload = match &entry.content {
+        Content::Proposal(proposal) => match &proposal.payload {
+            Payload::Data(bytes) => bytes.len(),
+            Payload::Open { .. } => 0,
+        },
+        _ => 0,
+    };
+    u64::try_from(payload).unwrap_or(u64::MAX).saturating_add(64)
+}
+
+fn api_answer(index: Index, outcome: &Outcome) -> Answer {
+    match outcome {
+        Outcome::Refused(reason) => Answer::Refused(*reason),
+        _ => Answer::Committed(index),
+    }
+}

@@ -1,0 +1,128 @@
+//! Checkpoints: the index and the files that it speaks of made durable, then the log let go.
+//!
+//! First the files placed since the last one are synced, on another thread; then the index
+//! commits durably, a new journal begins, and the log may drop what lies before. The position
+//! that counts is the one at which the syncing began: what was placed meanwhile is in the index
+//! but perhaps not on the disk, so after a power cut it is looked at again (see `startup`).
+
+use pickbox_raft::api::Command;
+use pickbox_raft::core::ids::LogPosition;
+use redb::{ReadableTable, TableDefinition};
+
+use super::ports::Outgoing;
+use super::{Engine, Fatal};
+use crate::syncer::{FILES_MAX, SyncDone, SyncJob};
+
+/// Bytes of entries after which a checkpoint is made.
+const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
+/// A node that changed anything makes a checkpoint after so long, however little it was.
+const CHECKPOINT_AGE_MS: u64 = 60_000;
+
+/// What the engine keeps in the index beside the pictures.
+const META: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
+
+/// How far the checkpoint under way is.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Where the syncing began; `None`: no checkpoint is under way.
+    running: Option<LogPosition>,
+    /// When the last one ended.
+    last_ms: u64,
+    /// Up to where the disk is known to be whole.
+    pub(super) floor: LogPosition,
+}
+
+impl Engine {
+    pub(super) fn wants_checkpoint(&self) -> bool {
+        self.checkpoint.running.is_none() && self.live && self.bytes_since_checkpoint > 0
+    }
+
+    pub(super) fn checkpoint_tick(&mut self) -> Result<(), Fatal> {
+        let old = self.now_ms.saturating_sub(self.checkpoint.last_ms) >= CHECKPOINT_AGE_MS;
+        if self.wants_checkpoint() && (old || self.bytes_since_checkpoint >= CHECKPOINT_LOG_BYTES) {
+            let job = self.begin_checkpoint()?;
+            self.out.push_back(Outgoing::Sync(job));
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin_checkpoint(&mut self) -> Result<SyncJob, Fatal> {
+        self.checkpoint.running = Some(self.index.position());
+        self.bytes_since_checkpoint = 0;
+        let waiting = self.incoming.drain();
+        for (content, data) in &waiting {
+            // Bytes that only the log has: they must outlive it.
+            self.stash(*content, data);
+        }
+        let unsynced = std::mem::take(&mut self.unsynced);
+        if unsynced.len() > FILES_MAX || !waiting.is_empty() {
+            return Ok(SyncJob::All);
+        }
+        let mut paths = Vec::with_capacity(unsynced.len());
+        for id in unsynced {
+            paths.extend(self.path_of_row(id)?);
+        }
+        Ok(SyncJob::Files(paths))
+    }
+
+    pub(super) fn synced(&mut self, done: &SyncDone) -> Result<(), Fatal> {
+        let Some(position) = self.checkpoint.running.take() else { return Ok(()) };
+        self.checkpoint.last_ms = self.now_ms;
+        if let Some(why) = &done.failed {
+            log::error!("event=checkpoint_failed error=\"{why}\"");
+            self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
+            return Ok(());
+        }
+        self.seal(position)?;
+        self.out.push_back(Outgoing::Log(Command::Checkpoint(position)));
+        log::debug!("event=checkpoint index={}", position.index);
+        Ok(())
+    }
+
+    /// The durable commit.
+    fn seal(&mut self, position: LogPosition) -> Result<(), Fatal> {
+        self.checkpoint.floor = position;
+        self.flush_journal()?;
+        let bytes = postcard::to_allocvec(&position).map_err(|_| Fatal::Encode)?;
+        self.set_meta("floor", &bytes)?;
+        let state = self.state.dir()?;
+        self.journal.rotate(&state)?;
+        self.index.checkpoint()?;
+        Ok(self.journal.remove_older(&state)?)
+    }
+
+    /// The last checkpoint, and the mark that nothing has to be looked at after it.
+    pub(super) fn stop(mut self) -> Result<(), Fatal> {
+        self.give_up_requests();
+        if !self.live {
+            return Ok(());
+        }
+        let job = self.begin_checkpoint()?;
+        match crate::syncer::sync(&self.folder, &job) {
+            Ok(()) => {
+                self.set_meta("mark", b"clean")?;
+                self.seal(self.index.position())
+            }
+            Err(why) => {
+                log::error!("event=checkpoint_failed error=\"{why}\"");
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn set_meta(&mut self, key: &str, value: &[u8]) -> Result<(), Fatal> {
+        let set = || -> Result<(), crate::index::IndexError> {
+            self.index.tables()?.open_table(META)?.insert(key, value)?;
+            Ok(())
+        };
+        Ok(set()?)
+    }
+
+    pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, Fatal> {
+        let get = || -> Result<Option<Vec<u8>>, crate::index::IndexError> {
+            let table = self.index.tables()?.open_table(META)?;
+            Ok(table.get(key)?.map(|value| value.value().to_vec()))
+        };
+        Ok(get()?)
+    }
+}

@@ -1,0 +1,81 @@
+//! The files of the placed journal: `journal.N`, a new one from each checkpoint.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use crate::folder::{Dir, FolderError};
+use crate::name::Name;
+
+/// Longest journal that is read back: the checkpoint comes long before.
+const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+
+/// The open journal.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    file: File,
+    number: u64,
+}
+
+fn name_of(number: u64) -> Option<Name> {
+    Name::new(format!("journal.{number}")).ok()
+}
+
+fn number_of(name: &Name) -> Option<u64> {
+    std::str::from_utf8(name.as_bytes()).ok()?.strip_prefix("journal.")?.parse().ok()
+}
+
+impl JournalFile {
+    /// Reads what former journals say, oldest first, and starts a new one.
+    pub(super) fn open(state: &Dir) -> Result<(Self, Vec<Vec<u8>>), FolderError> {
+        let mut numbers = Self::numbers(state)?;
+        numbers.sort_unstable();
+        let mut contents = Vec::new();
+        for number in &numbers {
+            let Some(name) = name_of(*number) else { continue };
+            let file = state.open_read(&name)?;
+            let mut bytes = Vec::new();
+            if file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).is_ok() {
+                contents.push(bytes);
+            }
+        }
+        let number = numbers.last().map_or(1, |last| last + 1);
+        Ok((Self::create(state, number)?, contents))
+    }
+
+    fn numbers(state: &Dir) -> Result<Vec<u64>, FolderError> {
+        let mut numbers = Vec::new();
+        for entry in state.list()? {
+            numbers.extend(number_of(&entry?.name));
+        }
+        Ok(numbers)
+    }
+
+    fn create(state: &Dir, number: u64) -> Result<Self, FolderError> {
+        let absent = || FolderError::Absent(state.path().clone());
+        let name = name_of(number).ok_or_else(absent)?;
+        Ok(Self { file: state.create_new(&name)?, number })
+    }
+
+    /// One write, not synced.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Starts the next journal.
+    pub(super) fn rotate(&mut self, state: &Dir) -> Result<(), FolderError> {
+        *self = Self::create(state, self.number + 1)?;
+        Ok(())
+    }
+
+    /// Removes all journals before this one: the index is durable beyond them.
+    pub(super) fn remove_older(&self, state: &Dir) -> Result<(), FolderError> {
+        for number in Self::numbers(state)? {
+            if number < self.number
+                && let Some(name) = name_of(number)
+            {
+                state.unlink(&name)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! The engine: one thread that owns the three pictures and makes them one.
+//!
+//! Everything that happens comes in as a value: committed entries, sightings of the watcher,
+//! events of the content worker, requests of clients, the passing of time. What follows goes out
+//! as values too ([`ports::Outgoing`]); only the folder itself is worked on directly, through its
+//! one door. The walks:
+//!
+//! - *out*: a sighting changes a row ([`observe`]); the row is ahead of the log, so it waits in
+//!   the outbox; the next proposal takes it along ([`outbox`]); where the entry is applied, the
+//!   row learns what the log made of it ([`applied`]).
+//! - *in*: an entry changes agreed ([`applied`]); what it touched is staged ([`stage`]) and
+//!   exposed ([`place`]); the echo comes back as a sighting, compares equal and ends.
+
+mod applied;
+mod catchup;
+mod checkpoint;
+mod journal_file;
+mod large;
+mod observe;
+mod outbox;
+mod place;
+pub mod ports;
+mod queue;
+mod requests;
+mod rows;
+mod run;
+mod stage;
+mod startup;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use pickbox_raft::core::ids::{Incarnation, Index as LogIndex, NodeId, Serial};
+
+use self::journal_file::JournalFile;
+use self::outbox::{Flight, InFlight};
+use self::place::Why;
+use self::ports::{Outgoing, Request};
+use self::queue::{OrderedSet, SmallData};
+use self::stage::Incoming;
+use crate::content_id::ContentId;
+use crate::contents::Ticket;
+use crate::contents::history::HistoryStore;
+use crate::folder::{Dir, Folder, FolderError, Stat};
+use crate::index::{Index, IndexError};
+use crate::name::RelPath;
+use crate::op::{Incoming as NewContent, Op};
+use crate::placed::LocalId;
+use crate::record::FileId;
+use crate::time::Time;
+
+pub use self::catchup::ENGINE_TAG;
+pub use self::requests::API_BYTES_MAX;
+pub use self::run::{Channels, Event};
+pub use self::startup::{Options, Position, StateDir, open_index};
+
+/// How long a directory whose place was taken by another may take to be found elsewhere.
+const LIMBO_MS: u64 = 500;
+/// Open directories kept; the least recently opened go first.
+const DIRS_MAX: usize = 256;
+
+/// What ends the node.
+#[derive(Debug)]
+pub enum Fatal {
+    /// The index failed.
+    Index(IndexError),
+    /// The folder, or our own files beside it, failed where nothing can go on without.
+    Folder(FolderError),
+    /// The journal of placed could not be written.
+    Journal(std::io::Error),
+    /// A value that cannot be encoded.
+    Encode,
+    /// Another thread of the store ended.
+    Worker(String),
+}
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Index(_) => f.write_str("the index failed"),
+            Self::Folder(_) => f.write_str("the state directory or the folder failed"),
+            Self::Journal(_) => f.write_str("the journal of placed cannot be written"),
+            Self::Encode => f.write_str("a change cannot be encoded"),
+            Self::Worker(why) => write!(f, "a worker ended: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Index(error) => Some(error),
+            Self::Folder(error) => Some(error),
+            Self::Journal(error) => Some(error),
+            Self::Encode | Self::Worker(_) => None,
+        }
+    }
+}
+
+impl From<IndexError> for Fatal {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<FolderError> for Fatal {
+    fn from(error: FolderError) -> Self {
+        Self::Folder(error)
+    }
+}
+
+impl From<std::io::Error> for Fatal {
+    fn from(error: std::io::Error) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Who holds a large content.
+#[derive(Debug)]
+struct Held {
+    content: ContentId,
+    holders: BTreeSet<NodeId>,
+}
+
+/// A client's write, from its arrival to its answer.
+#[derive(Debug)]
+pub(crate) struct ApiWrite {
+    request: Request,
+    op: Op,
+}
+
+impl ApiWrite {
+    fn bytes(&self) -> usize {
+        match &self.op {
+            Op::Put { path, new: NewContent { inline, .. } } => {
+                path.as_bytes().len() + inline.as_ref().map_or(0, Vec::len)
+            }
+            Op::Remove { path } => path.as_bytes().len(),
+            _ => 0,
+        }
+    }
+
+    fn op(&self) -> Op {
+        self.op.clone()
+    }
+
+    fn answer(self, answer: ports::Answer) {
+        (self.request.reply)(answer);
+    }
+}
+
+/// The state of the store; see the module.
+#[derive(Debug)]
+pub struct Engine {
+    me: NodeId,
+    name: String,
+    incarnation: Incarnation,
+    now_ms: u64,
+    next_tick_ms: u64,
+
+    // The pictures.
+    index: Index,
+    journal: JournalFile,
+    journal_buffer: Vec<u8>,
+    next_local: LocalId,
+
+    // The disk.
+    folder: Folder,
+    state: StateDir,
+    staging: Dir,
+    quarantine: Dir,
+    history: Arc<HistoryStore>,
+    dirs: HashMap<LocalId, Arc<Dir>>,
+    root_gone: bool,
+
+    // From the disk to the log.
+    outbox: OrderedSet<LocalId>,
+    flying: HashSet<LocalId>,
+    /// Rows that changed while a proposal about them was in flight.
+    again: HashSet<LocalId>,
+    in_flight: Option<InFlight>,
+    landed: Vec<Flight>,
+    landed_rows: Vec<LocalId>,
+    last_serial: Serial,
+    data: SmallData,
+    limbo: BTreeMap<LocalId, u64>,
+    left_out: BTreeSet<RelPath>,
+    open_for_writing: BTreeSet<RelPath>,
+    /// Rows that the log will never take as they are.
+    refused_rows: HashSet<LocalId>,
+    api_writes: VecDeque<ApiWrite>,
+    api_bytes: usize,
+
+    // From the log to the disk.
+    todo: OrderedSet<FileId>,
+    stuck: BTreeMap<FileId, Why>,
+    incoming: Incoming,
+    quarantined: BTreeMap<LocalId, u64>,
+    placed_count: u64,
+    /// The highest index at which nothing was waiting to be placed.
+    placed_floor: LogIndex,
+
+    // Large contents.
+    offers: HashMap<LocalId, (Ticket, Stat)>,
+    tickets: HashMap<Ticket, LocalId>,
+    next_ticket: u64,
+    held: HashMap<LocalId, Held>,
+    fetching: HashSet<ContentId>,
+    cats: Vec<(ContentId, Request)>,
+
+    // Start, checkpoint, catch-up.
+    live: bool,
+    scanned: bool,
+    suspects: HashSet<FileId>,
+    /// When this run began, if the one before ended in a power cut: a file that is empty since
+    /// before that is no edit.
+    cut_time: Option<Time>,
+    recovered: u64,
+    unsynced: HashSet<LocalId>,
+    bytes_since_checkpoint: u64,
+    /// Whether anything was written that readers of the index do not see yet.
+    index_changed: bool,
+    checkpoint: checkpoint::State,
+    catchup: catchup::State,
+    reported: (LogIndex, LogIndex),
+
+    out: VecDeque<Outgoing>,
+}
+
+impl Engine {
+    fn is_in_flight(&self, id: LocalId) -> bool {
+        self.flying.contains(&id)
+    }
+
+    /// Whether nothing is known to be open about a row.
+    fn is_settled(&self, id: LocalId) -> bool {
+        self.suspects.is_empty()
+            && !self.outbox.contains(id)
+            && !self.again.contains(&id)
+            && !self.offers.contains_key(&id)
+            && !self.refused_rows.contains(&id)
+    }
+
+    fn remember_data(&mut self, id: LocalId, data: Option<Vec<u8>>) {
+        match data {
+            Some(data) => self.data.insert(id, data),
+            None => self.data.remove(id),
+        }
+    }
+
+    fn wall_ms(&self) -> u64 {
+        u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The open directory of a row. It follows its inode: if a user moves the directory, what is
+    /// done through it is done where it is now.
+    fn dir(&mut self, id: LocalId) -> Result<Arc<Dir>, FolderError> {
+        if let Some(dir) = self.dirs.get(&id) {
+            return Ok(dir.clone());
+        }
+        let opened = self.open_dir(id)?;
+        if self.dirs.len() >= DIRS_MAX {
+            self.dirs.clear();
+        }
+        let dir = Arc::new(opened);
+        self.dirs.insert(id, dir.clone());
+        Ok(dir)
+    }
+
+    fn open_dir(&mut self, id: LocalId) -> Result<Dir, FolderError> {
+        if id == LocalId::QUARANTINE {
+            return self.quarantine.reopen();
+        }
+        let absent = || FolderError::Absent(RelPath::root());
+        let path = self.path_of_row(id).map_err(|_| absent())?.ok_or_else(absent)?;
+        let dir = self.folder.dir(&path)?;
+        if id != LocalId::ROOT {
+            let row = self.row(id).map_err(|_| absent())?.ok_or_else(absent)?;
+            let expected = row.seen.ok_or_else(absent)?.stat;
+            if !dir.stat_self()?.same_inode(&expected) {
+                return Err(FolderError::Absent(path));
+            }
+        }
+        Ok(dir)
+    }
+}

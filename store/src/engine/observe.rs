@@ -1,0 +1,366 @@
+//! From what was seen on the disk to what has to be done about it.
+
+use super::rows::is_unchanged;
+use super::{Engine, Fatal, LIMBO_MS};
+use crate::content_id::INLINE_BYTES_MAX;
+use crate::engine::ports::{Outgoing, WatchAsk};
+use crate::folder::{Kind, Stat};
+use crate::name::{Name, RelPath};
+use crate::observation::{self, Observation};
+use crate::placed::{LocalId, Placed, Seen};
+use crate::reconcile::{Base, Decision, reconcile};
+use crate::record::Body;
+
+/// What was found at a place.
+#[derive(Debug)]
+struct Found {
+    stat: Stat,
+    /// What it holds, when it was read.
+    body: Option<Body>,
+    /// Its bytes, when they are few.
+    data: Option<Vec<u8>>,
+}
+
+impl Engine {
+    /// Takes in what the watcher saw at a path.
+    pub(super) fn observe(&mut self, observation: Observation) -> Result<(), Fatal> {
+        let Observation { place, path, seen, .. } = observation;
+        let Some((directory, name)) = path.split() else { return Ok(()) };
+        if place != observation::Place::Folder {
+            return self.observe_quarantine(&name);
+        }
+        self.left_out.remove(&path);
+        self.open_for_writing.remove(&path);
+        let Some(parent) = self.resolve_local(&directory)? else {
+            // Its directory was not seen yet: that one comes first, and brings this with it.
+            if !matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone) {
+                let known = nearest_known(self, &directory)?;
+                self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(known)));
+            }
+            return Ok(());
+        };
+        let found = match seen {
+            observation::Seen::Gone => return self.gone_at(parent, &name),
+            observation::Seen::ParentGone => {
+                self.out.push_back(Outgoing::Watch(WatchAsk::Examine(directory)));
+                return Ok(());
+            }
+            observation::Seen::Busy(_) => {
+                self.open_for_writing.insert(path);
+                return Ok(());
+            }
+            observation::Seen::Special(_) | observation::Seen::Unreadable(_) => {
+                self.left_out.insert(path);
+                return Ok(());
+            }
+            observation::Seen::Directory(stat) => {
+                Found { stat, body: Some(Body::Directory), data: None }
+            }
+            observation::Seen::Symlink { stat, target } => {
+                Found { stat, body: Some(Body::Symlink { target }), data: None }
+            }
+            observation::Seen::Small { stat, content, data } => {
+                let body = Body::File { size: stat.size, content };
+                Found { stat, body: Some(body), data: Some(data) }
+            }
+            observation::Seen::Large(stat) | observation::Seen::StatOnly(stat) => {
+                Found { stat, body: kind_body(&stat), data: None }
+            }
+        };
+        self.appeared(parent, &name, found)
+    }
+
+    /// A displaced thing was written to by somebody who still had it open (trap T11).
+    fn observe_quarantine(&mut self, name: &Name) -> Result<(), Fatal> {
+        if let Some((id, row)) = self.row_at(LocalId::QUARANTINE, name)? {
+            self.quarantined.entry(id).or_insert(self.now_ms);
+            return self.sweep_one(id, row);
+        }
+        Ok(())
+    }
+
+    /// All that a directory held when it was listed: what placed has beside it is gone.
+    pub(super) fn listed(&mut self, path: &RelPath, names: &[Name]) -> Result<(), Fatal> {
+        let Some(parent) = self.resolve_local(path)? else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let page = self.tables()?.children(parent, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (name, _) in page {
+                if names.binary_search(&name).is_err() {
+                    // The listing is older than now: look again before believing it.
+                    self.out.push_back(Outgoing::Watch(WatchAsk::Examine(path.join(&name))));
+                }
+            }
+        }
+    }
+
+    fn appeared(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
+        let occupant = self.row_at(parent, name)?;
+        if let Some((id, row)) = &occupant
+            && row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(&found.stat))
+        {
+            return self.looked_again(*id, row.clone(), found);
+        }
+        let mover = self.mover(&found.stat, parent, name)?;
+        match (occupant, mover) {
+            (None, None) => self.new_thing(parent, name, found),
+            (None, Some((id, row))) => self.moved(id, row, parent, name, found),
+            (Some((other, _)), Some((id, row))) if found.stat.kind == Kind::Directory => {
+                self.limbo.insert(other, self.now_ms + LIMBO_MS);
+                self.moved(id, row, parent, name, found)
+            }
+            (Some((id, row)), mover) => {
+                if let Some((from, from_row)) = mover {
+                    let from_row_base = from_row.base.clone();
+                    let known = from_row.seen.filter(|seen| is_moved_only(seen, &found.stat));
+                    let body = found.body.clone().or(known.and_then(|seen| seen.body));
+                    self.left(from, &from_row_base)?;
+                    return self.replaced(id, row, Found { body, ..found });
+                }
+                self.replaced(id, row, found)
+            }
+        }
+    }
+
+    /// The row whose thing stands here now, if it left its old place.
+    fn mover(
+        &mut self,
+        stat: &Stat,
+        parent: LocalId,
+        name: &Name,
+    ) -> Result<Option<(LocalId, Placed)>, Fatal> {
+        let Some(id) = self.tables()?.of_inode(stat.ino)? else { return Ok(None) };
+        let Some(row) = self.row(id)? else { return Ok(None) };
+        let same = row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(stat));
+        if !same || (row.parent, &row.name) == (parent, name) || row.parent == LocalId::QUARANTINE {
+            return Ok(None);
+        }
+        let still_there = match self.dir(row.parent) {
+            Ok(dir) => dir.stat(&row.name).is_ok_and(|old| old.same_inode(stat)),
+            Err(_) => false,
+        };
+        // A second name of one inode is a file of its own here (trap T16).
+        Ok((!still_there).then_some((id, row)))
+    }
+
+    fn looked_again(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
+        let Some(old) = row.seen.clone() else { return Ok(()) };
+        let unchanged = is_unchanged(&old, &found.stat);
+        let body = found.body.or_else(|| old.body.clone().filter(|_| unchanged));
+        if unchanged && body == old.body {
+            return if self.is_settled(id) { Ok(()) } else { self.settle(id) };
+        }
+        row.seen = Some(Seen { stat: found.stat, body });
+        self.remember_data(id, found.data);
+        self.set_row(id, Some(&row))?;
+        self.settle(id)
+    }
+
+    fn new_thing(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
+        let id = self.new_local();
+        let seen = Some(Seen { stat: found.stat, body: found.body });
+        self.remember_data(id, found.data);
+        let row = Placed { parent, name: name.clone(), seen, base: None };
+        self.set_row(id, Some(&row))?;
+        self.settle(id)
+    }
+
+    fn moved(
+        &mut self,
+        id: LocalId,
+        mut row: Placed,
+        parent: LocalId,
+        name: &Name,
+        found: Found,
+    ) -> Result<(), Fatal> {
+        let known = row.seen.take().filter(|seen| is_moved_only(seen, &found.stat));
+        let body = found.body.or_else(|| known.and_then(|seen| seen.body));
+        row.parent = parent;
+        row.name = name.clone();
+        row.seen = Some(Seen { stat: found.stat, body });
+        self.limbo.remove(&id);
+        self.remember_data(id, found.data);
+        self.set_row(id, Some(&row))?;
+        self.settle(id)
+    }
+
+    /// Another inode stands at the name of a row: a name keeps its file when that is replaced
+    /// (trap T8: an editor's save is one replace of one file).
+    fn replaced(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
+        let was_directory = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        row.seen = Some(Seen { stat: found.stat, body: found.body });
+        self.limbo.remove(&id);
+        self.dirs.remove(&id);
+        self.remember_data(id, found.data);
+        self.set_row(id, Some(&row))?;
+        if was_directory {
+            // What the old directory held went with it, unless the new one holds it too.
+            self.children_vanish(id)?;
+        }
+        self.settle(id)
+    }
+
+    fn gone_at(&mut self, parent: LocalId, name: &Name) -> Result<(), Fatal> {
+        match self.row_at(parent, name)? {
+            Some((id, _)) => self.vanished(id),
+            None => Ok(()),
+        }
+    }
+
+    /// A file left its place for that of another. Its own place may hold something else by now
+    /// (two files that swapped names): it is looked at before it is called deleted.
+    fn left(&mut self, id: LocalId, base: &Option<Base>) -> Result<(), Fatal> {
+        if base.is_none() && !self.is_in_flight(id) {
+            return self.vanished(id);
+        }
+        self.outbox.remove(id);
+        self.limbo.insert(id, self.now_ms + LIMBO_MS);
+        Ok(())
+    }
+
+    /// Nothing took the place of a thing in limbo, or everything did.
+    pub(super) fn end_limbo(&mut self, id: LocalId) -> Result<(), Fatal> {
+        self.limbo.remove(&id);
+        let Some(row) = self.row(id)? else { return Ok(()) };
+        if self.row_at(row.parent, &row.name)?.is_some_and(|(at, _)| at == id) {
+            return self.look_again(id);
+        }
+        self.vanished(id)
+    }
+
+    /// A thing is no more, with all that it held.
+    pub(super) fn vanished(&mut self, id: LocalId) -> Result<(), Fatal> {
+        let Some(mut row) = self.row(id)? else { return Ok(()) };
+        let was_directory = row.seen.as_ref().is_none_or(|seen| seen.stat.kind == Kind::Directory);
+        if was_directory {
+            self.children_vanish(id)?;
+        }
+        self.limbo.remove(&id);
+        self.data.remove(id);
+        if row.base.is_none() && !self.is_in_flight(id) {
+            return self.set_row(id, None);
+        }
+        row.seen = None;
+        self.set_row(id, Some(&row))?;
+        self.settle(id)
+    }
+
+    fn children_vanish(&mut self, id: LocalId) -> Result<(), Fatal> {
+        // Depth first by an explicit stack of pages: no recursion over what a user made.
+        let mut stack = vec![id];
+        let mut found = Vec::new();
+        while let Some(directory) = stack.pop() {
+            let mut after = None;
+            loop {
+                let page = self.tables()?.children(directory, after.as_ref(), 1024)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (_, child) in page {
+                    stack.push(child);
+                    found.push(child);
+                }
+            }
+        }
+        for child in found.into_iter().rev() {
+            let Some(mut row) = self.row(child)? else { continue };
+            if row.base.is_none() && !self.is_in_flight(child) {
+                self.set_row(child, None)?;
+                continue;
+            }
+            row.seen = None;
+            self.set_row(child, Some(&row))?;
+            self.settle(child)?;
+        }
+        Ok(())
+    }
+
+    /// Compares the three pictures of one row and puts it where it belongs: nowhere, among what
+    /// waits for a proposal, or among what waits to be placed.
+    pub(super) fn settle(&mut self, id: LocalId) -> Result<(), Fatal> {
+        if self.is_in_flight(id) {
+            self.again.insert(id);
+            return Ok(());
+        }
+        let Some(row) = self.row(id)? else { return Ok(()) };
+        let actual = match self.actual(&row)? {
+            Some(None) => return self.read_first(id, &row),
+            Some(view) => view,
+            None => None,
+        };
+        let agreed = match &row.base {
+            Some(base) => self.agreed(base.id)?,
+            None => None,
+        };
+        let decision = reconcile(agreed.as_ref(), row.base.as_ref(), actual.as_ref());
+        self.outbox.remove(id);
+        if let (Decision::Nothing | Decision::Adopt, Some(base)) = (&decision, &row.base) {
+            self.suspects.remove(&base.id);
+        }
+        match decision {
+            Decision::Nothing => self.data.remove(id),
+            Decision::Forget => self.set_row(id, None)?,
+            Decision::Adopt => self.adopt(id, row)?,
+            Decision::Create | Decision::Propose(_) | Decision::Delete => {
+                if self.is_suspect(&row)? {
+                    return self.recover(id, row);
+                }
+                self.outbox.insert(id);
+            }
+            Decision::Place(_) | Decision::Remove => {
+                if let Some(base) = &row.base {
+                    self.todo.insert(base.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+        let Some(base) = &mut row.base else { return Ok(()) };
+        if let Some(agreed) = self.agreed(base.id)? {
+            base.view = agreed.view;
+            base.version = agreed.version;
+        }
+        self.data.remove(id);
+        self.set_row(id, Some(&row))
+    }
+
+    /// The bytes of a thing have to be read before anything can be decided.
+    fn read_first(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
+        let Some(seen) = &row.seen else { return Ok(()) };
+        if seen.stat.size > INLINE_BYTES_MAX {
+            return self.offer(id, row);
+        }
+        if let Some(path) = self.path_of_row(id)? {
+            self.out.push_back(Outgoing::Watch(WatchAsk::Examine(path)));
+        }
+        Ok(())
+    }
+}
+
+/// What a kind holds when nothing has to be read for it.
+fn kind_body(stat: &Stat) -> Option<Body> {
+    match stat.kind {
+        Kind::Directory => Some(Body::Directory),
+        _ => None,
+    }
+}
+
+/// Whether a stat differs from what was seen only by what a rename changes.
+fn is_moved_only(seen: &Seen, stat: &Stat) -> bool {
+    let old = &seen.stat;
+    old.same_inode(stat) && (old.kind, old.size, old.mtime) == (stat.kind, stat.size, stat.mtime)
+}
+
+fn nearest_known(engine: &mut Engine, path: &RelPath) -> Result<RelPath, Fatal> {
+    let mut at = path.clone();
+    while let Some((parent, _)) = at.split() {
+        if engine.resolve_local(&parent)?.is_some() {
+            return Ok(parent);
+        }
+        at = parent;
+    }
+    Ok(RelPath::root())
+}

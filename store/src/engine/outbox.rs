@@ -1,0 +1,474 @@
+//! From rows that are ahead of the log to one proposal.
+//!
+//! While a proposal is in flight, what changes gathers here; the next one takes all of it that
+//! fits. So a single edit leaves at once, and a burst makes its own batches.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use pickbox_raft::api::Command;
+use pickbox_raft::core::ids::{NodeId, Serial};
+use pickbox_raft::core::log::{Payload, Proposal};
+
+use super::ports::Outgoing;
+use super::{ApiWrite, Engine, Fatal};
+use crate::content_id::{ContentId, INLINE_BYTES_MAX};
+use crate::name::Name;
+use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
+use crate::placed::{LocalId, Placed};
+use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
+use crate::record::{Attributes, Body};
+
+/// What an operation costs beside its path and its bytes, encoded; on the safe side.
+const OP_OVERHEAD_BYTES: usize = 512;
+/// How many things may have to make room for one another in a row.
+const OCCUPANTS_MAX: usize = 64;
+
+/// A proposal on its way, and what each of its operations meant.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) proposal: Arc<Proposal>,
+    pub(super) flights: Vec<Flight>,
+}
+
+/// What one operation of a proposal was about.
+#[derive(Debug)]
+pub(super) enum Flight {
+    /// A row of this disk.
+    Row { id: LocalId, what: What, facts: Facts },
+    /// A client's write.
+    Api(ApiWrite),
+}
+
+/// Which operation it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Content,
+    Attributes,
+    Move,
+    Delete,
+}
+
+/// The disk as it was when the operation was made.
+#[derive(Clone, Debug)]
+pub(super) struct Facts {
+    pub(super) body: Option<Body>,
+    pub(super) attributes: Attributes,
+    pub(super) parent: LocalId,
+    pub(super) name: Name,
+}
+
+/// A change in the making.
+#[derive(Debug, Default)]
+struct Draft {
+    ops: Vec<Op>,
+    flights: Vec<Flight>,
+    /// Which operation makes which row.
+    made: HashMap<LocalId, u32>,
+    bytes: usize,
+    /// Rows that wait for another one to be drafted first.
+    visiting: Vec<LocalId>,
+    /// Operations are in already for these.
+    drafted: HashSet<LocalId>,
+    /// The nodes that hold all large contents so far.
+    holders: Option<BTreeSet<NodeId>>,
+}
+
+impl Draft {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.ops.len() + 4 < OPS_MAX
+            && (self.ops.is_empty() || self.bytes + bytes + OP_OVERHEAD_BYTES < CHANGE_BYTES_MAX)
+    }
+
+    fn push(&mut self, op: Op, flight: Flight, bytes: usize) {
+        if let (Op::Create { .. }, Flight::Row { id, .. }) = (&op, &flight)
+            && let Ok(at) = u32::try_from(self.ops.len())
+        {
+            self.made.insert(*id, at);
+        }
+        if let Flight::Row { id, .. } = &flight {
+            self.drafted.insert(*id);
+        }
+        self.bytes += bytes + OP_OVERHEAD_BYTES;
+        self.ops.push(op);
+        self.flights.push(flight);
+    }
+}
+
+/// Whether a large content is where it has to be before it may be proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holding {
+    Enough,
+    /// Held by a majority, but not by the same one as the others of the draft: the next takes it.
+    NotTogether,
+    Unknown,
+}
+
+/// What became of the attempt to put a row into a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drafted {
+    Taken,
+    /// Not now: something else comes first and will bring it back.
+    Later,
+    /// The draft is full.
+    Full,
+}
+
+impl Engine {
+    /// Proposes what waits, if nothing is in flight.
+    pub(super) fn propose(&mut self) -> Result<(), Fatal> {
+        if !self.live || self.in_flight.is_some() {
+            return Ok(());
+        }
+        if self.outbox.is_empty() && self.api_writes.is_empty() {
+            return Ok(());
+        }
+        let mut draft = Draft::default();
+        let ids = self.outbox.first(OPS_MAX);
+        self.draft_deletions(&ids, &mut draft)?;
+        for id in ids {
+            if self.draft_with_parents(id, &mut draft)? == Drafted::Full {
+                break;
+            }
+        }
+        self.draft_api_writes(&mut draft);
+        if draft.ops.is_empty() { Ok(()) } else { self.send(draft) }
+    }
+
+    fn send(&mut self, draft: Draft) -> Result<(), Fatal> {
+        let change = Change { wall_ms: self.wall_ms(), ops: draft.ops };
+        let payload = crate::agreed::payload::encode(&change).map_err(|_| Fatal::Encode)?;
+        let proposal = Arc::new(Proposal {
+            origin: self.me,
+            incarnation: self.incarnation,
+            serial: self.last_serial.next(),
+            holders: draft.holders.map(|holders| holders.into_iter().collect()),
+            payload: Payload::Data(payload),
+        });
+        for flight in &draft.flights {
+            if let Flight::Row { id, .. } = flight {
+                self.outbox.remove(*id);
+                self.flying.insert(*id);
+            }
+        }
+        self.in_flight = Some(InFlight { proposal: proposal.clone(), flights: draft.flights });
+        self.out.push_back(Outgoing::Log(Command::Propose(proposal)));
+        Ok(())
+    }
+
+    /// Deletions go first, children before their directories: they free names and empty
+    /// directories for what follows.
+    fn draft_deletions(&mut self, ids: &[LocalId], draft: &mut Draft) -> Result<(), Fatal> {
+        let mut gone = Vec::new();
+        for id in ids {
+            let Some(row) = self.row(*id)? else { continue };
+            if row.seen.is_none() && row.base.is_some() {
+                gone.push((self.depth(&row)?, *id, row));
+            }
+        }
+        gone.sort_by_key(|(depth, id, _)| (std::cmp::Reverse(*depth), *id));
+        for (_, id, row) in gone {
+            let Some(base) = row.base.clone() else { continue };
+            if !draft.has_room(0) {
+                return Ok(());
+            }
+            let op = Op::Delete { id: base.id, base: base.version };
+            draft.push(op, flight(id, What::Delete, &row), 0);
+        }
+        Ok(())
+    }
+
+    fn depth(&mut self, row: &Placed) -> Result<usize, Fatal> {
+        let path = self.path_of_row(row.parent)?;
+        Ok(path.map_or(0, |path| path.names().count()))
+    }
+
+    /// Drafts a row after those of its directories that the log does not know yet.
+    fn draft_with_parents(&mut self, id: LocalId, draft: &mut Draft) -> Result<Drafted, Fatal> {
+        let mut chain = vec![id];
+        let mut at = id;
+        while let Some(row) = self.row(at)? {
+            let parent = row.parent;
+            let known = parent == LocalId::ROOT
+                || parent == LocalId::QUARANTINE
+                || draft.made.contains_key(&parent)
+                || self.file_of(parent)?.is_some();
+            if known {
+                break;
+            }
+            if !self.outbox.contains(parent) {
+                return Ok(Drafted::Later);
+            }
+            chain.push(parent);
+            at = parent;
+        }
+        for id in chain.into_iter().rev() {
+            match self.draft_row(id, draft)? {
+                Drafted::Taken => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Drafted::Taken)
+    }
+
+    fn draft_row(&mut self, id: LocalId, draft: &mut Draft) -> Result<Drafted, Fatal> {
+        if draft.drafted.contains(&id) || !self.outbox.contains(id) {
+            return Ok(Drafted::Taken);
+        }
+        let Some(row) = self.row(id)? else {
+            self.outbox.remove(id);
+            return Ok(Drafted::Taken);
+        };
+        if row.seen.is_none() {
+            return Ok(Drafted::Taken);
+        }
+        let agreed = match &row.base {
+            Some(base) => self.agreed(base.id)?,
+            None => None,
+        };
+        let actual = self.actual(&row)?.flatten();
+        match reconcile(agreed.as_ref(), row.base.as_ref(), actual.as_ref()) {
+            Decision::Create => match self.draft_occupant(id, &row, draft)? {
+                Drafted::Taken => self.draft_create(id, &row, draft),
+                other => Ok(other),
+            },
+            Decision::Propose(parts) => {
+                if parts.place == Part::Change {
+                    match self.draft_occupant(id, &row, draft)? {
+                        Drafted::Taken => {}
+                        other => return Ok(other),
+                    }
+                }
+                self.draft_parts(id, &row, parts, draft)
+            }
+            _ => {
+                self.settle(id)?;
+                Ok(Drafted::Taken)
+            }
+        }
+    }
+
+    /// What the log has at the name that a row takes goes first, if it left that name here: so
+    /// things that swap their names do not meet.
+    fn draft_occupant(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        draft: &mut Draft,
+    ) -> Result<Drafted, Fatal> {
+        let Some(parent) = self.file_of(row.parent)? else { return Ok(Drafted::Taken) };
+        let own = row.base.as_ref().map(|base| base.id);
+        let there = self.index.lookup(parent, &row.name)?.filter(|there| Some(*there) != own);
+        let Some(there) = there else { return Ok(Drafted::Taken) };
+        let Some(other) = self.row_of(there)?.filter(|other| *other != id) else {
+            return Ok(Drafted::Taken);
+        };
+        if self.limbo.contains_key(&other) || self.is_in_flight(other) {
+            return Ok(Drafted::Later);
+        }
+        let waits = self.outbox.contains(other) && !draft.visiting.contains(&other);
+        if !waits || draft.visiting.len() >= OCCUPANTS_MAX {
+            return Ok(Drafted::Taken);
+        }
+        draft.visiting.push(id);
+        let drafted = self.draft_with_parents(other, draft);
+        draft.visiting.pop();
+        drafted
+    }
+
+    fn parent_ref(&mut self, row: &Placed, draft: &Draft) -> Result<Option<Parent>, Fatal> {
+        if let Some(op) = draft.made.get(&row.parent) {
+            return Ok(Some(Parent::Op(*op)));
+        }
+        if row.parent == LocalId::QUARANTINE {
+            // It was displaced from its place: that is where it belongs.
+            return Ok(row.base.as_ref().and_then(|base| base.view.place.parent).map(Parent::Id));
+        }
+        Ok(self.file_of(row.parent)?.map(Parent::Id))
+    }
+
+    fn draft_create(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        draft: &mut Draft,
+    ) -> Result<Drafted, Fatal> {
+        let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
+        let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
+        let at = self.at_of(row, parent)?;
+        let bytes = at.path.as_bytes().len() + new.inline.as_ref().map_or(0, Vec::len);
+        if !draft.has_room(bytes) {
+            return Ok(Drafted::Full);
+        }
+        draft.push(Op::Create { at, new }, flight(id, What::Content, row), bytes);
+        Ok(Drafted::Taken)
+    }
+
+    fn draft_parts(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        parts: Parts,
+        draft: &mut Draft,
+    ) -> Result<Drafted, Fatal> {
+        let Some(base) = row.base.clone() else { return Ok(Drafted::Later) };
+        let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
+        let at = self.at_of(row, parent)?;
+        let mut ops = Vec::new();
+        if parts.place == Part::Change {
+            ops.push((Op::Move { id: base.id, to: at.clone() }, What::Move));
+        }
+        let mut bytes = at.path.as_bytes().len() * 2;
+        if parts.content == Part::Change {
+            let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
+            bytes += new.inline.as_ref().map_or(0, Vec::len);
+            ops.push((
+                Op::Replace { id: base.id, base: base.version.clone(), at, new },
+                What::Content,
+            ));
+        } else if parts.attributes == Part::Change {
+            let agreed = self.agreed(base.id)?.map_or(base.view.attributes, |a| a.view.attributes);
+            let actual = row.seen.as_ref().map_or(agreed, crate::placed::Seen::attributes);
+            let attributes = merged_attributes(agreed, base.view.attributes, actual);
+            ops.push((Op::Attributes { id: base.id, attributes }, What::Attributes));
+        }
+        if !draft.has_room(bytes) {
+            return Ok(Drafted::Full);
+        }
+        for (op, what) in ops {
+            draft.push(op, flight(id, what, row), bytes);
+            bytes = 0;
+        }
+        Ok(Drafted::Taken)
+    }
+
+    /// The content of a row as it travels; `None` when it has to be read or held first.
+    fn incoming(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        draft: &mut Draft,
+    ) -> Result<Option<Incoming>, Fatal> {
+        let Some(seen) = &row.seen else { return Ok(None) };
+        let Some(body) = seen.body.clone() else { return Ok(None) };
+        let attributes = seen.attributes();
+        let inline = match &body {
+            Body::File { size, content } if *size > INLINE_BYTES_MAX => {
+                match self.draft_holders(id, *content, draft) {
+                    Holding::Enough => None,
+                    Holding::NotTogether => return Ok(None),
+                    Holding::Unknown => {
+                        self.offer(id, row)?;
+                        return Ok(None);
+                    }
+                }
+            }
+            Body::File { content, .. } => match self.small_bytes(id, row, *content)? {
+                Some(data) => Some(data),
+                None => return Ok(None),
+            },
+            Body::Directory | Body::Symlink { .. } => None,
+        };
+        Ok(Some(Incoming { body, attributes, inline }))
+    }
+
+    /// The bytes of a small file: as they were read when it was seen, else read again now.
+    fn small_bytes(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        content: ContentId,
+    ) -> Result<Option<Vec<u8>>, Fatal> {
+        if let Some(data) = self.data.get(id)
+            && ContentId::of(data) == content
+        {
+            return Ok(Some(data.clone()));
+        }
+        let read = match self.dir(row.parent) {
+            Ok(dir) => dir.read_small(&row.name, INLINE_BYTES_MAX).ok().and_then(|(_, data)| data),
+            Err(_) => None,
+        };
+        match read {
+            Some(data) if ContentId::of(&data) == content => Ok(Some(data)),
+            _ => {
+                // It changed since it was seen; a hint is on its way, and this makes sure of it.
+                self.outbox.remove(id);
+                self.look_again(id)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Adds a large content to a draft if enough nodes hold it and all the others in the draft.
+    fn draft_holders(&mut self, id: LocalId, content: ContentId, draft: &mut Draft) -> Holding {
+        let Some(held) = self.held.get(&id).filter(|held| held.content == content) else {
+            return Holding::Unknown;
+        };
+        if !self.is_majority(&held.holders) {
+            return Holding::Unknown;
+        }
+        let common = match &draft.holders {
+            None => held.holders.clone(),
+            Some(others) => others.intersection(&held.holders).copied().collect(),
+        };
+        if !self.is_majority(&common) {
+            return Holding::NotTogether;
+        }
+        draft.holders = Some(common);
+        Holding::Enough
+    }
+
+    fn draft_api_writes(&mut self, draft: &mut Draft) {
+        while let Some(write) = self.api_writes.front() {
+            let bytes = write.bytes();
+            if !draft.has_room(bytes) {
+                return;
+            }
+            let Some(write) = self.api_writes.pop_front() else { return };
+            self.api_bytes -= bytes;
+            let op = write.op();
+            draft.push(op, Flight::Api(write), bytes);
+        }
+    }
+
+    /// The log refused the proposal as it is: what it was about goes back to wait.
+    pub(super) fn refused(&mut self, serial: Serial) -> Result<(), Fatal> {
+        let matches = self.in_flight.as_ref().is_some_and(|f| f.proposal.serial == serial);
+        if !matches {
+            return Ok(());
+        }
+        let Some(in_flight) = self.in_flight.take() else { return Ok(()) };
+        self.give_back(in_flight)
+    }
+
+    /// Puts all that a proposal was about back to where it waits.
+    pub(super) fn give_back(&mut self, in_flight: InFlight) -> Result<(), Fatal> {
+        let mut rows = Vec::new();
+        for flight in in_flight.flights.into_iter().rev() {
+            match flight {
+                Flight::Row { id, .. } => rows.push(id),
+                Flight::Api(write) => {
+                    self.api_bytes += write.bytes();
+                    self.api_writes.push_front(write);
+                }
+            }
+        }
+        for id in rows.into_iter().rev() {
+            self.flying.remove(&id);
+            self.again.remove(&id);
+            self.held.remove(&id);
+            self.settle(id)?;
+        }
+        Ok(())
+    }
+}
+
+fn flight(id: LocalId, what: What, row: &Placed) -> Flight {
+    let facts = Facts {
+        body: row.seen.as_ref().and_then(|seen| seen.body.clone()),
+        attributes: row.seen.as_ref().map(crate::placed::Seen::attributes).unwrap_or_default(),
+        parent: row.parent,
+        name: row.name.clone(),
+    };
+    Flight::Row { id, what, facts }
+}

@@ -1,0 +1,524 @@
+//! From what the log decided to what the folder shows.
+//!
+//! Exchange first, look after: the new thing is made in staging, then one system call swaps it
+//! with what stands at the name, and only then we look at what came out. What was expected goes
+//! to history; anything else is a user's edit, safe in our hands, and is proposed. There is no
+//! moment at which a look could be too old (traps T10, T12).
+//!
+//! One thread exposes, in log order; a thing that cannot be placed yet (its bytes are on their
+//! way, a path is blocked, an edit of this disk is undecided) is overtaken by the rest.
+
+use super::rows::agreed_of;
+use super::stage::Staged;
+use super::{Engine, Fatal};
+use crate::content_id::ContentId;
+use crate::folder::{Dir, FolderError, Kind, Stat};
+use crate::name::Name;
+use crate::placed::{LocalId, Placed, Seen};
+use crate::reconcile::{Base, Decision, Part, Parts, reconcile};
+use crate::record::{Body, FileId, Record};
+
+/// Things placed before the engine looks at its other inputs again.
+const PLACED_PER_TURN_MAX: usize = 256;
+/// Things tried again in one go.
+const RETRIED_MAX: usize = 256;
+/// Directories that may have to be made for one file.
+const PARENTS_MAX: usize = 2048;
+
+/// What became of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Done,
+    Wait(Why),
+}
+
+/// Why a thing cannot be placed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its bytes are on their way.
+    Content(ContentId),
+    /// An edit of this disk goes first; its outcome brings this back.
+    Undecided,
+    /// The file system says no.
+    Blocked(FolderError),
+}
+
+/// A step that works, or a reason to wait; only the index can really fail.
+pub(super) type Step<T> = Result<Result<T, Why>, Fatal>;
+
+macro_rules! step {
+    ($result:expr) => {
+        match $result? {
+            Ok(value) => value,
+            Err(why) => return Ok(Err(why)),
+        }
+    };
+}
+
+impl Engine {
+    /// Places what can be placed, in log order, up to a bound a turn.
+    pub(super) fn place_all(&mut self) -> Result<(), Fatal> {
+        if !self.live || self.root_gone {
+            return Ok(());
+        }
+        for id in self.todo.first(PLACED_PER_TURN_MAX) {
+            self.todo.remove(id);
+            self.try_place(id)?;
+        }
+        self.flush_journal()
+    }
+
+    /// Tries again what had to wait.
+    pub(super) fn retry_stuck(&mut self) -> Result<(), Fatal> {
+        let again: Vec<_> = self.stuck.keys().copied().take(RETRIED_MAX).collect();
+        for id in again {
+            self.stuck.remove(&id);
+            self.try_place(id)?;
+        }
+        self.flush_journal()
+    }
+
+    fn try_place(&mut self, id: FileId) -> Result<(), Fatal> {
+        match self.place_file(id)? {
+            Ok(()) => {
+                self.stuck.remove(&id);
+                self.incoming.remove(id);
+            }
+            Err(why) => {
+                if let (Why::Blocked(error), false) = (&why, self.stuck.contains_key(&id)) {
+                    log::info!("event=blocked path=\"{}\" error=\"{error}\"", error.path());
+                }
+                self.stuck.insert(id, why);
+            }
+        }
+        Ok(())
+    }
+
+    fn place_file(&mut self, id: FileId) -> Step<()> {
+        let record = self.index.record(id)?;
+        match (record, self.row_of(id)?) {
+            (None, None) => Ok(Ok(())),
+            (None, Some(local)) => self.take_away(local),
+            (Some(record), None) => self.place_new(id, &record),
+            (Some(record), Some(local)) => self.bring(local, id, &record),
+        }
+    }
+
+    /// Brings a thing that is on this disk to what the log says.
+    fn bring(&mut self, local: LocalId, id: FileId, record: &Record) -> Step<()> {
+        if local == LocalId::ROOT {
+            return Ok(Ok(()));
+        }
+        let Some(row) = self.row(local)? else { return Ok(Ok(())) };
+        if self.is_in_flight(local) || self.outbox.contains(local) {
+            return Ok(Err(Why::Undecided));
+        }
+        let Some(actual) = self.actual(&row)?.map_or(Some(None), |view| view.map(Some)) else {
+            self.settle(local)?;
+            return Ok(Err(Why::Undecided));
+        };
+        let agreed = agreed_of(record);
+        match reconcile(Some(&agreed), row.base.as_ref(), actual.as_ref()) {
+            Decision::Place(parts) if row.seen.is_some() => {
+                self.bring_parts(local, id, record, parts)
+            }
+            Decision::Place(_) => {
+                // It vanished here while it was changed elsewhere: it comes back.
+                self.set_row(local, None)?;
+                self.place_new(id, record)
+            }
+            _ => {
+                self.settle(local)?;
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    fn bring_parts(
+        &mut self,
+        local: LocalId,
+        id: FileId,
+        record: &Record,
+        parts: Parts,
+    ) -> Step<()> {
+        if parts.place == Part::Change {
+            step!(self.relocate(local, record));
+        }
+        if parts.content == Part::Change {
+            step!(self.exchange(local, id, record));
+        } else if parts.attributes == Part::Change {
+            step!(self.set_attributes(local, record));
+        }
+        Ok(Ok(()))
+    }
+
+    /// The row of a directory of the log, made on this disk first where it is missing.
+    fn directory(&mut self, id: FileId) -> Step<LocalId> {
+        let (mut missing, mut at) = (Vec::new(), id);
+        let top = loop {
+            if let Some(local) = self.row_of(at)?
+                && (local == LocalId::ROOT
+                    || self.row(local)?.is_some_and(|row| row.seen.is_some()))
+            {
+                break local;
+            }
+            let Some(record) = self.index.record(at)? else { return Ok(Err(Why::Undecided)) };
+            if missing.len() >= PARENTS_MAX {
+                return Ok(Err(Why::Undecided));
+            }
+            missing.push(at);
+            at = record.parent;
+        };
+        if missing.is_empty() {
+            return Ok(Ok(top));
+        }
+        for id in missing.into_iter().rev() {
+            step!(self.place_file(id));
+        }
+        let made = self.row_of(id)?;
+        Ok(made.ok_or(Why::Undecided))
+    }
+
+    fn place_new(&mut self, id: FileId, record: &Record) -> Step<()> {
+        let parent = step!(self.directory(record.parent));
+        let dir = step!(self.dir_step(parent));
+        if let Some(joined) = step!(self.free_name(parent, &record.name, Some((id, record)))) {
+            return self.join_directory(joined, id, record);
+        }
+        let local = self.new_local();
+        if record.body == Body::Directory {
+            return self.make_directory(local, id, record, parent, &dir);
+        }
+        let staged = step!(self.stage(id, record));
+        let row = new_row(parent, id, record, staged.stat);
+        self.note_intent(local, &row)?;
+        match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
+            Ok(()) => self.placed_at(local, row, &dir, staged.stat),
+            Err(error) => self.not_exposed(&staged, error, parent, &record.name),
+        }
+    }
+
+    fn make_directory(
+        &mut self,
+        local: LocalId,
+        id: FileId,
+        record: &Record,
+        parent: LocalId,
+        dir: &Dir,
+    ) -> Step<()> {
+        match dir.mkdir(&record.name, record.attributes.mode) {
+            Ok(made) => {
+                let stat = match made.stat_self() {
+                    Ok(stat) => stat,
+                    Err(error) => return Ok(Err(Why::Blocked(error))),
+                };
+                let row = new_row(parent, id, record, stat);
+                self.placed_at(local, row, dir, stat)
+            }
+            Err(error) => self.examine_and_wait(error, parent, &record.name),
+        }
+    }
+
+    /// Records what was just exposed, as the disk shows it.
+    fn placed_at(&mut self, local: LocalId, mut row: Placed, dir: &Dir, made: Stat) -> Step<()> {
+        // Exposing moved its ctime. If another inode is there by now, a hint is on its way.
+        let stat = dir.stat(&row.name).ok().filter(|stat| stat.same_content_hint(&made));
+        if let (Some(seen), Some(stat)) = (&mut row.seen, stat) {
+            seen.stat = stat;
+        }
+        self.unsynced.insert(local);
+        self.set_row(local, Some(&row))?;
+        self.placed_count += 1;
+        Ok(Ok(()))
+    }
+
+    /// Makes sure that a name is free for a thing of the log. `Some` is a directory that is there
+    /// already and that the new one may be.
+    fn free_name(
+        &mut self,
+        parent: LocalId,
+        name: &Name,
+        wanted: Option<(FileId, &Record)>,
+    ) -> Step<Option<LocalId>> {
+        let Some((other, row)) = self.row_at(parent, name)? else { return Ok(Ok(None)) };
+        let both_directories = wanted.is_some_and(|(_, record)| record.body == Body::Directory)
+            && row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        let Some(base) = &row.base else {
+            return Ok(if both_directories { Ok(Some(other)) } else { Err(Why::Undecided) });
+        };
+        if self.is_in_flight(other) || self.outbox.contains(other) {
+            return Ok(Err(Why::Undecided));
+        }
+        if row.seen.is_none() {
+            // It vanished and that is settled: nothing stands here.
+            self.set_row(other, None)?;
+            return Ok(Ok(None));
+        }
+        if self.index.record(base.id)?.is_some() {
+            // The log has it elsewhere: out of the way with it, its own turn will come.
+            let id = base.id;
+            step!(self.evict(other, row));
+            self.todo.insert(id);
+            return Ok(Ok(None));
+        }
+        if both_directories {
+            return Ok(Ok(Some(other)));
+        }
+        step!(self.take_away(other));
+        Ok(Ok(None))
+    }
+
+    fn join_directory(&mut self, local: LocalId, id: FileId, record: &Record) -> Step<()> {
+        let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
+        let agreed = agreed_of(record);
+        let mut view = agreed.view;
+        if let Some(seen) = &row.seen {
+            view.attributes = seen.attributes();
+        }
+        row.base = Some(Base { id, view, version: agreed.version });
+        self.outbox.remove(local);
+        self.set_row(local, Some(&row))?;
+        self.settle(local)?;
+        Ok(Ok(()))
+    }
+
+    /// Moves a thing out of the folder until its own name is free: how cycles of renames go.
+    fn evict(&mut self, local: LocalId, mut row: Placed) -> Step<()> {
+        let dir = step!(self.dir_step(row.parent));
+        let name = self.quarantine_name(local);
+        if let Err(error) = dir.rename_no_replace(&row.name, &self.quarantine, &name) {
+            return self.examine_and_wait(error, row.parent, &row.name);
+        }
+        row.parent = LocalId::QUARANTINE;
+        row.name = name.clone();
+        if let Some(base) = &mut row.base {
+            base.view.place = crate::reconcile::Place { parent: None, name };
+        }
+        self.set_row(local, Some(&row))?;
+        Ok(Ok(()))
+    }
+
+    fn relocate(&mut self, local: LocalId, record: &Record) -> Step<()> {
+        let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
+        let parent = step!(self.directory(record.parent));
+        let to = step!(self.dir_step(parent));
+        if (parent, &record.name) != (row.parent, &row.name) {
+            if step!(self.free_name(parent, &record.name, None)).is_some() {
+                return Ok(Err(Why::Undecided));
+            }
+            let Some(current) = self.row(local)? else { return Ok(Ok(())) };
+            row = current;
+            let from = step!(self.dir_step(row.parent));
+            let mut moved = row.clone();
+            moved.parent = parent;
+            moved.name = record.name.clone();
+            moved.base = row.base.clone().map(|base| with_place(base, record));
+            self.note_intent(local, &moved)?;
+            if let Err(error) = from.rename_no_replace(&row.name, &to, &record.name) {
+                self.ask_examine(row.parent, &row.name)?;
+                return self.examine_and_wait(error, parent, &record.name);
+            }
+            row = moved;
+        }
+        row.base = row.base.map(|base| with_place(base, record));
+        let now = to.stat(&row.name).ok();
+        if let (Some(seen), Some(stat)) = (&mut row.seen, now) {
+            // Another inode, or other bytes, moved along: an edit; it is read like any other.
+            let same = seen.stat.same_content_hint(&stat);
+            *seen = Seen { stat, body: seen.body.take().filter(|_| same) };
+        }
+        self.unsynced.insert(local);
+        self.set_row(local, Some(&row))?;
+        if row.seen.as_ref().is_some_and(|seen| seen.body.is_none()) {
+            self.settle(local)?;
+            return Ok(Err(Why::Undecided));
+        }
+        Ok(Ok(()))
+    }
+
+    /// New content at a name that holds an older version.
+    fn exchange(&mut self, local: LocalId, id: FileId, record: &Record) -> Step<()> {
+        let Some(row) = self.row(local)? else { return Ok(Ok(())) };
+        let (Some(old_seen), Some(old_base)) = (row.seen.clone(), row.base.clone()) else {
+            return Ok(Ok(()));
+        };
+        let dir = step!(self.dir_step(row.parent));
+        let staged = step!(self.stage_any(id, record));
+        let new = Placed {
+            parent: row.parent,
+            name: row.name.clone(),
+            ..new_row(row.parent, id, record, staged.stat)
+        };
+        self.note_intent(local, &new)?;
+        if let Err(error) = self.staging.exchange(&staged.name, &dir, &row.name) {
+            return self.not_exposed(&staged, error, row.parent, &row.name);
+        }
+        let out = match self.staging.stat(&staged.name) {
+            Ok(out) => out,
+            Err(error) => return Ok(Err(Why::Blocked(error))),
+        };
+        let was = new.base.as_ref().map(|base| base.view.place.clone());
+        let (expected, displaced) = (old_seen.stat.same_content_hint(&out), staged.name.clone());
+        if expected && out.kind == Kind::Directory && self.staging.rmdir(&displaced).is_err() {
+            // Something in it that the log does not know: it stays until that is settled.
+            // RACE: between the two exchanges the name shows the new thing for some microseconds.
+            if self.staging.exchange(&displaced, &dir, &row.name).is_ok() {
+                return self.not_exposed(
+                    &staged,
+                    FolderError::NotEmpty(dir.path().join(&row.name)),
+                    row.parent,
+                    &row.name,
+                );
+            }
+        }
+        step!(self.placed_at(local, new, &dir, staged.stat));
+        if !(expected && out.kind == Kind::Directory) {
+            let body = if expected { old_seen.body } else { None };
+            let base = Base {
+                view: crate::reconcile::View {
+                    place: was.unwrap_or(old_base.view.place),
+                    ..old_base.view
+                },
+                ..old_base
+            };
+            self.retire(&displaced, Seen { stat: out, body }, Some(base))?;
+        }
+        Ok(Ok(()))
+    }
+
+    fn set_attributes(&mut self, local: LocalId, record: &Record) -> Step<()> {
+        let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
+        let Some(seen) = row.seen.clone() else { return Ok(Ok(())) };
+        let dir = step!(self.dir_step(row.parent));
+        let wanted = record.attributes;
+        // RACE: another inode may be put at the name between the look and these two calls; it
+        // then gets the mode and time that the log has for this name. No content is touched.
+        let set = || -> Result<Stat, FolderError> {
+            if !dir.stat(&row.name)?.same_inode(&seen.stat) {
+                return Err(FolderError::Absent(dir.path().join(&row.name)));
+            }
+            if seen.stat.kind != Kind::Symlink && seen.stat.masked_mode() != wanted.mode {
+                dir.set_mode(&row.name, wanted.mode)?;
+            }
+            if seen.stat.kind != Kind::Directory && seen.stat.mtime != wanted.mtime {
+                dir.set_mtime(&row.name, wanted.mtime)?;
+            }
+            dir.stat(&row.name)
+        };
+        let stat = match set() {
+            Ok(stat) => stat,
+            Err(error) => return self.examine_and_wait(error, row.parent, &row.name),
+        };
+        row.seen = Some(Seen { stat, body: seen.body });
+        if let Some(base) = &mut row.base {
+            // What the disk made of it is what both have in common now, also where it could not
+            // hold all of it; so it is not tried for ever, and not proposed back.
+            base.view.attributes = wanted;
+            base.version = record.version.clone();
+        }
+        let held = row.seen.as_ref().is_some_and(|seen| seen.attributes() == wanted);
+        self.set_row(local, Some(&row))?;
+        if !held {
+            log::debug!("event=attributes_differ name=\"{}\"", row.name);
+        }
+        Ok(Ok(()))
+    }
+
+    /// Takes off the disk what the log has deleted.
+    fn take_away(&mut self, local: LocalId) -> Step<()> {
+        let Some(row) = self.row(local)? else { return Ok(Ok(())) };
+        if self.is_in_flight(local) || self.outbox.contains(local) {
+            return Ok(Err(Why::Undecided));
+        }
+        let actual = match self.actual(&row)? {
+            Some(Some(view)) => view,
+            Some(None) => {
+                self.settle(local)?;
+                return Ok(Err(Why::Undecided));
+            }
+            None => {
+                self.set_row(local, None)?;
+                return Ok(Ok(()));
+            }
+        };
+        if reconcile(None, row.base.as_ref(), Some(&actual)) != Decision::Remove {
+            self.settle(local)?;
+            return Ok(Ok(()));
+        }
+        let dir = step!(self.dir_step(row.parent));
+        if actual.body == Body::Directory {
+            return match dir.rmdir(&row.name) {
+                Ok(()) | Err(FolderError::Absent(_)) => {
+                    self.set_row(local, None)?;
+                    Ok(Ok(()))
+                }
+                // Something in it that the log does not know: it will be proposed, and the
+                // directory with it.
+                Err(FolderError::NotEmpty(_)) => {
+                    self.ask_rescan(local)?;
+                    Ok(Err(Why::Undecided))
+                }
+                Err(error) => self.examine_and_wait(error, row.parent, &row.name),
+            };
+        }
+        let out = self.quarantine_name(local);
+        if let Err(error) = dir.rename_no_replace(&row.name, &self.staging, &out) {
+            return self.examine_and_wait(error, row.parent, &row.name);
+        }
+        self.set_row(local, None)?;
+        let (Some(seen), Ok(stat)) = (row.seen, self.staging.stat(&out)) else { return Ok(Ok(())) };
+        let body = seen.body.filter(|_| seen.stat.same_content_hint(&stat));
+        self.retire(&out, Seen { stat, body }, row.base)?;
+        Ok(Ok(()))
+    }
+
+    fn examine_and_wait(&mut self, error: FolderError, parent: LocalId, name: &Name) -> Step<()> {
+        match error {
+            FolderError::Absent(_)
+            | FolderError::Exists(_)
+            | FolderError::NotDirectory(_)
+            | FolderError::WrongKind(_)
+            | FolderError::Unstable(_)
+            | FolderError::NotEmpty(_) => {
+                self.dirs.remove(&parent);
+                self.ask_examine(parent, name)?;
+                Ok(Err(Why::Undecided))
+            }
+            other => Ok(Err(Why::Blocked(other))),
+        }
+    }
+
+    fn not_exposed(
+        &mut self,
+        staged: &Staged,
+        error: FolderError,
+        parent: LocalId,
+        name: &Name,
+    ) -> Step<()> {
+        self.unstage(staged);
+        self.examine_and_wait(error, parent, name)
+    }
+
+    pub(super) fn dir_step(&mut self, id: LocalId) -> Step<std::sync::Arc<Dir>> {
+        Ok(self.dir(id).map_err(|error| match error {
+            FolderError::Absent(_) | FolderError::NotDirectory(_) => Why::Undecided,
+            other => Why::Blocked(other),
+        }))
+    }
+}
+
+fn with_place(mut base: Base, record: &Record) -> Base {
+    base.view.place = agreed_of(record).view.place;
+    base
+}
+
+/// The row of a thing that stands as the log has it.
+fn new_row(parent: LocalId, id: FileId, record: &Record, stat: Stat) -> Placed {
+    let agreed = agreed_of(record);
+    Placed {
+        parent,
+        name: record.name.clone(),
+        seen: Some(Seen { stat, body: Some(record.body.clone()) }),
+        base: Some(Base { id, view: agreed.view, version: agreed.version }),
+    }
+}

@@ -1,0 +1,144 @@
+//! What the engine hears and what it says: values, so that a test can play every neighbour.
+
+use std::fmt;
+
+use pickbox_raft::api::Command;
+use pickbox_raft::core::ids::{Index, NodeId};
+
+use crate::content_id::ContentId;
+use crate::contents::ContentCommand;
+use crate::name::RelPath;
+use crate::op::Refusal;
+use crate::syncer::SyncJob;
+
+/// What leaves the engine, in order.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// To the log.
+    Log(Command),
+    /// To the watcher.
+    Watch(WatchAsk),
+    /// To the content worker.
+    Content(ContentCommand),
+    /// To the engine of another node, over the content connections.
+    Peer(NodeId, Vec<u8>),
+    /// To the syncer.
+    Sync(SyncJob),
+}
+
+/// What the engine asks of the watcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchAsk {
+    /// Look at this path again and read what it holds.
+    Examine(RelPath),
+    /// Walk this directory again.
+    Rescan(RelPath),
+}
+
+/// A request of a client, with where its answer goes.
+pub struct Request {
+    /// What is asked.
+    pub query: Query,
+    /// Called once with the answer. It must not block.
+    pub reply: Box<dyn FnOnce(Answer) + Send>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("query", &self.query).finish_non_exhaustive()
+    }
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Write a file, whatever is there.
+    Put {
+        /// Where.
+        path: RelPath,
+        /// Its whole content.
+        data: Vec<u8>,
+    },
+    /// Delete what is at a path.
+    Remove {
+        /// Where.
+        path: RelPath,
+    },
+    /// How things are.
+    Status,
+    /// The versions of a path.
+    Log(RelPath),
+    /// The bytes of one version.
+    Cat(RelPath, Index),
+    /// Where a content is, or was.
+    Find(ContentId),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Committed at this index.
+    Committed(Index),
+    /// The log has it, and it cannot be.
+    Refused(Refusal),
+    /// Not taken: too much is waiting already.
+    Busy,
+    /// How things are.
+    Status(Box<StoreStatus>),
+    /// Versions, newest first.
+    Versions(Vec<VersionLine>),
+    /// Bytes of a version.
+    Bytes(Vec<u8>),
+    /// No such path, version or content.
+    NotFound,
+    /// The version is known but nobody who can be reached has its bytes.
+    Unavailable(String),
+}
+
+/// One version of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionLine {
+    /// The path it had.
+    pub path: RelPath,
+    /// The entry that made it; what `cat PATH@INDEX` takes.
+    pub index: Index,
+    /// Its content; `None` for a symlink.
+    pub content: Option<ContentId>,
+    /// Bytes.
+    pub size: u64,
+    /// The name of the node that made it.
+    pub author: String,
+    /// When, by the wall clock of that node, in milliseconds since 1970; 0 when not known.
+    pub wall_ms: u64,
+    /// What it is now: `current`, `replaced at N`, `deleted at N`, `conflict copy`.
+    pub state: String,
+}
+
+/// The store's part of STATUS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// Highest index applied.
+    pub applied: Index,
+    /// Highest index whose changes all stand in the folder.
+    pub placed: Index,
+    /// The root digest at `applied`, in hexadecimal.
+    pub digest: String,
+    /// Files, directories and symlinks that the log has.
+    pub records: u64,
+    /// Conflict copies among them.
+    pub conflicts: u64,
+    /// Changes seen here that the log does not have yet.
+    pub undecided: u64,
+    /// Changes of the log that this folder does not show yet.
+    pub unplaced: u64,
+    /// Of those, the ones that something hinders.
+    pub blocked: u64,
+    /// Why, for a few of them.
+    pub blocked_why: Vec<String>,
+    /// Files that were put back after a power cut.
+    pub recovered: u64,
+    /// Things here that are not replicated (devices, sockets, unreadable files).
+    pub left_out: u64,
+    /// Whether the start is over: the log caught up and the folder was scanned once.
+    pub live: bool,
+}

@@ -1,0 +1,165 @@
+//! The rows of placed as the engine uses them: every change goes to the index and the journal.
+
+use super::{Engine, Fatal};
+use crate::folder::Stat;
+use crate::name::{DEPTH_MAX, Name, RelPath};
+use crate::op::{At, Parent};
+use crate::placed::journal::{self, Note};
+use crate::placed::{LocalId, Placed, Seen, Tables, attributes};
+use crate::reconcile::{Agreed, Place, View};
+use crate::record::{FileId, Record};
+
+impl Engine {
+    pub(super) fn tables(&mut self) -> Result<Tables<'_>, Fatal> {
+        Ok(Tables::open(self.index.tables()?)?)
+    }
+
+    pub(super) fn row(&mut self, id: LocalId) -> Result<Option<Placed>, Fatal> {
+        Ok(self.tables()?.get(id)?)
+    }
+
+    /// The row at a name, if the name still belongs to it.
+    pub(super) fn row_at(
+        &mut self,
+        parent: LocalId,
+        name: &Name,
+    ) -> Result<Option<(LocalId, Placed)>, Fatal> {
+        let tables = self.tables()?;
+        let Some(id) = tables.at(parent, name)? else { return Ok(None) };
+        Ok(tables.get(id)?.map(|row| (id, row)))
+    }
+
+    pub(super) fn row_of(&mut self, file: FileId) -> Result<Option<LocalId>, Fatal> {
+        Ok(self.tables()?.of_file(file)?)
+    }
+
+    pub(super) fn new_local(&mut self) -> LocalId {
+        let id = self.next_local;
+        self.next_local = LocalId::new(id.get() + 1);
+        id
+    }
+
+    pub(super) fn set_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
+        journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
+        self.index_changed = true;
+        self.tables()?.put(id, row)?;
+        if row.is_none() {
+            self.dirs.remove(&id);
+            self.forget_local(id);
+        }
+        Ok(())
+    }
+
+    /// Notes what a row will be once a thing is exposed, and writes the journal: the intent must
+    /// be out of this process before the folder changes.
+    pub(super) fn note_intent(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
+        journal::encode(&Note::Intent(id, row.clone()), &mut self.journal_buffer);
+        self.flush_journal()
+    }
+
+    pub(super) fn flush_journal(&mut self) -> Result<(), Fatal> {
+        if self.journal_buffer.is_empty() {
+            return Ok(());
+        }
+        self.journal.append(&self.journal_buffer)?;
+        self.journal_buffer.clear();
+        Ok(())
+    }
+
+    /// The path of a row as this disk has it; `None` when it lies outside the folder.
+    pub(super) fn path_of_row(&mut self, id: LocalId) -> Result<Option<RelPath>, Fatal> {
+        let tables = self.tables()?;
+        let (mut names, mut at) = (Vec::new(), id);
+        for _ in 0..DEPTH_MAX {
+            if at == LocalId::ROOT {
+                let path = names.iter().rev().fold(RelPath::root(), |path, name| path.join(name));
+                return Ok(Some(path));
+            }
+            let Some(row) = tables.get(at)? else { return Ok(None) };
+            names.push(row.name);
+            at = row.parent;
+        }
+        Ok(None)
+    }
+
+    /// The row that a path of this disk leads to.
+    pub(super) fn resolve_local(&mut self, path: &RelPath) -> Result<Option<LocalId>, Fatal> {
+        let tables = self.tables()?;
+        let mut at = LocalId::ROOT;
+        for name in path.names() {
+            match tables.at(at, &name)? {
+                Some(id) => at = id,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// What the log calls the directory of a row; `None` when it does not know it, or the row
+    /// lies in quarantine.
+    pub(super) fn file_of(&mut self, id: LocalId) -> Result<Option<FileId>, Fatal> {
+        if id == LocalId::ROOT {
+            return Ok(Some(FileId::ROOT));
+        }
+        Ok(self.row(id)?.and_then(|row| row.base).map(|base| base.id))
+    }
+
+    pub(super) fn place_of(&mut self, row: &Placed) -> Result<Place, Fatal> {
+        Ok(Place { parent: self.file_of(row.parent)?, name: row.name.clone() })
+    }
+
+    /// The third picture; `None` when the thing vanished, an inner `None` when its bytes have to
+    /// be read first.
+    pub(super) fn actual(&mut self, row: &Placed) -> Result<Option<Option<View>>, Fatal> {
+        let Some(seen) = row.seen.clone() else { return Ok(None) };
+        let Some(body) = seen.body.clone() else { return Ok(Some(None)) };
+        let place = self.place_of(row)?;
+        Ok(Some(Some(View { body, attributes: seen.attributes(), place })))
+    }
+
+    pub(super) fn agreed(&mut self, id: FileId) -> Result<Option<Agreed>, Fatal> {
+        Ok(self.index.record(id)?.map(|record| agreed_of(&record)))
+    }
+
+    /// Where a row stands, for a proposal. One in quarantine belongs where it was displaced from.
+    pub(super) fn at_of(&mut self, row: &Placed, parent: Parent) -> Result<At, Fatal> {
+        if let (LocalId::QUARANTINE, Some(base)) = (row.parent, &row.base) {
+            let place = base.view.place.clone();
+            let directory = self.path_of_file(place.parent)?;
+            return Ok(At { parent, path: directory.join(&place.name), name: place.name });
+        }
+        let path = self.path_of_row(row.parent)?.unwrap_or_default().join(&row.name);
+        Ok(At { parent, name: row.name.clone(), path })
+    }
+
+    /// The path of a directory of the log: on this disk if it is here, else in the log, else the
+    /// folder itself.
+    fn path_of_file(&mut self, id: Option<FileId>) -> Result<RelPath, Fatal> {
+        let Some(id) = id else { return Ok(RelPath::root()) };
+        if let Some(local) = self.row_of(id)?
+            && let Some(path) = self.path_of_row(local)?
+        {
+            return Ok(path);
+        }
+        Ok(self.index.path_of(id)?.unwrap_or_default())
+    }
+}
+
+/// The first picture of a record.
+pub(super) fn agreed_of(record: &Record) -> Agreed {
+    Agreed {
+        view: View {
+            body: record.body.clone(),
+            attributes: record.attributes,
+            place: Place { parent: Some(record.parent), name: record.name.clone() },
+        },
+        version: record.version.clone(),
+    }
+}
+
+/// Whether a stat shows the very state that was seen before: same inode, size, times and mode.
+/// The change time takes part, so that a rewrite that restores the time of modification is found;
+/// renaming changes it as well, which only costs a read.
+pub(super) fn is_unchanged(seen: &Seen, stat: &Stat) -> bool {
+    seen.stat.same_to_ctime(stat) && attributes(&seen.stat) == attributes(stat)
+}

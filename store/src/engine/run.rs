@@ -1,0 +1,253 @@
+//! The `apply` thread: one event after the other, then what follows from it.
+
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Select, Sender};
+use pickbox_raft::api::{Command, Delivery};
+use pickbox_raft::core::ids::NodeId;
+
+use super::ports::{Outgoing, Request, WatchAsk};
+use super::{Engine, Fatal};
+use crate::contents::{ContentCommand, ContentEvent};
+use crate::name::Name;
+use crate::observation::Sighting;
+use crate::syncer::{SyncDone, SyncJob};
+
+/// The longest sleep: what waits for nothing but time is looked at this often when there is any.
+const TICK_MS: u64 = 100;
+/// Events of one kind taken before the others get their turn.
+const EVENTS_PER_TURN: usize = 64;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// From the log.
+    Log(Delivery),
+    /// From the watcher.
+    Sighting(Sighting),
+    /// From the content worker.
+    Content(ContentEvent),
+    /// From the engine of another node.
+    Peer(NodeId, Vec<u8>),
+    /// From a client.
+    Request(Request),
+    /// From the syncer.
+    Synced(SyncDone),
+}
+
+/// The channels to the neighbours. All are bounded; those that the engine receives from push back
+/// on their senders, those that it sends to are drained by threads that never wait for the engine.
+pub struct Channels {
+    /// From the log.
+    pub deliveries: Receiver<Delivery>,
+    /// From the watcher; not read before the start is over, so that the watcher waits.
+    pub sightings: Receiver<Sighting>,
+    /// From the content worker.
+    pub contents: Receiver<ContentEvent>,
+    /// From the engines of other nodes.
+    pub peers: Receiver<(NodeId, Vec<u8>)>,
+    /// From clients.
+    pub requests: Receiver<Request>,
+    /// From the syncer.
+    pub synced: Receiver<SyncDone>,
+    /// Asks the engine to end after a last checkpoint.
+    pub stop: Receiver<()>,
+    /// To the log.
+    pub log: Box<dyn Fn(Command) + Send>,
+    /// To the watcher.
+    pub watch: Box<dyn Fn(WatchAsk) + Send>,
+    /// To the content worker.
+    pub content: Box<dyn Fn(ContentCommand) + Send>,
+    /// To the engine of another node; lost when that one cannot be reached.
+    pub peer: Box<dyn Fn(NodeId, Vec<u8>) + Send>,
+    /// To the syncer.
+    pub sync: Sender<SyncJob>,
+}
+
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Runs until the log stops or the engine is told to; then makes a last checkpoint.
+    ///
+    /// # Errors
+    /// When the index, the journal or the state directory fails: the node must stop.
+    pub fn run(mut self, channels: &Channels) -> Result<(), Fatal> {
+        let start = pickbox_raft::clock::now();
+        self.ask_to_open();
+        loop {
+            let now = start.elapsed().as_millis();
+            self.now_ms = u64::try_from(now).unwrap_or(u64::MAX);
+            let taken = self.take_events(channels)?;
+            if channels.stop.try_recv().is_ok() {
+                return self.stop();
+            }
+            self.turn()?;
+            self.hand_out(channels);
+            if !taken && self.todo.is_empty() {
+                self.wait(channels);
+            }
+        }
+    }
+
+    /// Takes in one event; see [`Self::turn`] for what follows.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn event(&mut self, event: Event) -> Result<(), Fatal> {
+        match event {
+            Event::Log(delivery) => self.delivery(delivery),
+            Event::Sighting(sighting) => self.sighting(sighting),
+            Event::Content(event) => self.content_event(event),
+            Event::Peer(from, bytes) => self.peer_message(from, &bytes),
+            Event::Request(request) => self.request(request),
+            Event::Synced(done) => self.synced(&done),
+        }
+    }
+
+    /// Does what the events of this turn led to: places, proposes, reports.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn turn(&mut self) -> Result<(), Fatal> {
+        self.place_all()?;
+        self.propose()?;
+        self.tick()?;
+        self.flush_journal()?;
+        self.report_progress();
+        Ok(())
+    }
+
+    /// What left the engine since the last call.
+    pub fn take_outgoing(&mut self) -> impl Iterator<Item = Outgoing> + '_ {
+        self.out.drain(..)
+    }
+
+    fn take_events(&mut self, channels: &Channels) -> Result<bool, Fatal> {
+        let mut taken = false;
+        macro_rules! take {
+            ($receiver:expr, $wrap:expr) => {
+                for item in $receiver.try_iter().take(EVENTS_PER_TURN) {
+                    taken = true;
+                    self.event($wrap(item))?;
+                }
+            };
+        }
+        take!(channels.deliveries, Event::Log);
+        take!(channels.contents, Event::Content);
+        take!(channels.synced, Event::Synced);
+        take!(channels.peers, |(from, bytes)| Event::Peer(from, bytes));
+        take!(channels.requests, Event::Request);
+        if self.takes_sightings() {
+            take!(channels.sightings, Event::Sighting);
+        }
+        Ok(taken)
+    }
+
+    /// Sightings wait with the watcher while the start is not over or too much is undecided.
+    fn takes_sightings(&self) -> bool {
+        self.live && self.outbox.len() < super::status::OUTBOX_MAX
+    }
+
+    fn wait(&mut self, channels: &Channels) {
+        let mut select = Select::new();
+        select.recv(&channels.deliveries);
+        select.recv(&channels.contents);
+        select.recv(&channels.synced);
+        select.recv(&channels.peers);
+        select.recv(&channels.requests);
+        select.recv(&channels.stop);
+        if self.takes_sightings() {
+            select.recv(&channels.sightings);
+        }
+        if self.waits_for_time() {
+            let _ = select.ready_timeout(Duration::from_millis(TICK_MS));
+        } else {
+            let _ = select.ready();
+        }
+    }
+
+    fn hand_out(&mut self, channels: &Channels) {
+        for outgoing in self.out.drain(..) {
+            match outgoing {
+                Outgoing::Log(command) => (channels.log)(command),
+                Outgoing::Watch(ask) => (channels.watch)(ask),
+                Outgoing::Content(command) => (channels.content)(command),
+                Outgoing::Peer(to, bytes) => (channels.peer)(to, bytes),
+                Outgoing::Sync(job) => {
+                    // The syncer takes one job at a time and the engine asks for no second one.
+                    let _ = channels.sync.try_send(job);
+                }
+            }
+        }
+    }
+
+    fn delivery(&mut self, delivery: Delivery) -> Result<(), Fatal> {
+        match delivery {
+            Delivery::Entries(entries) => self.apply_entries(&entries),
+            Delivery::Refused { serial, reason } => {
+                log::debug!("event=refused serial={serial} reason={reason:?}");
+                self.refused(serial)
+            }
+            Delivery::NeedState { from, at_least } => self.need_state(from, at_least),
+            Delivery::Role(_) | Delivery::Read { .. } => Ok(()),
+            Delivery::Stopped(why) => Err(Fatal::Worker(why)),
+        }
+    }
+
+    fn sighting(&mut self, sighting: Sighting) -> Result<(), Fatal> {
+        match sighting {
+            Sighting::Saw(observation) => self.observe(observation),
+            Sighting::Listed { dir, names } => {
+                let mut names: Vec<Name> = names;
+                names.sort_unstable();
+                self.listed(&dir, &names)
+            }
+            Sighting::Unlisted { dir, errno } => {
+                log::warn!("event=unlisted path=\"{dir}\" error=\"{errno}\"");
+                self.left_out.insert(dir);
+                Ok(())
+            }
+            Sighting::WalkStarted(_) => Ok(()),
+            Sighting::WalkDone { top, complete } => self.walk_done(&top, complete),
+            Sighting::RootGone => {
+                log::error!("event=root_gone action=\"placing stopped\"");
+                self.root_gone = true;
+                Ok(())
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Fatal> {
+        if self.now_ms < self.next_tick_ms {
+            return Ok(());
+        }
+        self.next_tick_ms = self.now_ms + TICK_MS;
+        let late: Vec<_> =
+            self.limbo.iter().filter(|(_, at)| **at <= self.now_ms).map(|(id, _)| *id).collect();
+        for id in late {
+            self.end_limbo(id)?;
+        }
+        self.retry_stuck()?;
+        self.sweep_quarantine()?;
+        self.catchup_tick()?;
+        self.checkpoint_tick()?;
+        if std::mem::take(&mut self.index_changed) {
+            self.index.commit()?;
+        }
+        self.propose()
+    }
+
+    /// Whether anything is open that only the passing of time brings forward.
+    fn waits_for_time(&self) -> bool {
+        !self.limbo.is_empty()
+            || !self.stuck.is_empty()
+            || !self.quarantined.is_empty()
+            || self.catchup.is_active()
+            || self.wants_checkpoint()
+            || self.index_changed
+    }
+}

@@ -1,0 +1,491 @@
+//! Finding out, at start, what this node had done and what happened while it was away.
+//!
+//! The index is as of the last checkpoint; the journal brings placed up to the moment of the stop
+//! (a kill takes nothing from it). An intent without its row is settled by looking which inode is
+//! there. What lies in staging or quarantine is never just deleted: what hashes to its name is
+//! ours; anything else is a displaced edit.
+//!
+//! Nothing is compared before the log has been applied up to this run's own opening entry: then
+//! everything that this node had proposed is decided, one way or the other.
+//!
+//! A power cut takes more: renames and bytes that were never synced, of placed files and of the
+//! journal alike. After one (another boot or mount, and no mark of a clean stop) the files that
+//! the log changed since the last checkpoint are *suspect*: their bytes are never proposed; if
+//! they differ, the agreed version is placed again, and what was found goes to history.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pickbox_raft::api::Command;
+use pickbox_raft::core::ids::{Incarnation, LogPosition, NodeId, Serial};
+use pickbox_raft::core::log::{Payload, Proposal};
+use pickbox_raft::core::members::Members;
+
+use super::journal_file::JournalFile;
+use super::ports::Outgoing;
+use super::queue::{OrderedSet, SmallData};
+use super::stage::Incoming;
+use super::{Engine, Fatal, catchup, checkpoint};
+use crate::content_id::ContentId;
+use crate::contents::history::HistoryStore;
+use crate::contents::staging::hash_file;
+use crate::folder::{Dir, Folder, FolderError, Kind, Stat};
+use crate::index::Index;
+use crate::name::{Name, RelPath};
+use crate::placed::journal::{Replay, replay};
+use crate::placed::{LocalId, Placed, Seen};
+use crate::record::{Body, FileId};
+use crate::time::Time;
+
+/// What the engine is opened with.
+#[derive(Debug)]
+pub struct Options {
+    /// This node.
+    pub me: NodeId,
+    /// Its name.
+    pub name: String,
+    /// This run of it.
+    pub incarnation: Incarnation,
+    /// The users' folder.
+    pub folder: Folder,
+    /// Where our own files are.
+    pub state: StateDir,
+    /// Displaced versions.
+    pub history: Arc<HistoryStore>,
+}
+
+/// The state directory, opened, with the directories that the store keeps there.
+#[derive(Debug)]
+pub struct StateDir {
+    root: Folder,
+    path: PathBuf,
+}
+
+impl StateDir {
+    /// Opens it and makes what is missing in it.
+    ///
+    /// # Errors
+    /// When it cannot be worked in.
+    pub fn open(path: PathBuf) -> Result<Self, FolderError> {
+        let root = Folder::open(&path)?;
+        let dir = Self { root, path };
+        for name in ["staging", "quarantine", "history"] {
+            dir.child(name)?;
+        }
+        Ok(dir)
+    }
+
+    /// One of its directories, made if missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub fn child(&self, name: &str) -> Result<Dir, FolderError> {
+        let name = Name::new(name).map_err(|_| FolderError::Absent(RelPath::root()))?;
+        match self.root.root().mkdir(&name, 0o700) {
+            Ok(dir) => Ok(dir),
+            Err(FolderError::Exists(_)) => self.root.root().open_dir(&name),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The directory itself.
+    pub(super) fn dir(&self) -> Result<Dir, FolderError> {
+        self.root.dir(&RelPath::root())
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.path.join("index.redb")
+    }
+}
+
+/// Where the log has to go on, and who the members were there.
+#[derive(Clone, Debug)]
+pub struct Position {
+    /// The last entry applied.
+    pub applied: LogPosition,
+    /// The members as of it; empty before the first entry.
+    pub members: Members,
+}
+
+/// Reads where the index stands, before anything else is started.
+///
+/// # Errors
+/// When the index cannot be opened.
+pub fn open_index(state: &StateDir) -> Result<(Index, Position), Fatal> {
+    let index = Index::open(&state.index_path())?;
+    let position = Position { applied: index.position(), members: index.members().clone() };
+    Ok((index, position))
+}
+
+impl Engine {
+    /// Brings placed up to date and stands ready for the log.
+    ///
+    /// # Errors
+    /// When the index or the state directory fails.
+    pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
+        let Options { me, name, incarnation, folder, state, history } = options;
+        let (journal, former) = JournalFile::open(state.root.root())?;
+        let mut engine = Self {
+            me,
+            name,
+            incarnation,
+            now_ms: 0,
+            next_tick_ms: 0,
+            index,
+            journal,
+            journal_buffer: Vec::new(),
+            next_local: LocalId::FIRST,
+            staging: state.child("staging")?,
+            quarantine: state.child("quarantine")?,
+            history,
+            folder,
+            state,
+            dirs: HashMap::new(),
+            root_gone: false,
+            outbox: OrderedSet::default(),
+            flying: Default::default(),
+            again: Default::default(),
+            in_flight: None,
+            landed: Vec::new(),
+            landed_rows: Vec::new(),
+            last_serial: Serial::ZERO,
+            data: SmallData::default(),
+            limbo: BTreeMap::new(),
+            left_out: Default::default(),
+            open_for_writing: Default::default(),
+            refused_rows: Default::default(),
+            api_writes: Default::default(),
+            api_bytes: 0,
+            todo: OrderedSet::default(),
+            stuck: BTreeMap::new(),
+            incoming: Incoming::default(),
+            quarantined: BTreeMap::new(),
+            placed_count: 0,
+            placed_floor: pickbox_raft::core::ids::Index::ZERO,
+            offers: HashMap::new(),
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            held: HashMap::new(),
+            fetching: Default::default(),
+            cats: Vec::new(),
+            live: false,
+            scanned: false,
+            suspects: Default::default(),
+            cut_time: None,
+            recovered: 0,
+            unsynced: Default::default(),
+            bytes_since_checkpoint: 0,
+            index_changed: false,
+            checkpoint: checkpoint::State::default(),
+            catchup: catchup::State::default(),
+            reported: Default::default(),
+            out: Default::default(),
+        };
+        engine.recover_rows(&former)?;
+        Ok(engine)
+    }
+
+    fn recover_rows(&mut self, former: &[Vec<u8>]) -> Result<(), Fatal> {
+        self.notice_power_cut()?;
+        let mut before = BTreeMap::new();
+        for bytes in former {
+            let replayed = replay(bytes);
+            if replayed.valid_bytes < bytes.len() {
+                log::warn!(
+                    "event=journal_cut valid_bytes={} bytes={}",
+                    replayed.valid_bytes,
+                    bytes.len()
+                );
+            }
+            self.replay_rows(replayed, &mut before)?;
+        }
+        let next = self.tables()?.next_id()?;
+        self.next_local = next;
+        self.recover_staging(&before)?;
+        self.recover_quarantine()?;
+        self.index.checkpoint()?;
+        let state = self.state.dir()?;
+        Ok(self.journal.remove_older(&state)?)
+    }
+
+    /// Whether the last run ended in a way that may have taken what the page cache held.
+    fn notice_power_cut(&mut self) -> Result<(), Fatal> {
+        let now = crate::folder::medium(self.folder.root());
+        let floor = self.meta("floor")?;
+        self.checkpoint.floor =
+            floor.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
+        let mark = self.meta("mark")?;
+        let cut = mark.is_some_and(|mark| mark != b"clean" && mark != now.as_bytes());
+        if cut {
+            let wall = pickbox_raft::clock::wall();
+            let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
+            self.cut_time = Some(Time { secs, nanos: wall.subsec_nanos() });
+            log::warn!(
+                "event=power_cut action=\"what changed since index {} is checked\"",
+                self.checkpoint.floor.index
+            );
+        }
+        self.set_meta("mark", now.as_bytes())
+    }
+
+    fn replay_rows(
+        &mut self,
+        replayed: Replay,
+        before: &mut BTreeMap<FileId, Placed>,
+    ) -> Result<(), Fatal> {
+        for (id, row) in replayed.rows {
+            self.tables()?.put(id, row.as_ref())?;
+        }
+        for (id, row) in replayed.intents {
+            let Some(row) = self.exposed(row)? else { continue };
+            if let (Some(old), Some(base)) = (self.row(id)?, &row.base) {
+                before.insert(base.id, old);
+            }
+            self.tables()?.put(id, Some(&row))?;
+        }
+        Ok(())
+    }
+
+    /// The row of an intent, if its thing is where it was to be.
+    fn exposed(&mut self, mut row: Placed) -> Result<Option<Placed>, Fatal> {
+        let Some(seen) = row.seen.clone() else { return Ok(None) };
+        let stat = match self.dir(row.parent) {
+            Ok(dir) => dir.stat(&row.name).ok(),
+            Err(_) => None,
+        };
+        let Some(stat) = stat.filter(|stat| stat.same_inode(&seen.stat)) else { return Ok(None) };
+        if stat.same_content_hint(&seen.stat) {
+            row.seen = Some(Seen { stat, body: seen.body });
+        }
+        Ok(Some(row))
+    }
+
+    fn recover_staging(&mut self, before: &BTreeMap<FileId, Placed>) -> Result<(), Fatal> {
+        for name in names_in(&self.staging)? {
+            let text = String::from_utf8_lossy(name.as_bytes()).into_owned();
+            if text.starts_with("c.") || text.starts_with("t.") {
+                // The content worker's: it looks after them itself.
+                continue;
+            }
+            let Ok(stat) = self.staging.stat(&name) else { continue };
+            let file = parse_file_id(&text);
+            let hash = text.rsplit('.').next().unwrap_or_default();
+            self.recover_staged(&name, stat, file, hash, before)?;
+        }
+        Ok(())
+    }
+
+    fn recover_staged(
+        &mut self,
+        name: &Name,
+        stat: Stat,
+        file: Option<FileId>,
+        hash: &str,
+        before: &BTreeMap<FileId, Placed>,
+    ) -> Result<(), Fatal> {
+        if stat.kind == Kind::Directory {
+            let _ = self.staging.rmdir(name);
+            return Ok(());
+        }
+        let content = match stat.kind {
+            Kind::File => self.hash_staged(name),
+            _ => None,
+        };
+        if let Some(content) = content
+            && content.to_string().get(..16) == Some(hash)
+        {
+            // What its name says: made here from the log, never exposed. It can be made again.
+            return match self.staging.unlink(name) {
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+        }
+        let base = match file {
+            Some(file) => match before.get(&file) {
+                Some(old) => old.base.clone(),
+                None => match self.row_of(file)? {
+                    Some(local) => self.row(local)?.and_then(|row| row.base),
+                    None => None,
+                },
+            },
+            None => None,
+        };
+        let body = content.map(|content| Body::File { size: stat.size, content });
+        let expected = base.as_ref().is_some_and(|base| Some(&base.view.body) == body.as_ref());
+        if expected || base.is_none() {
+            return self.retire(name, Seen { stat, body }, None);
+        }
+        self.retire(name, Seen { stat, body: None }, base)
+    }
+
+    fn hash_staged(&self, name: &Name) -> Option<ContentId> {
+        let file = self.staging.open_read(name).ok()?;
+        hash_file(&file).ok().map(|(content, _)| content)
+    }
+
+    fn recover_quarantine(&mut self) -> Result<(), Fatal> {
+        for name in names_in(&self.quarantine)? {
+            let known = self.row_at(LocalId::QUARANTINE, &name)?;
+            if let Some((id, _)) = known {
+                self.quarantined.insert(id, 0);
+                continue;
+            }
+            let Ok(stat) = self.quarantine.stat(&name) else { continue };
+            if stat.kind != Kind::File {
+                continue;
+            }
+            // Its row did not survive: the bytes stay findable by their hash.
+            let Ok(file) = self.quarantine.open_read(&name) else { continue };
+            if let Ok((content, _)) = hash_file(&file)
+                && let Err(error) = self.history.keep(&self.quarantine, &name, content)
+            {
+                log::warn!("event=history_failed content={content} error=\"{error}\"");
+            }
+            self.recovered += 1;
+        }
+        Ok(())
+    }
+
+    /// Asks for this run to be opened: the first of its proposals, which closes the former run.
+    pub(super) fn ask_to_open(&mut self) {
+        let proposal = Proposal {
+            origin: self.me,
+            incarnation: self.incarnation,
+            serial: Serial::new(1),
+            holders: None,
+            payload: Payload::Open { name: self.name.clone() },
+        };
+        self.out.push_back(Outgoing::Log(Command::Propose(Arc::new(proposal))));
+    }
+
+    /// The log has caught up with this run's own opening: from here on disk and log are compared.
+    pub(super) fn go_live(&mut self) -> Result<(), Fatal> {
+        self.live = true;
+        if self.cut_time.is_some() {
+            self.find_suspects()?;
+        }
+        // The watcher walks the folder at its start; what it saw waits until now.
+        self.compare_all()
+    }
+
+    /// The files that the log changed since the disk was last known to be whole. Nothing that
+    /// placed says of their bytes is believed.
+    fn find_suspects(&mut self) -> Result<(), Fatal> {
+        let floor = self.checkpoint.floor.index;
+        let mut after = None;
+        loop {
+            let page = self.index.records(after, 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            for (id, record) in page {
+                if record.changed <= floor || id == FileId::ROOT {
+                    continue;
+                }
+                self.suspects.insert(id);
+                let Some(local) = self.row_of(id)? else { continue };
+                let Some(mut row) = self.row(local)? else { continue };
+                if let Some(seen) = &mut row.seen
+                    && seen.stat.kind == Kind::File
+                {
+                    seen.body = None;
+                }
+                self.set_row(local, Some(&row))?;
+            }
+        }
+    }
+
+    /// Compares every record with its row, and every row with its record.
+    pub(super) fn compare_all(&mut self) -> Result<(), Fatal> {
+        let mut after = None;
+        loop {
+            let page = self.index.records(after, 1024)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(*last);
+            for (id, _) in page {
+                if self.row_of(id)?.is_none() {
+                    self.todo.insert(id);
+                }
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = self.tables()?.page(after, 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(*last);
+            for (id, row) in page {
+                self.compare_row(id, &row)?;
+            }
+        }
+    }
+
+    fn compare_row(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
+        if row.parent == LocalId::QUARANTINE {
+            self.quarantined.insert(id, self.now_ms);
+        }
+        if row.base.is_none() && row.parent != LocalId::QUARANTINE && !self.is_in_flight(id) {
+            // Seen once, never proposed: the scan finds it again, as it is then.
+            return if self.scanned { self.settle(id) } else { self.set_row(id, None) };
+        }
+        let unread = row.seen.as_ref().is_some_and(|seen| seen.body.is_none());
+        // Bytes that have to be read are asked for by the scan.
+        if unread && !self.scanned { Ok(()) } else { self.settle(id) }
+    }
+
+    pub(super) fn walk_done(&mut self, top: &RelPath, complete: bool) -> Result<(), Fatal> {
+        if top.is_root() && self.live {
+            if !complete {
+                log::warn!("event=scan_incomplete");
+            }
+            self.scanned = true;
+        }
+        Ok(())
+    }
+
+    /// Whether what stands here may be what a power cut left of it, and not an edit.
+    pub(super) fn is_suspect(&mut self, row: &Placed) -> Result<bool, Fatal> {
+        let Some(base) = &row.base else { return Ok(false) };
+        if self.suspects.remove(&base.id) {
+            return Ok(true);
+        }
+        let (Some(cut), Some(seen)) = (self.cut_time, &row.seen) else { return Ok(false) };
+        if seen.stat.kind != Kind::File || seen.stat.size > 0 || seen.stat.ctime >= cut {
+            return Ok(false);
+        }
+        let agreed = self.index.record(base.id)?.map(|record| record.body);
+        Ok(matches!(agreed, Some(Body::File { size, .. }) if size > 0))
+    }
+
+    /// Puts the agreed version back over what a power cut left; that goes to history.
+    pub(super) fn recover(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+        let Some(mut base) = row.base.take() else { return Ok(()) };
+        self.recovered += 1;
+        let file = base.id;
+        match self.actual(&row)?.flatten() {
+            None => self.set_row(id, None)?,
+            Some(view) => {
+                base.view = view;
+                base.version = crate::record::VersionVector::default();
+                row.base = Some(base);
+                self.set_row(id, Some(&row))?;
+            }
+        }
+        log::info!("event=recovered file={file} name=\"{}\"", row.name);
+        self.todo.insert(file);
+        Ok(())
+    }
+}
+
+fn names_in(dir: &Dir) -> Result<Vec<Name>, Fatal> {
+    dir.list()?.map(|entry| Ok(entry?.name)).collect()
+}
+
+/// The file of a staged name `EPOCH.INDEX.ORDINAL.CHANGED.HASH`.
+fn parse_file_id(text: &str) -> Option<FileId> {
+    let mut parts = text.split('.');
+    Some(FileId {
+        epoch: parts.next()?.parse().ok()?,
+        index: pickbox_raft::core::ids::Index::new(parts.next()?.parse().ok()?),
+        ordinal: parts.next()?.parse().ok()?,
+    })
+}

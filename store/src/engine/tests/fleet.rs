@@ -1,0 +1,447 @@
+//! The harness: hosts, one log, and a network that does what it is told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pickbox_raft::api::{Command, Delivery};
+use pickbox_raft::core::ids::{Incarnation, Index as LogIndex, NodeId, Serial, Term};
+use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
+use pickbox_raft::core::members::{Member, MemberRole, Members};
+use tempfile::TempDir;
+
+use crate::content_id::{ContentId, INLINE_BYTES_MAX};
+use crate::contents::history::HistoryStore;
+use crate::contents::{ContentCommand, ContentEvent};
+use crate::engine::ports::{Answer, Outgoing, Query, Request, WatchAsk};
+use crate::engine::stage::whole_name;
+use crate::engine::{Engine, Event, Options, StateDir, open_index};
+use crate::folder::{Folder, FolderError, Kind, NewFile};
+use crate::name::{Name, RelPath};
+use crate::observation::{Hint, Observation, Place, Seen, Sighting};
+use crate::syncer::SyncDone;
+
+pub(super) struct Host {
+    pub(super) id: NodeId,
+    home: TempDir,
+    engine: Option<Engine>,
+    runs: u64,
+    /// The next entry of the log that it gets.
+    next: usize,
+    /// Looks asked for and not yet made.
+    asks: Vec<WatchAsk>,
+    /// Proposed and not yet in the log.
+    proposed: Option<Arc<Proposal>>,
+    pub(super) now_ms: u64,
+}
+
+pub(super) struct Fleet {
+    pub(super) hosts: Vec<Host>,
+    log: Vec<Entry>,
+    contents: HashMap<ContentId, Vec<u8>>,
+}
+
+pub(super) fn rel(path: &str) -> RelPath {
+    RelPath::new(path.as_bytes()).unwrap()
+}
+
+impl Host {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.home.path().join("folder").join(path)
+    }
+
+    pub(super) fn write(&self, path: &str, text: &str) {
+        std::fs::write(self.path(path), text).unwrap();
+    }
+
+    pub(super) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    pub(super) fn engine(&mut self) -> &mut Engine {
+        self.engine.as_mut().unwrap()
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// What the folder shows: path -> kind, mode and content.
+    pub(super) fn tree(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        walk(&self.home.path().join("folder"), "", &mut found);
+        found
+    }
+}
+
+fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let meta = entry.path().symlink_metadata().unwrap();
+        let mode = meta.permissions().mode() & 0o7777;
+        let what = if meta.is_dir() {
+            walk(&entry.path(), &format!("{name}/"), found);
+            format!("dir {mode:o}")
+        } else if meta.is_symlink() {
+            format!("link {}", std::fs::read_link(entry.path()).unwrap().display())
+        } else {
+            let bytes = std::fs::read(entry.path()).unwrap();
+            let mtime = (meta.mtime(), meta.mtime_nsec());
+            format!("file {mode:o} {mtime:?} {}", String::from_utf8_lossy(&bytes))
+        };
+        found.insert(name, what);
+    }
+}
+
+impl Fleet {
+    pub(super) fn new(count: u64) -> Self {
+        let members = (1..=count)
+            .map(|id| Member {
+                id: NodeId::new(id),
+                name: format!("node{id}"),
+                address: format!("127.0.0.1:{}", 8000 + id),
+                role: MemberRole::Voter,
+            })
+            .collect();
+        let next_id = NodeId::new(count + 1);
+        let members = Members { members, outgoing_voters: Vec::new(), next_id };
+        let mut fleet = Self { hosts: Vec::new(), log: Vec::new(), contents: HashMap::new() };
+        fleet.append(Content::Members(members));
+        for id in 1..=count {
+            let home = TempDir::new().unwrap();
+            std::fs::create_dir(home.path().join("folder")).unwrap();
+            std::fs::create_dir(home.path().join("state")).unwrap();
+            let (id, asks) = (NodeId::new(id), Vec::new());
+            fleet.hosts.push(Host {
+                id,
+                home,
+                engine: None,
+                runs: 0,
+                next: 0,
+                asks,
+                proposed: None,
+                now_ms: 0,
+            });
+        }
+        for host in 0..fleet.hosts.len() {
+            fleet.start(host);
+        }
+        fleet.settle();
+        fleet
+    }
+
+    fn append(&mut self, content: Content) {
+        let index = LogIndex::new(u64::try_from(self.log.len()).unwrap() + 1);
+        self.log.push(Entry { index, term: Term::new(1), content });
+    }
+
+    /// Starts an engine over what its host has on disk, as after a stop or a kill.
+    pub(super) fn start(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.runs += 1;
+        let incarnation = Incarnation::new(host.id.get() * 1000 + host.runs);
+        let state = StateDir::open(host.home.path().join("state")).unwrap();
+        let (index, position) = open_index(&state).unwrap();
+        host.next = usize::try_from(position.applied.index.get()).unwrap();
+        let folder = Folder::open(&host.home.path().join("folder")).unwrap();
+        let name = format!("node{}", host.id);
+        let history = HistoryStore::open(state.child("history").unwrap()).unwrap();
+        let history = Arc::new(history);
+        let me = host.id;
+        let options = Options { me, name: name.clone(), incarnation, folder, state, history };
+        host.engine = Some(Engine::open(options, index).unwrap());
+        host.asks.clear();
+        host.proposed = None;
+        let (origin, serial) = (host.id, Serial::new(1));
+        let payload = Payload::Open { name };
+        let open = Proposal { origin, incarnation, serial, holders: None, payload };
+        self.append(Content::Proposal(open));
+    }
+
+    /// Ends an engine as a kill does: nothing is said or written any more.
+    pub(super) fn kill(&mut self, at: usize) {
+        self.hosts[at].engine = None;
+    }
+
+    /// Makes a checkpoint now.
+    pub(super) fn checkpoint(&mut self, at: usize) {
+        let engine = self.hosts[at].engine();
+        let job = engine.begin_checkpoint().unwrap();
+        crate::syncer::sync(&engine.folder, &job).unwrap();
+        engine.synced(&SyncDone { failed: None }).unwrap();
+        self.drain(at);
+    }
+
+    /// Takes in what an engine said.
+    fn drain(&mut self, at: usize) {
+        let out: Vec<_> = self.hosts[at].engine().take_outgoing().collect();
+        for outgoing in out {
+            match outgoing {
+                Outgoing::Log(Command::Propose(proposal)) => {
+                    self.hosts[at].proposed = Some(proposal);
+                }
+                Outgoing::Watch(ask) => self.hosts[at].asks.push(ask),
+                Outgoing::Content(command) => self.content(at, command),
+                Outgoing::Peer(to, bytes) => {
+                    let from = self.hosts[at].id;
+                    let to = self.hosts.iter().position(|host| host.id == to).unwrap();
+                    self.give(to, Event::Peer(from, bytes));
+                }
+                Outgoing::Log(_) | Outgoing::Sync(_) => {}
+            }
+        }
+    }
+
+    fn give(&mut self, at: usize, event: Event) {
+        if !self.hosts[at].is_up() {
+            return;
+        }
+        self.hosts[at].engine().event(event).unwrap();
+        self.turn(at);
+    }
+
+    fn turn(&mut self, at: usize) {
+        if self.hosts[at].is_up() {
+            let now = self.hosts[at].now_ms;
+            self.hosts[at].engine().now_ms = now;
+            self.hosts[at].engine().turn().unwrap();
+            self.drain(at);
+        }
+    }
+
+    fn content(&mut self, at: usize, command: ContentCommand) {
+        match command {
+            ContentCommand::Offer(offer) => {
+                let path = self.hosts[at].home.path().join("folder");
+                let path = path.join(std::str::from_utf8(offer.path.as_bytes()).unwrap());
+                let bytes = std::fs::read(path).unwrap();
+                let (content, size) = (ContentId::of(&bytes), offer.expect.size);
+                self.contents.insert(content, bytes);
+                let holders = self.hosts.iter().map(|host| host.id).collect();
+                let (ticket, stat) = (offer.ticket, offer.expect);
+                let held = ContentEvent::Held { ticket, content, size, stat, holders };
+                self.give(at, Event::Content(held));
+            }
+            ContentCommand::Fetch { content, .. } => {
+                let bytes = match self.contents.get(&content) {
+                    Some(bytes) => Some(bytes.clone()),
+                    None => self.find_bytes(content),
+                };
+                let Some(bytes) = bytes else { return };
+                let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Default::default() };
+                match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
+                    Ok(_) | Err(FolderError::Exists(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                self.give(at, Event::Content(ContentEvent::Fetched(content)));
+            }
+            _ => {}
+        }
+    }
+
+    /// The bytes of a content wherever a host has them: folder, history, staging, quarantine.
+    pub(super) fn find_bytes(&self, content: ContentId) -> Option<Vec<u8>> {
+        fn search(dir: &Path, content: ContentId) -> Option<Vec<u8>> {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = path.symlink_metadata().unwrap();
+                if meta.is_dir() {
+                    if let Some(found) = search(&path, content) {
+                        return Some(found);
+                    }
+                } else if meta.is_file() {
+                    let bytes = std::fs::read(&path).unwrap();
+                    if ContentId::of(&bytes) == content {
+                        return Some(bytes);
+                    }
+                }
+            }
+            None
+        }
+        self.hosts.iter().find_map(|host| search(host.home.path(), content))
+    }
+
+    /// Moves the proposal of a host into the log.
+    pub(super) fn commit(&mut self, at: usize) {
+        if let Some(proposal) = self.hosts[at].proposed.take() {
+            self.append(Content::Proposal((*proposal).clone()));
+        }
+    }
+
+    /// Gives a host the next entry; false when it has all.
+    pub(super) fn deliver(&mut self, at: usize) -> bool {
+        let host = &mut self.hosts[at];
+        let Some(entry) = self.log.get(host.next).cloned() else { return false };
+        if host.engine.is_none() {
+            return false;
+        }
+        host.next += 1;
+        self.give(at, Event::Log(Delivery::Entries(vec![entry])));
+        true
+    }
+
+    /// Has the watcher of a host walk its folder.
+    pub(super) fn look(&mut self, at: usize) {
+        self.rescan(at, &RelPath::root());
+    }
+
+    fn rescan(&mut self, at: usize, top: &RelPath) {
+        let mut stack = vec![top.clone()];
+        while let Some(path) = stack.pop() {
+            if !self.hosts[at].is_up() || !self.hosts[at].engine().live {
+                return;
+            }
+            let Ok(dir) = self.hosts[at].engine().folder.dir(&path) else { continue };
+            let mut names: Vec<Name> = dir.list().unwrap().map(|e| e.unwrap().name).collect();
+            names.sort();
+            for name in &names {
+                self.examine(at, &path.join(name));
+                if dir.stat(name).is_ok_and(|stat| stat.kind == Kind::Directory) {
+                    stack.push(path.join(name));
+                }
+            }
+            self.give(at, Event::Sighting(Sighting::Listed { dir: path, names }));
+        }
+        let done = Sighting::WalkDone { top: top.clone(), complete: true };
+        self.give(at, Event::Sighting(done));
+    }
+
+    fn examine(&mut self, at: usize, path: &RelPath) {
+        let Some((parent, name)) = path.split() else { return };
+        let engine = self.hosts[at].engine();
+        let seen = match engine.folder.dir(&parent) {
+            Err(_) => Seen::ParentGone,
+            Ok(dir) => match dir.stat(&name) {
+                Err(_) => Seen::Gone,
+                Ok(stat) => match stat.kind {
+                    Kind::Directory => Seen::Directory(stat),
+                    Kind::Symlink => {
+                        let (stat, target) = dir.read_link(&name).unwrap();
+                        Seen::Symlink { stat, target }
+                    }
+                    Kind::File if stat.size > INLINE_BYTES_MAX => Seen::Large(stat),
+                    _ => {
+                        let (stat, data) = dir.read_small(&name, INLINE_BYTES_MAX).unwrap();
+                        let data = data.unwrap();
+                        Seen::Small { stat, content: ContentId::of(&data), data }
+                    }
+                },
+            },
+        };
+        let (place, path, hint) = (Place::Folder, path.clone(), Hint::SCANNED);
+        let saw = Sighting::Saw(Observation { place, path, seen, hint });
+        self.give(at, Event::Sighting(saw));
+    }
+
+    /// Makes the looks that a host's engine asked for.
+    pub(super) fn answer_asks(&mut self, at: usize) -> bool {
+        if !self.hosts[at].is_up() || !self.hosts[at].engine().live {
+            return false;
+        }
+        let asks = std::mem::take(&mut self.hosts[at].asks);
+        let any = !asks.is_empty();
+        for ask in asks {
+            match ask {
+                WatchAsk::Examine(path) => self.examine(at, &path),
+                WatchAsk::Rescan(path) => self.rescan(at, &path),
+            }
+        }
+        any
+    }
+
+    /// Lets time pass on a host.
+    pub(super) fn pass(&mut self, at: usize, ms: u64) {
+        self.hosts[at].now_ms += ms;
+        self.turn(at);
+    }
+
+    /// Everything that can happen happens, until nothing does.
+    pub(super) fn settle(&mut self) {
+        for round in 0..200 {
+            let mut any = false;
+            for at in 0..self.hosts.len() {
+                any |= self.hosts[at].proposed.is_some();
+                self.commit(at);
+                while self.deliver(at) {
+                    any = true;
+                }
+                if self.hosts[at].is_up()
+                    && self.hosts[at].engine().live
+                    && !self.hosts[at].engine().scanned
+                {
+                    self.look(at);
+                }
+                any |= self.answer_asks(at);
+                self.pass(at, 1_000);
+            }
+            if !any && round > 3 {
+                return;
+            }
+        }
+        let open: Vec<_> = self.hosts.iter_mut().map(|host| host.engine().open_things()).collect();
+        panic!("does not settle: {open:#?}");
+    }
+
+    /// Looks at every folder and settles, until the folders do not change any more.
+    pub(super) fn converge(&mut self) {
+        for _ in 0..10 {
+            let before: Vec<_> = self.hosts.iter().map(Host::tree).collect();
+            for at in 0..self.hosts.len() {
+                if self.hosts[at].is_up() {
+                    self.look(at);
+                }
+            }
+            self.settle();
+            let after: Vec<_> = self.hosts.iter().map(Host::tree).collect();
+            if before == after {
+                return;
+            }
+        }
+        panic!("the folders go on changing");
+    }
+
+    /// All folders equal, all digests equal, nothing pending.
+    pub(super) fn assert_same(&mut self) {
+        let first = self.hosts[0].tree();
+        let status = self.hosts[0].engine().store_status();
+        for host in &mut self.hosts {
+            assert_eq!(host.tree(), first, "node{} differs from node1", host.id);
+            let own = host.engine().store_status();
+            assert_eq!(own.digest, status.digest);
+            let open = host.engine().open_things();
+            assert_eq!((own.undecided, own.unplaced), (0, 0), "node{}: {open}", host.id);
+        }
+        assert_eq!(usize::try_from(status.records).unwrap(), first.len(), "{first:?}");
+    }
+
+    /// Asks an engine and runs the fleet until it answers.
+    pub(super) fn ask(&mut self, at: usize, query: Query) -> Answer {
+        let (send, receive) = std::sync::mpsc::channel();
+        let reply = Box::new(move |answer| send.send(answer).unwrap());
+        self.give(at, Event::Request(Request { query, reply }));
+        self.settle();
+        receive.try_recv().expect("an answer")
+    }
+}
+
+impl Engine {
+    /// What is open, for the message of a failing test.
+    fn open_things(&mut self) -> String {
+        let ids = self.outbox.first(20);
+        let rows: Vec<_> = ids.into_iter().map(|id| (id, self.row(id).unwrap())).collect();
+        format!(
+            "outbox {rows:#?} flying {:?} offers {:?} limbo {:?} open {:?} quarantined {:?} todo {:?} \
+             stuck {:?} scanned {}",
+            self.flying,
+            self.offers,
+            self.limbo,
+            self.open_for_writing,
+            self.quarantined,
+            self.todo.first(20),
+            self.stuck,
+            self.scanned
+        )
+    }
+}

@@ -1,0 +1,6 @@
+//! Several engines over real folders, with a log, a watcher and a content worker that a test
+//! drives step by step: no thread, no clock, no socket.
+
+mod fleet;
+mod random;
+mod stories;

@@ -1,0 +1,209 @@
+//! Random users on three hosts, with every step of the machinery taken in a random order: looks,
+//! commits, deliveries, kills. In the end the folders are equal and no content is gone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use super::fleet::Fleet;
+use crate::content_id::ContentId;
+
+/// Small enough a world that everything collides.
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+const STEPS: u64 = 120;
+
+/// splitmix64 (Steele et al. 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.roll(u64::try_from(len).unwrap())).unwrap()
+    }
+
+    fn path(&mut self) -> String {
+        let depth = 1 + self.index(3);
+        (0..depth).map(|_| NAMES[self.index(NAMES.len())]).collect::<Vec<_>>().join("/")
+    }
+}
+
+struct World {
+    fleet: Fleet,
+    dice: Dice,
+    /// Contents that a user wrote and no user on the same host overwrote or deleted.
+    kept: BTreeSet<ContentId>,
+    written: u64,
+    story: Vec<String>,
+}
+
+impl World {
+    /// A user is about to end what is at a path of a host.
+    fn end(&mut self, path: &Path) {
+        let Ok(meta) = path.symlink_metadata() else { return };
+        if meta.is_dir() {
+            for entry in fs::read_dir(path).unwrap() {
+                self.end(&entry.unwrap().path());
+            }
+        } else if meta.is_file() {
+            self.kept.remove(&ContentId::of(&fs::read(path).unwrap()));
+        }
+    }
+
+    fn text(&mut self, at: usize) -> String {
+        self.written += 1;
+        let large = if self.dice.roll(12) == 0 { "x".repeat(40_000) } else { String::new() };
+        format!("host {at} text {} {large}", self.written)
+    }
+
+    /// One thing that a user does; failing is part of life.
+    fn act(&mut self, at: usize) {
+        let (one, two) = (self.dice.path(), self.dice.path());
+        let (from, to) = (self.fleet.hosts[at].path(&one), self.fleet.hosts[at].path(&two));
+        let what = self.dice.roll(10);
+        let done = match what {
+            0..=3 => self.save(at, &from),
+            4 => {
+                self.end(&to);
+                let same = from == to || to.starts_with(&from);
+                !same
+                    && from.exists()
+                    && {
+                        self.forget_clobbered(&to);
+                        true
+                    }
+                    && fs::rename(&from, &to).is_ok()
+            }
+            5 => {
+                self.end(&from);
+                if from.is_dir() && !from.is_symlink() {
+                    fs::remove_dir_all(&from).is_ok()
+                } else {
+                    fs::remove_file(&from).is_ok()
+                }
+            }
+            6 => fs::create_dir_all(&from).is_ok(),
+            7 => symlink(&two, &from).is_ok(),
+            8 => {
+                let mode = if self.dice.roll(2) == 0 { 0o755 } else { 0o700 };
+                !from.is_symlink()
+                    && fs::set_permissions(&from, PermissionsExt::from_mode(mode)).is_ok()
+            }
+            _ => self.atomic_save(at, &from),
+        };
+        self.story.push(format!("host {at}: act {what} {one} {two}: {done}"));
+    }
+
+    fn forget_clobbered(&mut self, to: &Path) {
+        self.end(to);
+    }
+
+    fn save(&mut self, at: usize, path: &Path) -> bool {
+        let text = self.text(at);
+        self.end(path);
+        if path.is_symlink() || fs::write(path, &text).is_err() {
+            return false;
+        }
+        self.kept.insert(ContentId::of(text.as_bytes()));
+        true
+    }
+
+    fn atomic_save(&mut self, at: usize, path: &Path) -> bool {
+        let text = self.text(at);
+        let temporary = self.fleet.hosts[at].path(".tmp");
+        fs::write(&temporary, &text).unwrap();
+        if self.dice.roll(2) == 0 {
+            self.fleet.look(at);
+        }
+        self.end(path);
+        if path.is_dir() || fs::rename(&temporary, path).is_err() {
+            fs::remove_file(&temporary).unwrap();
+            return false;
+        }
+        self.kept.insert(ContentId::of(text.as_bytes()));
+        true
+    }
+
+    fn step(&mut self) {
+        let at = self.dice.index(3);
+        if !self.fleet.hosts[at].is_up() {
+            if self.dice.roll(2) == 0 {
+                self.act(at);
+            } else {
+                self.story.push(format!("host {at}: start"));
+                self.fleet.start(at);
+            }
+            return;
+        }
+        let what = self.dice.roll(40);
+        if what >= 10 {
+            self.story.push(format!("host {at}: machinery {what}"));
+        }
+        match what {
+            0..=9 => self.act(at),
+            10..=17 => self.fleet.look(at),
+            18..=21 => self.fleet.commit(at),
+            22..=33 => {
+                self.fleet.deliver(at);
+            }
+            34..=35 => {
+                self.fleet.answer_asks(at);
+            }
+            36..=37 => self.fleet.pass(at, 300),
+            38 => self.fleet.checkpoint(at),
+            _ => self.fleet.kill(at),
+        }
+    }
+
+    fn run(seed: u64) {
+        let mut world = Self {
+            fleet: Fleet::new(3),
+            dice: Dice(seed),
+            kept: BTreeSet::new(),
+            written: 0,
+            story: Vec::new(),
+        };
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for _ in 0..STEPS {
+                world.step();
+            }
+            for at in 0..3 {
+                if !world.fleet.hosts[at].is_up() {
+                    world.fleet.start(at);
+                }
+            }
+            world.fleet.settle();
+            world.fleet.converge();
+            world.fleet.assert_same();
+            for content in &world.kept {
+                assert!(world.fleet.find_bytes(*content).is_some(), "a content is gone: {content}");
+            }
+        }));
+        if let Err(panic) = told {
+            for line in &world.story {
+                println!("{line}");
+            }
+            println!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// Faults 42-45, 52, 57 and 58, traps T3, T5, T8, T10, T12, T13 and T19, in every mixture.
+#[test]
+fn random_users_lose_nothing_and_end_equal() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    if let Some(seed) = number("SEED") {
+        return World::run(seed);
+    }
+    for seed in 0..number("SEEDS").unwrap_or(40) {
+        World::run(seed);
+    }
+}

@@ -1,0 +1,216 @@
+//! What a user does on one host, and what the others show.
+
+use super::fleet::{Fleet, rel};
+use crate::content_id::ContentId;
+use crate::engine::ports::{Answer, Query};
+
+/// Writes on a host, lets everybody see it.
+fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
+    fleet.hosts[at].write(path, text);
+    fleet.look(at);
+    fleet.settle();
+}
+
+#[test]
+fn a_new_file_appears_on_every_host() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 1, "hello.txt", "hello");
+    assert_eq!(fleet.hosts[2].read("hello.txt"), "hello");
+    fleet.converge();
+    fleet.assert_same();
+}
+
+#[test]
+fn an_edit_replaces_and_its_former_version_is_history() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    share(&mut fleet, 1, "f", "two!");
+    assert_eq!(fleet.hosts[0].read("f"), "two!");
+    fleet.converge();
+    fleet.assert_same();
+    let Answer::Versions(lines) = fleet.ask(2, Query::Log(rel("f"))) else { panic!() };
+    assert_eq!(lines.len(), 2);
+    let old = Query::Cat(rel("f"), lines[1].index);
+    assert_eq!(fleet.ask(2, old), Answer::Bytes(b"one".to_vec()));
+    let Answer::Versions(found) = fleet.ask(1, Query::Find(ContentId::of(b"one"))) else {
+        panic!()
+    };
+    assert_eq!(found.len(), 1);
+}
+
+#[test]
+fn deep_directories_deletes_and_renames_follow() {
+    let mut fleet = Fleet::new(3);
+    std::fs::create_dir_all(fleet.hosts[0].path("a/b/c")).unwrap();
+    std::fs::create_dir_all(fleet.hosts[0].path("empty/dir")).unwrap();
+    fleet.hosts[0].write("a/b/c/f", "deep");
+    std::os::unix::fs::symlink("b/c/f", fleet.hosts[0].path("a/link")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    assert_eq!(fleet.hosts[2].read("a/link"), "deep");
+    std::fs::rename(fleet.hosts[1].path("a"), fleet.hosts[1].path("z")).unwrap();
+    fleet.look(1);
+    fleet.settle();
+    assert_eq!(fleet.hosts[2].read("z/b/c/f"), "deep");
+    std::fs::remove_dir_all(fleet.hosts[2].path("z")).unwrap();
+    fleet.look(2);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].tree().len(), 2);
+}
+
+/// Trap T10 and fault 43: both versions live on, under the same names everywhere.
+#[test]
+fn the_same_file_edited_on_two_hosts_keeps_both() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "base");
+    fleet.hosts[0].write("f", "left");
+    fleet.hosts[1].write("f", "right");
+    fleet.look(0);
+    fleet.look(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let tree = fleet.hosts[2].tree();
+    assert_eq!(tree.len(), 2, "{tree:?}");
+    assert_eq!(fleet.hosts[2].read("f"), "left", "{tree:?}");
+    let copy = tree.keys().find(|name| name.starts_with("f.conflict-node2-")).unwrap();
+    assert_eq!(fleet.hosts[0].read(copy), "right");
+}
+
+/// Trap T12: an edit beats a delete, whichever comes first in the log.
+#[test]
+fn an_edit_beats_a_delete() {
+    for order in [[0, 1], [1, 0]] {
+        let mut fleet = Fleet::new(3);
+        share(&mut fleet, 0, "f", "base");
+        std::fs::remove_file(fleet.hosts[0].path("f")).unwrap();
+        fleet.hosts[1].write("f", "edited");
+        fleet.look(0);
+        fleet.look(1);
+        for at in order {
+            fleet.answer_asks(at);
+            fleet.commit(at);
+        }
+        fleet.settle();
+        fleet.converge();
+        fleet.assert_same();
+        assert_eq!(fleet.hosts[0].read("f"), "edited");
+    }
+}
+
+/// Trap T8: the save of an editor is one replace of one file.
+#[test]
+fn an_atomic_save_keeps_the_file() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    let id = fleet.hosts[0].engine().index.resolve(&rel("f")).unwrap();
+    fleet.hosts[0].write(".f.tmp", "two");
+    fleet.look(0);
+    std::fs::rename(fleet.hosts[0].path(".f.tmp"), fleet.hosts[0].path("f")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("f"), "two");
+    assert_eq!(fleet.hosts[1].engine().index.resolve(&rel("f")).unwrap(), id);
+}
+
+/// Trap T19: edits, renames and deletes made while the daemon was away are found at its start.
+#[test]
+fn what_happened_while_a_host_was_away_is_found() {
+    let mut fleet = Fleet::new(3);
+    for name in ["edit", "delete", "move", "keep"] {
+        share(&mut fleet, 0, name, name);
+    }
+    fleet.kill(1);
+    fleet.hosts[1].write("edit", "edited while down");
+    fleet.hosts[1].write("new", "new");
+    std::fs::remove_file(fleet.hosts[1].path("delete")).unwrap();
+    std::fs::rename(fleet.hosts[1].path("move"), fleet.hosts[1].path("moved")).unwrap();
+    share(&mut fleet, 0, "keep", "changed elsewhere");
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let names: Vec<_> = fleet.hosts[2].tree().into_keys().collect();
+    assert_eq!(names, ["edit", "keep", "moved", "new"]);
+    assert_eq!(fleet.hosts[2].read("edit"), "edited while down");
+    assert_eq!(fleet.hosts[1].read("keep"), "changed elsewhere");
+}
+
+/// A client's write replaces whatever is current, makes its parents, and is answered once.
+#[test]
+fn a_forwarded_write_goes_everywhere() {
+    let mut fleet = Fleet::new(3);
+    let put = Query::Put { path: rel("x/y/z"), data: b"api".to_vec() };
+    assert!(matches!(fleet.ask(2, put.clone()), Answer::Committed(_)));
+    assert_eq!(fleet.hosts[2].read("x/y/z"), "api");
+    share(&mut fleet, 0, "x/y/z", "by hand");
+    assert!(matches!(fleet.ask(1, put), Answer::Committed(_)));
+    assert_eq!(fleet.hosts[0].read("x/y/z"), "api");
+    assert!(matches!(fleet.ask(1, Query::Remove { path: rel("x/y/z") }), Answer::Committed(_)));
+    assert!(matches!(fleet.ask(1, Query::Remove { path: rel("nothing") }), Answer::Committed(_)));
+    fleet.converge();
+    fleet.assert_same();
+}
+
+#[test]
+fn a_large_file_is_held_before_it_is_proposed() {
+    let mut fleet = Fleet::new(3);
+    let text = "x".repeat(100_000);
+    share(&mut fleet, 0, "big", &text);
+    assert_eq!(fleet.hosts[2].read("big"), text);
+    share(&mut fleet, 2, "big", &"y".repeat(50_000));
+    fleet.converge();
+    fleet.assert_same();
+}
+
+/// Swapped names (mv a t; mv b a; mv t b) end up swapped everywhere.
+#[test]
+fn swapped_files_and_directories_are_swapped_everywhere() {
+    let mut fleet = Fleet::new(3);
+    for name in ["a", "b"] {
+        std::fs::create_dir(fleet.hosts[0].path(&format!("d{name}"))).unwrap();
+        fleet.hosts[0].write(&format!("d{name}/f"), name);
+        fleet.hosts[0].write(&format!("f{name}"), name);
+    }
+    fleet.look(0);
+    fleet.settle();
+    for kind in ["d", "f"] {
+        let path = |name: &str| fleet.hosts[1].path(&format!("{kind}{name}"));
+        std::fs::rename(path("a"), path("t")).unwrap();
+        std::fs::rename(path("b"), path("a")).unwrap();
+        std::fs::rename(path("t"), path("b")).unwrap();
+    }
+    fleet.look(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("da/f"), "b");
+    assert_eq!(fleet.hosts[2].read("fa"), "b");
+    assert_eq!(fleet.hosts[0].read("db/f"), "a");
+}
+
+/// Trap T13: a file becomes a directory and back.
+#[test]
+fn a_file_becomes_a_directory_and_back() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "x", "file");
+    std::fs::remove_file(fleet.hosts[0].path("x")).unwrap();
+    std::fs::create_dir(fleet.hosts[0].path("x")).unwrap();
+    fleet.hosts[0].write("x/in", "inside");
+    fleet.look(0);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("x/in"), "inside");
+    std::fs::remove_dir_all(fleet.hosts[1].path("x")).unwrap();
+    fleet.hosts[1].write("x", "file again");
+    fleet.look(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("x"), "file again");
+}

@@ -1,0 +1,102 @@
+//! The second picture: this disk as this node last saw it, and what of it the log agrees with.
+//!
+//! Each thing on the disk has a row under a number of its own ([`LocalId`]), from the moment that
+//! it is first seen, whether the log knows it or not. The rows are a tree of their own, so that a
+//! hint's path is always resolved as the disk has it, and a directory moves by one row. A row's
+//! [`Base`] is what disk and log last had in common; without one, the log has yet to hear of it.
+//!
+//! No device number is kept: it changes over reboots.
+
+pub mod journal;
+mod tables;
+
+use serde::{Deserialize, Serialize};
+
+pub use tables::{ReadTables, Tables};
+
+use crate::content_id::ContentId;
+use crate::folder::{Kind, Stat};
+use crate::name::Name;
+use crate::reconcile::Base;
+use crate::record::{Attributes, Body};
+use crate::time::Time;
+
+/// A thing on this disk: this node's own number for it, never reused.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct LocalId(u64);
+
+impl LocalId {
+    /// The folder itself.
+    pub const ROOT: Self = Self(0);
+    /// The directory outside the folder where displaced things wait: for their last writer to
+    /// close them, for their proposal, or for their new name to become free.
+    pub const QUARANTINE: Self = Self(1);
+    /// The first number for a thing in the folder.
+    pub const FIRST: Self = Self(16);
+
+    /// The number itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// From the number.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+}
+
+/// What was seen at a place, and when nothing was read of it, that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// What `statx` said.
+    pub stat: Stat,
+    /// What it holds; `None` for a file whose bytes were not read since they changed.
+    pub body: Option<Body>,
+}
+
+impl Seen {
+    /// Mode and time as the log keeps them: see [`attributes`].
+    #[must_use]
+    pub fn attributes(&self) -> Attributes {
+        attributes(&self.stat)
+    }
+}
+
+/// Mode and time of a stat as the log keeps them: no set-id or sticky bits on files, no times of
+/// directories (placing a child changes them), nothing of symlinks but their time.
+#[must_use]
+pub fn attributes(stat: &Stat) -> Attributes {
+    match stat.kind {
+        Kind::Directory => Attributes { mode: stat.mode & 0o3777, mtime: Time::default() },
+        Kind::Symlink => Attributes { mode: 0o777, mtime: stat.mtime },
+        Kind::File | Kind::Special => Attributes { mode: stat.mode & 0o777, mtime: stat.mtime },
+    }
+}
+
+/// One thing on this disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The directory that holds it, as this disk has it.
+    pub parent: LocalId,
+    /// Its name there.
+    pub name: Name,
+    /// What was last seen there; `None` once it vanished and until that is settled.
+    pub seen: Option<Seen>,
+    /// What disk and log last had in common.
+    pub base: Option<Base>,
+}
+
+impl Placed {
+    /// The content that the disk holds, as far as known.
+    #[must_use]
+    pub fn content(&self) -> Option<ContentId> {
+        match self.seen.as_ref()?.body.as_ref()? {
+            Body::File { content, .. } => Some(*content),
+            _ => None,
+        }
+    }
+}

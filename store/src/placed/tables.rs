@@ -1,0 +1,243 @@
+//! The rows in the index: the same transaction as the agreed tables, so both move together.
+
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+
+use super::{LocalId, Placed};
+use crate::index::{IndexError, Reader};
+use crate::name::{DEPTH_MAX, Name, RelPath};
+use crate::record::FileId;
+
+const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("placed");
+const NAMES: TableDefinition<(u64, &[u8]), u64> = TableDefinition::new("placed_names");
+const FILES: TableDefinition<&[u8], u64> = TableDefinition::new("placed_files");
+const INODES: TableDefinition<u64, u64> = TableDefinition::new("placed_inodes");
+
+/// The rows, within the open transaction.
+#[derive(Debug)]
+pub struct Tables<'t> {
+    rows: redb::Table<'t, u64, &'static [u8]>,
+    names: redb::Table<'t, (u64, &'static [u8]), u64>,
+    files: redb::Table<'t, &'static [u8], u64>,
+    inodes: redb::Table<'t, u64, u64>,
+}
+
+fn file_key(id: FileId) -> [u8; 16] {
+    id.to_bytes()
+}
+
+fn decode(bytes: &[u8]) -> Result<Placed, IndexError> {
+    postcard::from_bytes(bytes).map_err(|_| IndexError::Corrupt("a row of placed"))
+}
+
+impl<'t> Tables<'t> {
+    /// Opens (or makes) the tables.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn open(txn: &'t WriteTransaction) -> Result<Self, IndexError> {
+        Ok(Self {
+            rows: txn.open_table(ROWS)?,
+            names: txn.open_table(NAMES)?,
+            files: txn.open_table(FILES)?,
+            inodes: txn.open_table(INODES)?,
+        })
+    }
+
+    /// A number that no row has had.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn next_id(&self) -> Result<LocalId, IndexError> {
+        let last = self.rows.last()?.map_or(0, |(key, _)| key.value());
+        Ok(LocalId(last.max(LocalId::FIRST.0 - 1) + 1))
+    }
+
+    /// The row of `id`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn get(&self, id: LocalId) -> Result<Option<Placed>, IndexError> {
+        self.rows.get(id.0)?.map(|bytes| decode(bytes.value())).transpose()
+    }
+
+    /// What stands at `name` in `parent`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn at(&self, parent: LocalId, name: &Name) -> Result<Option<LocalId>, IndexError> {
+        Ok(self.names.get((parent.0, name.as_bytes()))?.map(|id| LocalId(id.value())))
+    }
+
+    /// The row that holds what the log calls `file`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn of_file(&self, file: FileId) -> Result<Option<LocalId>, IndexError> {
+        if file == FileId::ROOT {
+            return Ok(Some(LocalId::ROOT));
+        }
+        Ok(self.files.get(file_key(file).as_slice())?.map(|id| LocalId(id.value())))
+    }
+
+    /// The row that was last seen with this inode number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn of_inode(&self, ino: u64) -> Result<Option<LocalId>, IndexError> {
+        Ok(self.inodes.get(ino)?.map(|id| LocalId(id.value())))
+    }
+
+    /// Entries of a directory by name, at most `limit`, after `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn children(
+        &self,
+        parent: LocalId,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, LocalId)>, IndexError> {
+        let from = after.map_or(&[][..], Name::as_bytes);
+        let mut found = Vec::new();
+        for row in self.names.range((parent.0, from)..)? {
+            let (key, id) = row?;
+            let (holder, name) = key.value();
+            if holder != parent.0 || found.len() >= limit {
+                break;
+            }
+            if after.is_some_and(|after| after.as_bytes() == name) {
+                continue;
+            }
+            let name = Name::new(name).map_err(|_| IndexError::Corrupt("a placed name"))?;
+            found.push((name, LocalId(id.value())));
+        }
+        Ok(found)
+    }
+
+    /// Rows by number, at most `limit`, after `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn page(
+        &self,
+        after: Option<LocalId>,
+        limit: usize,
+    ) -> Result<Vec<(LocalId, Placed)>, IndexError> {
+        let from = after.map_or(0, |id| id.0 + 1);
+        let rows = self.rows.range(from..)?.take(limit);
+        rows.map(|row| {
+            let (key, bytes) = row?;
+            Ok((LocalId(key.value()), decode(bytes.value())?))
+        })
+        .collect()
+    }
+
+    /// Writes or takes away the row of `id`, and what finds it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), IndexError> {
+        if let Some(old) = self.get(id)? {
+            self.unlink(id, &old, row)?;
+        }
+        let Some(row) = row else {
+            self.rows.remove(id.0)?;
+            return Ok(());
+        };
+        let bytes = postcard::to_allocvec(row)
+            .map_err(|_| IndexError::Corrupt("a row that cannot be encoded"))?;
+        self.rows.insert(id.0, bytes.as_slice())?;
+        self.names.insert((row.parent.0, row.name.as_bytes()), id.0)?;
+        if let Some(base) = &row.base
+            && self.of_file(base.id)?.is_none()
+        {
+            // One that was displaced does not take the file from the row that stands in for it.
+            self.files.insert(file_key(base.id).as_slice(), id.0)?;
+        }
+        if let Some(seen) = &row.seen {
+            self.inodes.insert(seen.stat.ino, id.0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what found the old row and does not find the new one; an entry that another row
+    /// has taken over meanwhile stays.
+    fn unlink(
+        &mut self,
+        id: LocalId,
+        old: &Placed,
+        new: Option<&Placed>,
+    ) -> Result<(), IndexError> {
+        let moved = new.is_none_or(|new| (new.parent, &new.name) != (old.parent, &old.name));
+        if moved && self.at(old.parent, &old.name)? == Some(id) {
+            self.names.remove((old.parent.0, old.name.as_bytes()))?;
+        }
+        if let Some(base) = &old.base {
+            let relinked = new.and_then(|new| new.base.as_ref()).is_none_or(|b| b.id != base.id);
+            if relinked && self.of_file(base.id)? == Some(id) {
+                self.files.remove(file_key(base.id).as_slice())?;
+            }
+        }
+        if let Some(seen) = &old.seen {
+            let ino = seen.stat.ino;
+            let other = new.and_then(|new| new.seen.as_ref()).is_none_or(|s| s.stat.ino != ino);
+            if other && self.of_inode(ino)? == Some(id) {
+                self.inodes.remove(ino)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The rows as last committed, for other threads.
+#[derive(Debug)]
+pub struct ReadTables {
+    rows: redb::ReadOnlyTable<u64, &'static [u8]>,
+    files: redb::ReadOnlyTable<&'static [u8], u64>,
+}
+
+impl ReadTables {
+    /// Opens the tables; `None` before the first commit made them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn open(reader: &Reader) -> Result<Option<Self>, IndexError> {
+        let txn = reader.begin()?;
+        match (txn.open_table(ROWS), txn.open_table(FILES)) {
+            (Ok(rows), Ok(files)) => Ok(Some(Self { rows, files })),
+            (Err(redb::TableError::TableDoesNotExist(_)), _)
+            | (_, Err(redb::TableError::TableDoesNotExist(_))) => Ok(None),
+            (Err(error), _) | (_, Err(error)) => Err(error.into()),
+        }
+    }
+
+    /// The row that holds what the log calls `file`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn of_file(&self, file: FileId) -> Result<Option<Placed>, IndexError> {
+        match self.files.get(file_key(file).as_slice())? {
+            Some(id) => self.get(LocalId(id.value())),
+            None => Ok(None),
+        }
+    }
+
+    fn get(&self, id: LocalId) -> Result<Option<Placed>, IndexError> {
+        self.rows.get(id.0)?.map(|bytes| decode(bytes.value())).transpose()
+    }
+
+    /// Where a row stands; `None` outside the folder.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn path_of(&self, row: &Placed) -> Result<Option<RelPath>, IndexError> {
+        let (mut names, mut parent) = (vec![row.name.clone()], row.parent);
+        while parent != LocalId::ROOT {
+            let above = if names.len() < DEPTH_MAX { self.get(parent)? } else { None };
+            let Some(above) = above else { return Ok(None) };
+            parent = above.parent;
+            names.push(above.name);
+        }
+        Ok(Some(names.iter().rev().fold(RelPath::root(), |path, name| path.join(name))))
+    }
+}
