@@ -1,13 +1,410 @@
-//! The daemon: wiring of the rooms.
+//! The daemon: the rooms wired together, from the first look at the disk to the last join.
 
+use std::error::Error;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::options::DaemonOptions;
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use pickbox_admin::{Admin, Limits};
+use pickbox_raft::api::Command;
+use pickbox_raft::bulk::BulkHandle;
+use pickbox_raft::core::ids::LogPosition;
+use pickbox_raft::disk::RealDisk;
+use pickbox_raft::identity::Identity;
+use pickbox_raft::{Parts, Start};
+use pickbox_store::contents::worker::{ContentParts, ContentWorker};
+use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
+use pickbox_store::engine::ports::{Request, WatchAsk};
+use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, StateDir, open_index};
+use pickbox_store::folder::Folder;
+use pickbox_store::{engine, locate, syncer};
+use pickbox_watch::{Ask, Watch};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::node::{DaemonNode, run_wishes};
+use crate::options::{DaemonOptions, Entry};
+use crate::threads::{Crew, Ended};
+
+/// Sightings that may wait for the engine before the watcher keeps them as mere marks.
+const SIGHTINGS_MAX: usize = 256;
+/// Requests of clients that may wait for the engine.
+const REQUESTS_MAX: usize = 1024;
+/// Commands and events between the engine and the content worker.
+const CONTENT_QUEUE_MAX: usize = 4096;
+/// Changes of the members that may wait.
+const WISHES_MAX: usize = 16;
+/// Pages of the namespace that may wait for the engine.
+const PAGES_MAX: usize = 16;
+/// How long the threads may take to end before the process ends without them.
+const END: Duration = Duration::from_secs(5);
+
+type AnyError = Box<dyn Error>;
 
 /// Runs the node until it is told to stop.
 ///
 /// # Errors
 /// When it cannot start or go on.
-pub fn run(options: &DaemonOptions) -> Result<ExitCode, Box<dyn std::error::Error>> {
-    Err(format!("the daemon of {} is not built in yet", options.node_id).into())
+pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
+    let signals = Signals::new([SIGTERM, SIGINT])?;
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let (stop, stops) = bounded(1);
+    let mut crew = Crew::new();
+    let handle = signals.handle();
+    start_signals(&mut crew, signals, stop, cancelled.clone())?;
+    let running = start(options, &mut crew, &cancelled);
+    let running = match running {
+        Err(_) if cancelled.load(Ordering::Acquire) => return Ok(ExitCode::SUCCESS),
+        other => other?,
+    };
+    let failure = select! {
+        recv(stops) -> _ => None,
+        recv(crew.endings()) -> ended => Some(ended?),
+    };
+    running.stop(crew.endings());
+    handle.close();
+    crew.join(END);
+    match failure {
+        None => Ok(ExitCode::SUCCESS),
+        Some(Ended { name, failure }) => {
+            let why = failure.unwrap_or_else(|| "it ended unasked".to_owned());
+            Err(format!("the thread {name} ended: {why}").into())
+        }
+    }
+}
+
+fn start_signals(
+    crew: &mut Crew,
+    mut signals: Signals,
+    stop: Sender<()>,
+    cancelled: Arc<AtomicBool>,
+) -> io::Result<()> {
+    crew.start("signals", move || {
+        for signal in signals.forever() {
+            log::info!("event=signal number={signal}");
+            cancelled.store(true, Ordering::Release);
+            // A second signal while the first is worked on changes nothing.
+            let _ = stop.try_send(());
+        }
+        None
+    })
+}
+
+/// What is needed to end a running daemon.
+struct Running {
+    admin: pickbox_admin::Stopper,
+    engine: Sender<()>,
+    log: pickbox_raft::Handle,
+    watch: pickbox_watch::Handle,
+    contents: Sender<ContentCommand>,
+}
+
+impl Running {
+    /// Ends the parts in order: first no new requests and sightings, then the last checkpoint,
+    /// then the log, which hands leadership over.
+    fn stop(&self, endings: &Receiver<Ended>) {
+        self.admin.stop();
+        let _ = self.watch.ask(Ask::Stop);
+        if self.engine.try_send(()).is_ok() {
+            wait_for(endings, "apply");
+        }
+        let _ = self.contents.try_send(ContentCommand::Stop);
+        if self.log.send(Command::Shutdown).is_ok() {
+            wait_for(endings, "consensus");
+        }
+    }
+}
+
+fn wait_for(endings: &Receiver<Ended>, name: &str) {
+    while let Ok(ended) = endings.recv_timeout(END) {
+        if let Some(failure) = &ended.failure {
+            log::warn!("event=thread_failed thread={} error=\"{failure}\"", ended.name);
+        }
+        if ended.name == name {
+            return;
+        }
+    }
+}
+
+/// Makes the folder and the state directory if this is a first start, never later: a folder that
+/// is not there may just not be mounted yet (trap T20).
+fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
+    let (folder, state) = (&options.data_dir, &options.state_dir);
+    let is_new = !state.exists();
+    if is_new && options.entry == Entry::None {
+        return Err(format!(
+            "there is no state at {}: start with --bootstrap to found a cluster, or with --join HOST:PORT",
+            state.display()
+        )
+        .into());
+    }
+    if is_new {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| cannot("make the folder", folder, &error))?;
+        if let Some(parent) = state.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| cannot("make", parent, &error))?;
+        }
+    }
+    let disk = RealDisk::open(state).map_err(|error| {
+        if error.is_locked() {
+            format!("another pickboxd is running on {}: stop that one first", state.display())
+        } else {
+            error.to_string()
+        }
+    })?;
+    let start = match (&options.entry, Identity::load(&disk)?.is_some()) {
+        (_, true) | (Entry::None, false) => Start::Existing,
+        (Entry::Bootstrap, false) => Start::Bootstrap,
+        (Entry::Join(address), false) => Start::Join(address.as_str().to_owned()),
+    };
+    if start != Start::Existing {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| cannot("make the folder", folder, &error))?;
+    }
+    Ok((disk, start))
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}
+
+fn start(
+    options: &DaemonOptions,
+    crew: &mut Crew,
+    cancelled: &AtomicBool,
+) -> Result<Running, AnyError> {
+    let (disk, start) = prepare(options)?;
+    let listener = pickbox_raft::listen(options.peer_address)?;
+    let admin = Admin::bind(options.admin_address, Limits::default())?;
+    let open_folder = || {
+        Folder::open(&options.data_dir).map_err(|error| {
+            format!(
+                "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
+                options.data_dir.display()
+            )
+        })
+    };
+    let folder = open_folder()?;
+    let state = StateDir::open(options.state_dir.clone())?;
+    let (index, position) = open_index(&state)?;
+    let applied = position.applied;
+    let parts = pickbox_raft::open(pickbox_raft::Options {
+        disk,
+        listener,
+        name: options.node_id.as_str().to_owned(),
+        address: options.peer_address.to_string(),
+        start,
+        applied,
+        installed: (applied != LogPosition::default()).then_some(position.members),
+        cancelled,
+    })?;
+    log::info!(
+        "event=start node_id={} cluster={} address={} admin={} folder=\"{}\"",
+        parts.me.name,
+        parts.me.cluster,
+        options.peer_address,
+        admin.local_address(),
+        options.data_dir.display()
+    );
+    let store = Store::open(options, folder, state, index, &parts)?;
+    let (sightings, seen) = bounded(SIGHTINGS_MAX);
+    let beside = Folder::open(&options.state_dir.join("quarantine"))?;
+    let (watch, watch_handle) = Watch::new(open_folder()?, vec![beside], sightings)?;
+    spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin })
+}
+
+/// The store's parts, before they have threads.
+struct Store {
+    engine: Engine,
+    worker: ContentWorker,
+    contents: Sender<ContentCommand>,
+    content_events: Receiver<pickbox_store::contents::ContentEvent>,
+    peers: Receiver<(pickbox_raft::core::ids::NodeId, Vec<u8>)>,
+    sync_folder: Folder,
+}
+
+impl Store {
+    fn open(
+        options: &DaemonOptions,
+        folder: Folder,
+        state: StateDir,
+        index: pickbox_store::index::Index,
+        parts: &Parts<RealDisk>,
+    ) -> Result<Self, AnyError> {
+        let me = &parts.me;
+        let history = Arc::new(HistoryStore::open(state.child("history")?)?);
+        let staging_dir = state.child("staging")?;
+        let recovered = staging::recover(&staging_dir)?;
+        let locate = locate::locator(index.reader());
+        let (contents, commands) = bounded(CONTENT_QUEUE_MAX);
+        let (events, content_events) = bounded(CONTENT_QUEUE_MAX);
+        let (to_engine, peers) = bounded(PAGES_MAX);
+        let worker = ContentWorker::new(ContentParts {
+            node: me.node,
+            incarnation: me.incarnation,
+            folder: Arc::new(Folder::open(&options.data_dir)?),
+            staging: staging_dir,
+            recovered,
+            history: history.clone(),
+            locate,
+            wire: Box::new(parts.bulk_handle.clone()),
+            messages: parts.bulk_events.clone(),
+            commands,
+            events,
+            engine: to_engine,
+        });
+        let sync_folder = Folder::open(&options.data_dir)?;
+        let engine = Engine::open(
+            engine::Options {
+                me: me.node,
+                name: me.name.clone(),
+                incarnation: me.incarnation,
+                folder,
+                state,
+                history,
+            },
+            index,
+        )?;
+        Ok(Self { engine, worker, contents, content_events, peers, sync_folder })
+    }
+}
+
+struct Pieces {
+    parts: Parts<RealDisk>,
+    store: Store,
+    watch: Watch,
+    watch_handle: pickbox_watch::Handle,
+    seen: Receiver<pickbox_store::observation::Sighting>,
+    admin: Admin,
+}
+
+fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
+    let Pieces { parts, store, watch, watch_handle, seen, admin } = pieces;
+    let (requests, asked) = bounded(REQUESTS_MAX);
+    let (engine_stop, engine_stops) = bounded(1);
+    let running = Running {
+        admin: admin.stopper(),
+        engine: engine_stop,
+        log: parts.handle.clone(),
+        watch: watch_handle.clone(),
+        contents: store.contents.clone(),
+    };
+    let node_name = parts.me.name.clone();
+    let log = parts.handle.clone();
+    let channels = spawn_store(
+        crew,
+        &parts,
+        store,
+        StoreEnds { seen, asked, stop: engine_stops, watch: watch_handle.clone() },
+    )?;
+    let Parts { consensus, log_writer, bulk, .. } = parts;
+    crew.start("consensus", move || match consensus.run() {
+        pickbox_raft::Stop::Asked => None,
+        other => Some(other.to_string()),
+    })?;
+    crew.start("log-writer", move || {
+        log_writer.run();
+        None
+    })?;
+    crew.start("bulk", move || bulk.run().err().map(|error| error.to_string()))?;
+    crew.start("watch", move || watch.run().err().map(|error| error.to_string()))?;
+    let (engine, channels) = channels;
+    crew.start("apply", move || engine.run(&channels).err().map(|error| words(&error)))?;
+    spawn_admin(crew, admin, log, watch_handle, requests, node_name)?;
+    Ok(running)
+}
+
+struct StoreEnds {
+    seen: Receiver<pickbox_store::observation::Sighting>,
+    asked: Receiver<Request>,
+    stop: Receiver<()>,
+    watch: pickbox_watch::Handle,
+}
+
+fn spawn_store(
+    crew: &mut Crew,
+    parts: &Parts<RealDisk>,
+    store: Store,
+    ends: StoreEnds,
+) -> Result<(Engine, Channels), AnyError> {
+    let Store { engine, worker, contents, content_events, peers, sync_folder } = store;
+    let (jobs, sync_jobs) = bounded(1);
+    let (sync_done, synced) = bounded(1);
+    let (log, bulk) = (parts.handle.clone(), parts.bulk_handle.clone());
+    crew.start("content", move || {
+        worker.run();
+        None
+    })?;
+    crew.start("syncer", move || {
+        syncer::run(&sync_folder, &sync_jobs, &sync_done);
+        None
+    })?;
+    let watch = ends.watch;
+    let channels = Channels {
+        deliveries: parts.deliveries.clone(),
+        sightings: ends.seen,
+        contents: content_events,
+        peers,
+        requests: ends.asked,
+        synced,
+        stop: ends.stop,
+        log: Box::new(move |command| {
+            // The log ends before the engine only when the node does.
+            let _ = log.send(command);
+        }),
+        watch: Box::new(move |ask| {
+            let ask = match ask {
+                WatchAsk::Examine(path) => Ask::Examine(path),
+                WatchAsk::Rescan(path) => Ask::Walk(path),
+            };
+            if let Err(error) = watch.ask(ask) {
+                log::warn!("event=watch_busy error=\"{error}\"");
+            }
+        }),
+        content: Box::new(move |command| {
+            let _ = contents.send(command);
+        }),
+        peer: Box::new(move |to, bytes| send_page(&bulk, to, &bytes)),
+        sync: jobs,
+    };
+    Ok((engine, channels))
+}
+
+fn send_page(bulk: &BulkHandle, to: pickbox_raft::core::ids::NodeId, bytes: &[u8]) {
+    let tagged = [&[ENGINE_TAG], bytes].concat();
+    if let Err(error) = bulk.send(to, tagged) {
+        log::debug!("event=page_not_sent to={to} error=\"{error}\"");
+    }
+}
+
+fn spawn_admin(
+    crew: &mut Crew,
+    admin: Admin,
+    log: pickbox_raft::Handle,
+    watch: pickbox_watch::Handle,
+    engine: Sender<Request>,
+    name: String,
+) -> io::Result<()> {
+    let (wishes, wished) = bounded(WISHES_MAX);
+    let members_log = log.clone();
+    crew.start("members", move || {
+        run_wishes(&wished, &members_log);
+        None
+    })?;
+    let node = DaemonNode { engine, wishes, log, watch, name };
+    crew.start("admin", move || admin.run(&node).err().map(|error| error.to_string()))
+}
+
+fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -1,0 +1,296 @@
+//! The node as the admin protocol sees it: requests go to the engine, the log and the watcher.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use pickbox_admin::forward::Operation;
+use pickbox_admin::limits::PIECE_BYTES_MAX;
+use pickbox_admin::node::{NodeName, PeerAddress, Piece, VersionReport, VersionState};
+use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role as ShownRole};
+use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
+use pickbox_raft::api::{AddError, Command, MemberStatus, Role, Status};
+use pickbox_raft::core::ids::Index;
+use pickbox_raft::core::members::MemberRole as RaftRole;
+use pickbox_store::content_id::ContentId;
+use pickbox_store::engine::ports::{Answer, Query, Request as Asked, StoreStatus, VersionLine};
+use pickbox_store::op::Refusal as Cannot;
+use pickbox_watch::{Ask, Counts};
+
+/// How long the log or the watcher may take to tell how they are.
+const TELL: Duration = Duration::from_millis(500);
+/// How long a change of the members may take.
+const ADD: Duration = Duration::from_secs(15);
+
+/// A wish to add a member, waiting for its turn.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    id: NodeName,
+    address: PeerAddress,
+    ticket: Ticket,
+}
+
+/// What answers clients.
+#[derive(Debug)]
+pub(crate) struct DaemonNode {
+    pub(crate) engine: Sender<Asked>,
+    pub(crate) wishes: Sender<Wish>,
+    pub(crate) log: pickbox_raft::Handle,
+    pub(crate) watch: pickbox_watch::Handle,
+    pub(crate) name: String,
+}
+
+impl Node for DaemonNode {
+    fn submit(&self, request: Request, ticket: Ticket) {
+        match request {
+            Request::Status => self.status(ticket),
+            Request::Forward(forward) => {
+                log::debug!(
+                    "event=forward path=\"{}\" node_id={:?} sequence={:?}",
+                    forward.path,
+                    forward.node_id,
+                    forward.sequence
+                );
+                let path = forward.path;
+                let query = match forward.operation {
+                    Operation::Write { data, .. } => Query::Put { path, data },
+                    Operation::Delete => Query::Remove { path },
+                };
+                self.ask(query, ticket, |answer| match answer {
+                    Answer::Committed(index) => Ok(Reply::Committed { index: index.get() }),
+                    other => Err(refusal(other)),
+                });
+            }
+            Request::AddVoter { id, address } => {
+                if let Err(error) = self.wishes.try_send(Wish { id, address, ticket }) {
+                    error.into_inner().ticket.answer(Err(busy()));
+                }
+            }
+            Request::Log(path) => self.ask(Query::Log(path), ticket, |answer| match answer {
+                Answer::Versions(lines) => Ok(Reply::Versions(reports(lines))),
+                other => Err(refusal(other)),
+            }),
+            Request::Cat { path, index, offset } => {
+                let query = Query::Cat(path, Index::new(index));
+                self.ask(query, ticket, move |answer| match answer {
+                    Answer::Bytes(bytes) => Ok(Reply::Piece(piece(&bytes, offset))),
+                    other => Err(refusal(other)),
+                });
+            }
+            Request::Find(hash) => {
+                let query = Query::Find(ContentId(hash.0));
+                self.ask(query, ticket, |answer| match answer {
+                    Answer::Versions(lines) => Ok(Reply::Found(reports(lines))),
+                    other => Err(refusal(other)),
+                });
+            }
+        }
+    }
+}
+
+impl DaemonNode {
+    fn ask(
+        &self,
+        query: Query,
+        ticket: Ticket,
+        read: impl FnOnce(Answer) -> Result<Reply, Refusal> + Send + 'static,
+    ) {
+        let reply = Box::new(move |answer| ticket.answer(read(answer)));
+        if let Err(error) = self.engine.try_send(Asked { query, reply }) {
+            let Asked { reply, .. } = error.into_inner();
+            reply(Answer::Busy);
+        }
+    }
+
+    fn status(&self, ticket: Ticket) {
+        let (log, watch, name) = (self.log.clone(), self.watch.clone(), self.name.clone());
+        self.ask(Query::Status, ticket, move |answer| {
+            let Answer::Status(store) = answer else { return Err(refusal(answer)) };
+            let log = tell(|reply| log.send(Command::Status(reply)).is_ok());
+            let watch = tell(|reply| watch.ask(Ask::Status(reply)).is_ok());
+            match log {
+                Some(log) => Ok(Reply::Status(Box::new(report(name, &store, log, watch)))),
+                None => Err(Refusal::new(
+                    Code::Stopping,
+                    "the log does not answer: the node is stopping",
+                )),
+            }
+        });
+    }
+}
+
+/// The body of the thread `members`: one change of the members at a time.
+pub(crate) fn run_wishes(wishes: &Receiver<Wish>, log: &pickbox_raft::Handle) {
+    for Wish { id, address, ticket } in wishes {
+        let (reply, answer) = bounded(1);
+        let (name, address) = (id.as_str().to_owned(), address.as_str().to_owned());
+        let sent = log.send(Command::AddMember { name, address, reply });
+        let added = match sent {
+            Ok(()) => answer.recv_timeout(ADD).unwrap_or(Err(AddError::Unknown)),
+            Err(_) => Err(AddError::Unknown),
+        };
+        ticket.answer(added.map(|node| Reply::Added { number: node.get() }).map_err(not_added));
+    }
+}
+
+fn tell<T>(ask: impl FnOnce(Sender<T>) -> bool) -> Option<T> {
+    let (reply, answer) = bounded(1);
+    if ask(reply) { answer.recv_timeout(TELL).ok() } else { None }
+}
+
+fn busy() -> Refusal {
+    Refusal::new(Code::Busy, "too much is waiting already: try again in a moment")
+}
+
+fn not_added(error: AddError) -> Refusal {
+    match error {
+        AddError::NotLeader(_) => {
+            Refusal::new(Code::NoQuorum, "no leader could be asked: try again when there is one")
+        }
+        AddError::InProgress => Refusal::new(
+            Code::InProgress,
+            "another change of the members is under way: try again in a moment",
+        ),
+        AddError::Taken(what) => {
+            Refusal::new(Code::Taken, format!("{what}: choose another name or address"))
+        }
+        AddError::Invalid => Refusal::new(
+            Code::BadRequest,
+            "a name is 1-64 bytes of letters, digits, '.', '_' and '-'; an address is HOST:PORT",
+        ),
+        AddError::Unknown => Refusal::new(
+            Code::Unknown,
+            "the outcome is not known: see STATUS, then ask again (asking twice is harmless)",
+        ),
+    }
+}
+
+fn refusal(answer: Answer) -> Refusal {
+    match answer {
+        Answer::Busy => busy(),
+        Answer::NotFound => Refusal::new(Code::NotFound, "no such file, version or content"),
+        Answer::Unavailable(why) => Refusal::new(Code::Gone, why),
+        Answer::Refused(Cannot::IsADirectory) => {
+            Refusal::new(Code::IsADirectory, "a directory has that path: delete it first")
+        }
+        Answer::Refused(Cannot::NotADirectory) => Refusal::new(
+            Code::NotADirectory,
+            "the path leads through a file or a symlink: nothing was changed",
+        ),
+        Answer::Refused(other) => {
+            Refusal::new(Code::BadRequest, format!("it cannot be done: {other:?}"))
+        }
+        _ => Refusal::new(Code::Unsupported, "an answer of another kind"),
+    }
+}
+
+fn piece(bytes: &[u8], offset: u64) -> Piece {
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let rest = bytes.get(from..).unwrap_or_default();
+    let data = rest.get(..PIECE_BYTES_MAX).unwrap_or(rest).to_vec();
+    Piece { size, offset, data }
+}
+
+fn reports(lines: Vec<VersionLine>) -> Vec<VersionReport> {
+    lines.into_iter().map(version_report).collect()
+}
+
+fn version_report(line: VersionLine) -> VersionReport {
+    let is_file = line.content.is_some();
+    let current = line.state == "current" || line.state == "conflict copy";
+    VersionReport {
+        path: line.path,
+        index: line.index.get(),
+        change: line.state,
+        node_id: line.author,
+        size: is_file.then_some(line.size),
+        sha256: line.content.map(|content| content.to_string()),
+        mtime: None,
+        state: if current { VersionState::Current } else { VersionState::Kept },
+    }
+}
+
+fn report(name: String, store: &StoreStatus, log: Status, watch: Option<Counts>) -> StatusReport {
+    let name_of = |id| {
+        let found = log.members.iter().find(|known| known.member.id == id);
+        found.map(|known| known.member.name.clone())
+    };
+    let parts = pending(store, watch.as_ref());
+    let placed = store.placed.get();
+    StatusReport {
+        node_id: name,
+        cluster_id: log.cluster.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        role: match log.role.role {
+            Role::Leader => ShownRole::Leader,
+            Role::Follower => ShownRole::Follower,
+            Role::Candidate => ShownRole::Candidate,
+            Role::Learner => ShownRole::Learner,
+        },
+        leader_id: log.role.leader.and_then(name_of),
+        term: log.role.term.get(),
+        commit_index: log.commit.get(),
+        applied_index: store.applied.get(),
+        placed_index: placed,
+        pending: parts.total(),
+        pending_parts: parts,
+        conflicts: store.conflicts,
+        root_digest: store.digest.clone(),
+        members: log.members.iter().map(|known| member_report(known, &log)).collect(),
+        counters: counters(store, &log, watch.as_ref()),
+    }
+}
+
+fn member_report(known: &MemberStatus, log: &Status) -> MemberReport {
+    let heard = known.member.id == log.node || log.role.role == Role::Leader;
+    MemberReport {
+        node_id: known.member.name.clone(),
+        address: known.member.address.clone(),
+        role: match known.member.role {
+            RaftRole::Voter => MemberRole::Voter,
+            RaftRole::Learner => MemberRole::Learner,
+        },
+        connected: known.connected,
+        applied: heard.then_some(known.applied.get()),
+        placed: heard.then_some(known.placed.get()),
+    }
+}
+
+fn pending(store: &StoreStatus, watch: Option<&Counts>) -> Pending {
+    let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let mut parts = Pending {
+        undecided: store.undecided,
+        unplaced: store.unplaced - store.blocked.min(store.unplaced),
+        blocked: store.blocked,
+        ..Pending::default()
+    };
+    if let Some(watch) = watch {
+        parts.unread_bytes = watch.unread_bytes;
+        parts.open = wide(watch.open_for_writing);
+        parts.dirty =
+            wide(watch.dirty.saturating_sub(watch.open_for_writing) + watch.outbox + watch.walks);
+    }
+    parts
+}
+
+fn counters(store: &StoreStatus, log: &Status, watch: Option<&Counts>) -> BTreeMap<String, u64> {
+    let counts = &log.counters;
+    let mut all = BTreeMap::from([
+        ("wal_syncs".to_owned(), counts.wal_syncs),
+        ("wal_bytes".to_owned(), counts.wal_bytes),
+        ("messages_sent".to_owned(), counts.messages_sent),
+        ("bytes_sent".to_owned(), counts.bytes_sent),
+        ("refused_connections".to_owned(), counts.refused_connections),
+        ("log_first".to_owned(), log.first.get()),
+        ("log_last".to_owned(), log.last.get()),
+        ("records".to_owned(), store.records),
+        ("recovered".to_owned(), store.recovered),
+        ("left_out".to_owned(), store.left_out),
+    ]);
+    if let Some(watch) = watch {
+        all.insert("watch_overflows".to_owned(), watch.overflows);
+        all.insert("unwatched".to_owned(), u64::try_from(watch.unwatched).unwrap_or(u64::MAX));
+    }
+    all
+}
