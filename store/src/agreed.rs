@@ -56,7 +56,8 @@ pub(crate) struct Stamp {
 pub struct Touched {
     /// Which file.
     pub id: FileId,
-    /// By which operation of the change.
+    /// By which operation of the change. A move that waited for its name comes behind the
+    /// operation that freed it.
     pub op: usize,
     /// What the log said of it before; `None`: it was not there.
     pub before: Option<Record>,

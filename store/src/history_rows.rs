@@ -8,8 +8,9 @@ use crate::content_id::ContentId;
 use crate::name::RelPath;
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
-/// Most rows that one `PruneHistory` takes away; the leader asks again while there are more.
-pub const PRUNE_ROWS_MAX: usize = 10_000;
+/// Most rows that one `PruneHistory` takes away, some 50 us each; the leader asks again while
+/// there are more.
+pub const PRUNE_ROWS_MAX: usize = 1_000;
 
 /// Names a row: the entry that displaced the version, and which of those it displaced.
 #[derive(

@@ -113,7 +113,8 @@ pub enum Op {
         /// Where.
         path: RelPath,
     },
-    /// Forget history rows up to this age; proposed by the leader.
+    /// Forget history rows up to this age, the oldest first and at most `PRUNE_ROWS_MAX`;
+    /// proposed by the leader.
     PruneHistory {
         /// Rows superseded before this wall time (milliseconds since 1970) go.
         before_wall_ms: u64,

@@ -117,7 +117,9 @@ impl Session {
 
 /// Whether `node` may have a row. Until the log has named members, anybody may.
 fn knows(members: &Members, node: NodeId) -> bool {
-    members.members.is_empty() || members.members.iter().any(|member| member.id == node)
+    members.members.is_empty()
+        || members.members.iter().any(|member| member.id == node)
+        || members.outgoing_voters.contains(&node)
 }
 
 fn safe(name: &str) -> String {

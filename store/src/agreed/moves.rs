@@ -52,14 +52,13 @@ impl Namespace<'_> {
     ) -> Result<Outcome, Stop> {
         let beside = self.free_conflict_name(parent, name)?;
         self.check_path(&Plan::there(parent), &beside)?;
-        let mut after = Record { parent, name: beside, ..before.clone() };
+        let mut after = Record { parent, name: beside.clone(), ..before.clone() };
         self.end_line(id, &mut after)?;
         after.conflict_of = Some(there);
         let line = LosingLine { version: after.version.clone(), copy: id };
         self.update(id, before, after)?;
         self.add_line(there, line)?;
-        self.waiting.retain(|earlier| earlier.id != id);
-        self.waiting.push(Waiting { op: self.op, id, parent, name: name.clone() });
+        self.waiting.push(Waiting { op: self.op, id, parent, name: name.clone(), beside });
         Ok(Outcome::Conflict { copy: id })
     }
 
@@ -78,10 +77,10 @@ impl Namespace<'_> {
     }
 
     fn settle(&mut self, waiting: &Waiting) -> Result<Option<Outcome>, IndexError> {
-        let Waiting { id, parent, ref name, .. } = *waiting;
+        let Waiting { id, parent, ref name, ref beside, .. } = *waiting;
         let Some(record) = self.record(id)? else { return Ok(None) };
-        // A later operation moved it elsewhere, or took its directory away.
-        if record.parent != parent || record.conflict_of.is_none() {
+        // A later operation moved it elsewhere: that is where it belongs.
+        if (record.parent, &record.name) != (parent, beside) {
             return Ok(None);
         }
         if self.child(parent, name)?.is_none() {

@@ -20,7 +20,10 @@ pub(super) struct Waiting {
     pub(super) op: usize,
     pub(super) id: FileId,
     pub(super) parent: FileId,
+    /// The name that it wants.
     pub(super) name: Name,
+    /// The name that it got for now.
+    pub(super) beside: Name,
 }
 
 /// The agreed tables while one change is applied.

@@ -64,13 +64,14 @@ mod tests {
         ];
         let change = Change { wall_ms: 1, ops };
         let bytes = encode(&change).unwrap();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let content = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
         let create = format!("00 0103 0166 03642f66 00 02 {content} a403 0e 08 01026869");
         let others = "02 00ac0201 a403 0e 08  03 00ac0201 0000ac0201 0166 03642f66";
         let rest = "04 00ac0201 010205  06 0164  07 01";
         let whole = format!("01 01 06 {create} {others} {rest}").replace(' ', "");
-        assert_eq!(hex, whole);
+        let (pairs, _) = whole.as_bytes().as_chunks::<2>();
+        let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        assert_eq!(bytes, pairs.iter().map(|pair| byte(pair)).collect::<Vec<u8>>());
         assert_eq!(decode(&bytes), Some(change));
     }
 }

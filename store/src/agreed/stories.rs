@@ -340,6 +340,53 @@ fn names_can_be_swapped_in_one_change() {
 }
 
 #[test]
+fn a_move_gets_a_name_that_a_later_operation_of_its_change_frees() {
+    let mut world = World::new();
+    let [a, b] = ["a", "b"].map(|path| world.done(1, create(path, file(path))));
+    let gone = delete(b, &world.version(b));
+    let outcomes = world.outcomes(1, vec![rename(a, "b"), gone]);
+    assert_eq!(outcomes, [Outcome::Done(a), Outcome::Done(b)]);
+    assert_eq!(world.paths(), ["b"]);
+}
+
+#[test]
+fn of_two_moves_in_one_change_the_later_wins_whatever_becomes_free() {
+    let mut world = World::new();
+    let [a, b] = ["a", "b"].map(|path| world.done(1, create(path, file(path))));
+    world.outcomes(1, vec![rename(a, "b"), rename(a, "c"), rename(b, "d")]);
+    assert_eq!([world.resolve("c"), world.resolve("d")], [a, b]);
+    assert_eq!(world.index.counts().conflicts, 0);
+}
+
+/// What is remembered of the directory last used must not outlive a change of it.
+#[test]
+fn a_directory_that_was_just_used_and_then_moved_is_at_its_new_place() {
+    let mut world = World::new();
+    let outer = world.done(1, create("outer", directory()));
+    let d = world.done(1, create("d", directory()));
+    let f = world.done(1, Op::Create { at: at(d, "d/f"), new: file("one") });
+    world.done(1, Op::Move { id: d, to: at(outer, "outer/e") });
+    let base = world.version(f);
+    world.done(1, replace(f, &base, "d/f", file("two")));
+    assert_eq!(contents_of(&world, "outer/e/f"), [file("one").body]);
+    world.done(1, Op::Create { at: at(d, "d/g"), new: file("two") });
+    world.done(1, rename(outer, ".git"));
+    assert_eq!(world.outcome(2, Op::Create { at: at(d, "d/g"), new: file("x") }), Outcome::History);
+}
+
+#[test]
+fn a_directory_that_was_just_used_and_then_deleted_is_gone() {
+    let mut world = World::new();
+    let d = world.done(1, create("d", directory()));
+    let f = world.done(1, Op::Create { at: at(d, "d/f"), new: file("one") });
+    let [base, empty] = [f, d].map(|id| world.version(id));
+    world.outcomes(1, vec![delete(f, &base), delete(d, &empty)]);
+    let g = world.done(1, Op::Create { at: at(d, "d/g"), new: file("two") });
+    assert_eq!(world.resolve("d/g"), g);
+    assert_ne!(world.resolve("d"), d, "ids are not used again");
+}
+
+#[test]
 fn a_move_below_git_to_a_taken_name_leaves_the_content_to_history() {
     let mut world = World::new();
     let git = world.done(1, create(".git", directory()));

@@ -28,7 +28,8 @@ pub(crate) const ROW_BYTES_MAX: usize = 128 * 1024;
 
 const _: () = assert!(PAGE_HEAD_BYTES + ROW_BYTES_MAX < PAGE_BYTES_MAX / 2);
 
-/// The agreed state at one position, unmoved by what is applied later.
+/// The agreed state at one position, unmoved by what is applied later. While it lives the file
+/// keeps all pages that it shows: bound its life.
 pub struct Snapshot {
     position: LogPosition,
     txn: ReadTransaction,

@@ -214,6 +214,23 @@ fn pages_carry_the_whole_state_and_leave_other_tables_alone() {
 }
 
 #[test]
+fn what_was_remembered_of_a_directory_ends_with_the_state_it_was_of() {
+    let mut sender = World::new();
+    let d = sender.done(1, create("d", directory()));
+    let f = sender.done(1, Op::Create { at: at(d, "d/f"), new: file("one") });
+    let mut index = Index::in_memory().unwrap();
+    for entry in &sender.log {
+        index.apply(entry).unwrap();
+    }
+    sender.done(1, rename(d, "e"));
+    import(&mut index, &pages(&mut sender.index, 1000)).unwrap();
+    let edit = replace(f, &sender.version(f), "d/f", file("two"));
+    sender.done(1, edit);
+    index.apply(sender.log.last().unwrap()).unwrap();
+    assert_eq!(pages(&mut index, 1000), pages(&mut sender.index, 1000));
+}
+
+#[test]
 fn an_older_state_is_not_installed() {
     let mut world = small_world();
     let sent = pages(&mut world.index, 1000);
