@@ -76,6 +76,8 @@ pub struct LogWriter<D: Disk> {
     events: Sender<LogEvent>,
     wake: Box<dyn Fn() + Send>,
     maintenance: Maintained,
+    /// There was no space for the next segment when it was last tried.
+    is_short: bool,
 }
 
 impl<D: Disk> fmt::Debug for LogWriter<D> {
@@ -108,7 +110,7 @@ impl<D: Disk> LogWriter<D> {
         wake: Box<dyn Fn() + Send>,
     ) -> Self {
         let maintenance = Maintained::More;
-        Self { wal, jobs, held: VecDeque::new(), events, wake, maintenance }
+        Self { wal, jobs, held: VecDeque::new(), events, wake, maintenance, is_short: false }
     }
 
     /// Works until all senders of jobs are gone, or the log fails. What was sent before the
@@ -154,11 +156,17 @@ impl<D: Disk> LogWriter<D> {
         self.maintenance = match self.wal.maintain() {
             Ok(maintained) => maintained,
             Err(WalError::Full(error)) => {
-                log::warn!("event=no_space_for_next_segment error={error:?}");
-                Maintained::Idle
+                // Tried again after each batch, told once.
+                if !self.is_short {
+                    log::warn!("event=no_space_for_next_segment error={error:?}");
+                }
+                self.is_short = true;
+                self.maintenance = Maintained::Idle;
+                return Ok(());
             }
             Err(error) => return Err(error),
         };
+        self.is_short = false;
         Ok(())
     }
 
@@ -182,37 +190,43 @@ impl<D: Disk> LogWriter<D> {
                 }
             }
         }
-        self.commit(ops)?;
+        io = self.commit(io, ops)?;
         self.maintenance = Maintained::More;
         self.tell(LogEvent::Durable { io, counters: self.wal.counters() })?;
         // One step a batch, so that a log that is never idle prepares its next segment too.
         Ok(self.maintain()?)
     }
 
-    /// Commits, and waits for space as long as it takes.
-    fn commit(&mut self, ops: Vec<LogOp>) -> Result<(), End> {
+    /// Commits, and waits for space as long as it takes; says up to which number it came. What is
+    /// written meanwhile joins the batch: there may be a compaction in it, which makes space.
+    fn commit(&mut self, first: IoSeq, ops: Vec<LogOp>) -> Result<IoSeq, End> {
+        let mut io = first;
         let mut result = self.wal.commit(ops);
         if let Err(WalError::Full(error)) = &result {
             log::warn!("event=no_space_for_log error={error:?}");
             self.tell(LogEvent::Full(error.to_string()))?;
         }
+        let mut joined = 0;
         while let Err(WalError::Full(_)) = result {
-            self.wait_for_space(result)?;
-            result = self.wal.commit([]);
+            if joined + self.held.len() >= HELD_JOBS_MAX {
+                return Err(result.map_or_else(End::Failed, |()| End::Alone));
+            }
+            let ops = match self.jobs.recv_timeout(RETRY_AFTER) {
+                Ok(Job::Write { io: later, ops }) if self.held.is_empty() => {
+                    (io, joined) = (later, joined + 1);
+                    ops
+                }
+                Ok(job) => {
+                    self.held.push_back(job);
+                    Vec::new()
+                }
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
+                Err(RecvTimeoutError::Disconnected) => return Err(End::Alone),
+            };
+            result = self.wal.commit(ops);
         }
-        Ok(result?)
-    }
-
-    fn wait_for_space(&mut self, result: Result<(), WalError>) -> Result<(), End> {
-        if self.held.len() >= HELD_JOBS_MAX {
-            return Ok(result?);
-        }
-        match self.jobs.recv_timeout(RETRY_AFTER) {
-            Ok(job) => self.held.push_back(job),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Err(End::Alone),
-        }
-        Ok(())
+        result?;
+        Ok(io)
     }
 
     fn read(&mut self, read: &LogRead) -> Result<(), End> {
@@ -341,7 +355,7 @@ mod tests {
         LogWriter::new(wal, job_receiver, event_sender, Box::new(wake)).run();
         let events: Vec<_> = event_receiver.try_iter().collect();
         assert!(matches!(events[0], LogEvent::Full(_)), "{events:?}");
-        assert_eq!(durable(&events), [3, 4]);
+        assert_eq!(durable(&events), [4], "what came meanwhile joined the batch");
         disk.restart(Keep::Nothing);
         let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
         assert_eq!(wal.last().index, Index::new(32));

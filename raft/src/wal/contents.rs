@@ -58,6 +58,11 @@ impl Contents {
         self.members.back().map(|(_, members)| members.clone()).unwrap_or_default()
     }
 
+    /// Whether this is the position of an entry of the log.
+    pub(super) fn has(&self, position: LogPosition) -> bool {
+        self.place(position.index).is_some() && self.cut(position.index.next()).last == position
+    }
+
     /// Where an entry is, if it is in the log.
     pub(super) fn place(&self, index: Index) -> Option<Place> {
         let after_base = self.base.index.distance_to(index).checked_sub(1)?;

@@ -65,6 +65,9 @@ pub const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 pub const SEGMENT_BYTES_MIN: u32 = 2 * RECORDS_FROM;
 /// A segment is never longer: places in it are counted in 32 bits.
 pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// This part of each segment, its end, is for records of compaction only: they must have room when
+/// the disk is full.
+const COMPACTION_SHARE: u32 = 16;
 /// A batch buffer larger than this is given back after use.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
@@ -100,6 +103,15 @@ pub struct WalCounters {
     pub rotations: u64,
     /// Syncs that preparing and dropping segments cost, off the path of acknowledgements.
     pub maintenance_syncs: u64,
+}
+
+/// Which part of a segment a record may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// All but what is kept for compaction.
+    Shared,
+    /// What is kept for compaction too.
+    All,
 }
 
 /// One record to be.
@@ -238,9 +250,12 @@ impl<D: Disk> Wal<D> {
         }
         self.guarded(|wal| {
             while let Some(item) = wal.queue.pop_front() {
-                if let Err(error) = wal.push(&item) {
-                    wal.queue.push_front(item);
-                    return Err(error);
+                match wal.push(&item) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        wal.queue.push_front(item);
+                        wal.find_space(error)?;
+                    }
                 }
             }
             wal.flush()
@@ -274,9 +289,31 @@ impl<D: Disk> Wal<D> {
         result
     }
 
+    /// When there is no space: a compaction that waits behind the item may go first, since it
+    /// concerns none of what waits, and its record has room kept for it. The segments that it makes
+    /// obsolete are the space.
+    fn find_space(&mut self, error: WalError) -> Result<(), WalError> {
+        if !matches!(error, WalError::Full(_)) {
+            return Err(error);
+        }
+        let is_next = |item: &Item| match item {
+            Item::Compact { at, .. } => self.state.has(*at),
+            _ => false,
+        };
+        let Some(place) = self.queue.iter().position(is_next) else { return Err(error) };
+        let Some(compaction) = self.queue.remove(place) else { return Err(error) };
+        self.push(&compaction)?;
+        self.flush()?;
+        self.sync_written()?;
+        let Some(first) = self.first_obsolete() else { return Err(error) };
+        self.drop_segment(first)?;
+        Ok(())
+    }
+
     fn push(&mut self, item: &Item) -> Result<(), WalError> {
         let payload_bytes = self.encode(item)?;
-        self.make_room(payload_bytes)?;
+        let room = if matches!(item, Item::Compact { .. }) { Room::All } else { Room::Shared };
+        self.make_room(payload_bytes, room)?;
         match item {
             Item::HardState(state) => {
                 self.put(Kind::HardState);
@@ -336,8 +373,8 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Turns to the next segment if the current one cannot take a payload of this size.
-    fn make_room(&mut self, payload_bytes: usize) -> Result<(), WalError> {
-        if self.fits(payload_bytes) {
+    fn make_room(&mut self, payload_bytes: usize, room: Room) -> Result<(), WalError> {
+        if self.fits(payload_bytes, room) {
             return Ok(());
         }
         let payload = std::mem::take(&mut self.scratch);
@@ -346,16 +383,22 @@ impl<D: Disk> Wal<D> {
         self.sync_written()?;
         self.rotate()?;
         self.scratch = payload;
-        if self.fits(payload_bytes) {
+        if self.fits(payload_bytes, room) {
             return Ok(());
         }
         let bytes_max = usize::try_from(self.options.segment_bytes).unwrap_or(0);
         Err(WalError::TooLarge { bytes: payload_bytes, bytes_max })
     }
 
-    fn fits(&self, payload_bytes: usize) -> bool {
+    fn fits(&self, payload_bytes: usize, room: Room) -> bool {
         let end = self.end() + u64::try_from(record_bytes(payload_bytes)).unwrap_or(u64::MAX / 2);
-        self.current().is_some_and(|segment| end <= u64::from(segment.length))
+        self.current().is_some_and(|segment| {
+            let kept = match room {
+                Room::All => 0,
+                Room::Shared => segment.length / COMPACTION_SHARE,
+            };
+            end <= u64::from(segment.length - kept)
+        })
     }
 
     /// Where the next record begins in the current segment.

@@ -63,14 +63,14 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    fn first_obsolete(&self) -> Option<u32> {
+    pub(super) fn first_obsolete(&self) -> Option<u32> {
         let (number, _) = self.segments.first_key_value()?;
         (*number < self.keep_from).then_some(*number)
     }
 
     /// Takes the oldest segment out of the log. Durable before the next one goes, so that the
     /// segments on disk never have a gap.
-    fn drop_segment(&mut self, number: u32) -> Result<Maintained, WalError> {
+    pub(super) fn drop_segment(&mut self, number: u32) -> Result<Maintained, WalError> {
         let Some(segment) = self.segments.remove(&number) else { return Ok(Maintained::Idle) };
         let length = segment.length;
         let recycle = matches!(self.spare, Spare::Missing) && length == self.options.segment_bytes;

@@ -185,3 +185,24 @@ fn a_full_disk_holds_up_rotation_and_nothing_before_it() {
     let (wal, restored) = after_power_cut(&disk);
     model.found(Shape::of(&wal, &restored));
 }
+
+/// Source: fault 31: when the log itself fills the disk, compaction makes the space it waits for.
+#[test]
+fn compaction_goes_first_when_the_disk_is_full() {
+    let (disk, mut wal) = created();
+    disk.set_capacity(Some(3 * 16 * 1024));
+    let mut result = Ok(());
+    let mut index = 0;
+    while result.is_ok() {
+        index += 1;
+        result = wal.commit([append(index, 1, 1000)]);
+    }
+    assert!(matches!(result, Err(WalError::Full(_))));
+    assert!(matches!(wal.commit([compact(2, 1)]), Err(WalError::Full(_))), "it frees no segment");
+    wal.commit([append(index + 1, 1, 1000), compact(index - 5, 1)]).unwrap();
+    maintain_all(&mut wal);
+    let (wal, restored) = after_power_cut(&disk);
+    assert_eq!((wal.base(), wal.last()), (position(index - 5, 1), position(index + 1, 1)));
+    assert_eq!(restored.last(), position(index + 1, 1));
+    assert_eq!(contents(&wal).len(), 6);
+}

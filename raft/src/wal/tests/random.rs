@@ -74,7 +74,11 @@ fn step(wal: &mut Wal<SimDisk>, random: &mut Random, model: &mut Model) -> Resul
             // Written, not synced: a crash may come between.
             let ops = batch(random, model.newest());
             model.attempt(&ops);
-            wal.write(ops)?;
+            let mut result = wal.write(ops);
+            while let Err(WalError::Full(_)) = result {
+                result = wal.write([]);
+            }
+            result?;
         }
         _ => {
             let ops = batch(random, model.newest());
