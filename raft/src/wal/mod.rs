@@ -302,7 +302,11 @@ impl<D: Disk> Wal<D> {
         };
         let Some(place) = self.queue.iter().position(is_next) else { return Err(error) };
         let Some(compaction) = self.queue.remove(place) else { return Err(error) };
-        self.push(&compaction)?;
+        if let Err(error) = self.push(&compaction) {
+            // The room kept for it is used up: it waits like all others.
+            self.queue.insert(place, compaction);
+            return Err(error);
+        }
         self.flush()?;
         self.sync_written()?;
         let Some(first) = self.first_obsolete() else { return Err(error) };

@@ -206,3 +206,22 @@ fn compaction_goes_first_when_the_disk_is_full() {
     assert_eq!(restored.last(), position(index + 1, 1));
     assert_eq!(contents(&wal).len(), 6);
 }
+
+/// Source: fault 31: compactions that free nothing use up the room kept for them, and are not lost.
+#[test]
+fn compactions_without_room_wait_like_entries() {
+    let (disk, mut wal) = created();
+    disk.set_capacity(Some(16 * 1024));
+    let filled = wal.commit((1..=60).map(|index| append(index, 1, 300)));
+    assert!(matches!(filled, Err(WalError::Full(_))));
+    for index in 1..=28 {
+        assert!(matches!(wal.commit([compact(index, 1)]), Err(WalError::Full(_))));
+    }
+    assert!(wal.base().index.get() > 1, "the first ones had room");
+    assert!(wal.base().index.get() < 28, "the last ones had none");
+    disk.set_capacity(None);
+    wal.commit([]).unwrap();
+    assert_eq!((wal.base(), wal.last()), (position(28, 1), position(60, 1)));
+    let (wal, _) = after_power_cut(&disk);
+    assert_eq!((wal.base(), wal.last()), (position(28, 1), position(60, 1)));
+}
