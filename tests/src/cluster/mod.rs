@@ -29,7 +29,9 @@ pub use tree::{Entry, Kind, Tree, differences, read_tree};
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Pause between two looks.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// How long one answer of a daemon may take.
+/// How long a daemon may take to say how it is, which it does at once.
+const STATUS_ANSWER: Duration = Duration::from_secs(5);
+/// How long another answer of a daemon may take.
 const ANSWER: Duration = Duration::from_secs(40);
 
 /// Daemons of one cluster; `node1` has number 0 here.
@@ -169,7 +171,8 @@ impl Cluster {
     /// What a node says of itself; `None` if it does not answer.
     #[must_use]
     pub fn status(&self, number: usize) -> Option<StatusReport> {
-        let answer = self.ask(number, "STATUS json").ok()?;
+        let address = self.daemons[number].admin_address();
+        let answer = client::ask(address, "STATUS json", STATUS_ANSWER).ok()?;
         Some(serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}")))
     }
 
@@ -285,9 +288,10 @@ impl Cluster {
     #[must_use]
     pub fn describe(&self) -> String {
         let mut text = format!("everything is in {}\n", self.place.root.display());
-        for (number, daemon) in self.daemons.iter().enumerate() {
+        for daemon in &self.daemons {
             let state = if daemon.is_running() { "running" } else { "not running" };
-            let status = self.ask(number, "STATUS").unwrap_or_else(|error| error.to_string());
+            let status = client::ask(daemon.admin_address(), "STATUS", STATUS_ANSWER)
+                .unwrap_or_else(|error| error.to_string());
             let log = daemon.log_tail();
             // Writing to a String cannot fail.
             let _ = write!(text, "--- {} ({state})\n{status}\n{log}\n", daemon.name);
