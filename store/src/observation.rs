@@ -153,9 +153,10 @@ pub struct Observation {
 pub enum Sighting {
     /// A look at one path.
     Saw(Observation),
-    /// A walk listed a whole directory of the folder. A name that the store has placed there and
-    /// that is not in `names` may have vanished, or may have come after the listing: have it
-    /// examined. Looks at the names themselves come on their own, before or after this.
+    /// A whole directory of the folder was listed, by a walk or because it appeared. A name that
+    /// the store has placed there and that is not in `names` may have vanished, or may have come
+    /// after the listing: have it examined. Looks at the names themselves come on their own,
+    /// before or after this.
     Listed {
         /// The directory.
         dir: RelPath,

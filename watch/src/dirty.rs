@@ -84,6 +84,8 @@ pub(crate) struct Mark {
     busy_since: Option<Instant>,
     probe_count: u32,
     puzzle_count: u32,
+    /// It was looked at and put back.
+    deferred: bool,
     /// The look that was last handed on while it was still open.
     pub(crate) handed: Option<Stat>,
     wait: Wait,
@@ -215,6 +217,7 @@ impl Dirty {
             busy_since: None,
             probe_count: 0,
             puzzle_count: 0,
+            deferred: false,
             handed: None,
             wait: Wait::Until(now, id),
         };
@@ -287,7 +290,7 @@ impl Dirty {
 
     /// A directory is never a passing one: its entries are told of only after it.
     pub(crate) fn hurry(&mut self, key: &Key, now: Instant) {
-        if let Some(mut mark) = self.take_named(key) {
+        if let Some(mut mark) = self.take_named(key, now) {
             mark.wait = Wait::Until(now, self.next_id());
             self.put(mark);
         }
@@ -303,6 +306,7 @@ impl Dirty {
         let limit = if now < since + DEFER_MAX { since + DEFER_MAX } else { now + pause };
         let order = self.next_id();
         mark.wait = Wait::Until((now + pause).min(limit), order);
+        mark.deferred = true;
         self.put(mark);
     }
 
@@ -310,6 +314,7 @@ impl Dirty {
     pub(crate) fn defer_newborn(&mut self, mut mark: Mark) {
         let created = mark.created.unwrap_or(mark.first);
         mark.wait = Wait::Until(created + PROBE_WAIT, mark.id);
+        mark.deferred = true;
         self.put(mark);
     }
 
@@ -321,6 +326,7 @@ impl Dirty {
         }
         mark.wait = Wait::Until(now + retry_pause(mark.puzzle_count), mark.id);
         mark.puzzle_count += 1;
+        mark.deferred = true;
         self.put(mark);
         None
     }
@@ -354,15 +360,34 @@ impl Dirty {
         if due > now { None } else { self.remove(id) }
     }
 
-    /// Takes the mark of this name before its time, unless it waits with other deletes.
-    pub(crate) fn take_named(&mut self, key: &Key) -> Option<Mark> {
-        let id = *self.by_key.get(key)?;
-        let waits = matches!(self.marks.get(&id)?.wait, Wait::Deletes(_));
-        if waits { None } else { self.remove(id) }
+    /// Takes the mark of this name before its time, unless it waits with other deletes, or was
+    /// looked at and put back.
+    pub(crate) fn take_named(&mut self, key: &Key, now: Instant) -> Option<Mark> {
+        match self.named(key)? {
+            (_, Wait::Deletes(_)) => None,
+            (mark, Wait::Until(due, _)) if due > now && mark.deferred => None,
+            (mark, _) => self.remove(mark.id),
+        }
     }
 
-    /// Puts back a mark as it was.
-    pub(crate) fn put_back(&mut self, mark: Mark) {
+    /// When the mark of this name is looked at again, if it waits for an explanation.
+    pub(crate) fn puzzled_until(&self, key: &Key) -> Option<Instant> {
+        match self.named(key)? {
+            (mark, Wait::Until(due, _)) if mark.puzzle_count > 0 => Some(due),
+            _ => None,
+        }
+    }
+
+    fn named(&self, key: &Key) -> Option<(&Mark, Wait)> {
+        let mark = self.marks.get(self.by_key.get(key)?)?;
+        Some((mark, mark.wait))
+    }
+
+    /// Puts back a mark: as it was, or not to be looked at before a time.
+    pub(crate) fn put_back(&mut self, mut mark: Mark, not_before: Option<Instant>) {
+        if let (Wait::Until(due, order), Some(not_before)) = (mark.wait, not_before) {
+            mark.wait = Wait::Until(due.max(not_before), order);
+        }
         self.put(mark);
     }
 

@@ -68,7 +68,7 @@ impl Watcher {
         let mut lane = std::mem::take(&mut self.fresh);
         let worked = self.step_lane(&mut lane, entries_max, now);
         // Some may have been pushed meanwhile.
-        lane.append(std::mem::replace(&mut self.fresh, Lane::default()));
+        lane.append(std::mem::take(&mut self.fresh));
         self.fresh = lane;
         worked
     }
@@ -87,7 +87,7 @@ impl Watcher {
                         self.not_listed(lane, &current.dir, &error);
                         self.tree.release(current.id);
                     }
-                    None => self.listed(*current),
+                    None => self.listed(*current, now),
                 }
             } else if let Some(job) = lane.pop(now) {
                 self.step_job(job, lane, now);
@@ -128,15 +128,18 @@ impl Watcher {
             self.tree.hold(key.dir);
             lane.push_next(Job::new(Some(key.clone()), why));
         }
-        if matches!(current.why, Why::Walk | Why::Sweep) {
-            current.names.push(key.name);
-        }
+        current.names.push(key.name);
     }
 
-    fn listed(&mut self, current: Current) {
-        if matches!(current.why, Why::Walk | Why::Sweep)
-            && let Some((_, dir)) = self.tree.path(current.id)
+    fn listed(&mut self, current: Current, now: Instant) {
+        // Where it is cannot be told yet: listed again when it can.
+        if !self.tell_above(current.id, now)
+            && let Some(key) = self.tree.key(current.id)
         {
+            self.push_fresh(key, Why::Appeared);
+        }
+        // Of a directory that appeared too: it may be a known one that was lost sight of.
+        if let Some((_, dir)) = self.tree.path(current.id) {
             self.outbox.push_back(Sighting::Listed { dir, names: current.names });
         }
         self.tree.release(current.id);
@@ -176,6 +179,11 @@ impl Watcher {
         };
         for _ in 0..self.moves.found(id) {
             self.tree.release(id);
+        }
+        // Its event may still be unread; nothing below is told of before it is.
+        if let Some(key) = job.at.as_ref().filter(|_| known != Known::WhereExpected) {
+            self.note(key, What::Found(Hint::SCANNED), now);
+            self.dirty.hurry(key, now);
         }
         // A walk may have passed the place where it is now, and not yet the one where it was.
         let generation = self.walks.generation();

@@ -35,15 +35,6 @@ struct Event {
     name: Option<Name>,
 }
 
-/// What removing a directory's node does about its watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unwatch {
-    /// The directory lives on outside the folder: it must not go on sending events.
-    Remove,
-    /// The directory is deleted: the kernel ends the watch.
-    Orphan,
-}
-
 impl Watcher {
     /// Reads the kernel's queue until it is empty, and only notes. All that was written before
     /// this call is noted after it: the kernel queues an event before the system call returns.
@@ -151,7 +142,7 @@ impl Watcher {
         } else if mask.contains(EventMask::DELETE) {
             self.note(&key, What::Went, now);
             if let Some(id) = known {
-                self.forget(id, Unwatch::Orphan);
+                self.forget(id);
             }
         } else if let Some(what) = plain(mask) {
             self.note(&key, what, now);
@@ -224,8 +215,12 @@ impl Watcher {
         self.tree.release(half.from.dir);
     }
 
-    /// Directories that were moved out of the folder must not go on sending events.
+    /// Directories that were moved out of the folder must not go on sending events. Those that
+    /// may be found by entering what appeared are waited for.
     pub(crate) fn expire_moves(&mut self, now: Instant) {
+        if self.fresh.has_work() {
+            return;
+        }
         while let Some(half) = self.moves.expired(now) {
             self.give_up_half(&half);
         }
@@ -237,23 +232,19 @@ impl Watcher {
             && (!self.tree.is_linked(id)
                 || half.cookie.is_some() && self.tree.is_at(id, &half.from))
         {
-            self.forget(id, Unwatch::Remove);
+            self.forget(id);
         }
         self.release_half(half);
     }
 
-    /// Forgets a directory and all below it.
-    pub(crate) fn forget(&mut self, top: DirId, how: Unwatch) {
+    /// Forgets a directory and all below it. Their watches are removed also when they are
+    /// believed to be deleted: one that lives on outside must not go on sending events.
+    pub(crate) fn forget(&mut self, top: DirId) {
         for id in self.tree.subtree(top) {
-            let wd = self.tree.get_mut(id).and_then(|node| node.wd.take());
-            match (wd, how) {
-                (Some(wd), Unwatch::Remove) => {
-                    // EINVAL: the kernel was faster; its IN_IGNORED is on the way all the same.
-                    let _ = rustix::fs::inotify::remove_watch(&self.inotify, wd);
-                    self.wds.remove(wd);
-                }
-                (Some(wd), Unwatch::Orphan) => self.wds.orphan(wd),
-                (None, _) => {}
+            if let Some(wd) = self.tree.get_mut(id).and_then(|node| node.wd.take()) {
+                // EINVAL: the kernel was faster; its IN_IGNORED is on the way all the same.
+                let _ = rustix::fs::inotify::remove_watch(&self.inotify, wd);
+                self.wds.remove(wd);
             }
             self.unwatched.remove(&id);
             self.tree.unlink(id);

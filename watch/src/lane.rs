@@ -9,8 +9,11 @@ use pickbox_store::name::Name;
 use crate::tree::{DirId, Key};
 
 /// How often something that is not where it should be is looked for again: the event that
-/// explains it is queued a moment after the change shows, and read before the next try.
-pub(crate) const TRIES_MAX: u32 = 6;
+/// explains it is queued a moment after the change shows, and read before the next try. All tries
+/// together take longer than the halves of renames are kept.
+pub(crate) const TRIES_MAX: u32 = 8;
+
+const _: () = assert!((1 << TRIES_MAX) > crate::moves::HOLD.as_millis());
 
 /// The pause before another try: 1, 2, 4... ms.
 pub(crate) fn retry_pause(tries: u32) -> Duration {

@@ -17,6 +17,8 @@
 //! One thread runs [`Watch::run`]. It empties the kernel's queue before anything else, so the
 //! queue overflows only when a burst outruns plain reading.
 
+#[cfg(test)]
+mod chaos;
 mod dirty;
 mod enter;
 mod events;

@@ -63,6 +63,11 @@ impl Moves {
         halves.map(|half| half.dir = None).count()
     }
 
+    /// Whether a directory may turn up elsewhere in a moment.
+    pub(crate) fn is_waiting(&self, id: DirId) -> bool {
+        self.halves.iter().any(|half| half.dir == Some(id))
+    }
+
     /// The next half that waited long enough.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<Half> {
         if self.next_due()? <= now { self.halves.pop_front() } else { None }

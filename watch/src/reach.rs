@@ -46,7 +46,12 @@ impl Watcher {
         let (place, path) = self.tree.path(id).ok_or(Unreached::TooLong)?;
         let node = self.tree.get(id).filter(|_| self.tree.is_linked(id));
         let (Some(node), Some(folder)) = (node, self.folder(place)) else {
-            return Err(Unreached::Forgotten(place, path));
+            let may_turn_up = self.moves.is_waiting(id);
+            return Err(if may_turn_up {
+                Unreached::Elsewhere
+            } else {
+                Unreached::Forgotten(place, path)
+            });
         };
         let dir = match folder.dir(&path) {
             Ok(dir) => dir,

@@ -543,8 +543,8 @@ fn in_a_namespace(limit: &str, test: &str) -> bool {
         return false;
     }
     let output = unshare(&script).unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("1 passed"), "{text}{output:?}");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{output:?}");
     true
 }
 

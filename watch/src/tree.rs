@@ -149,6 +149,8 @@ impl Tree {
         if self.is_within(key.dir, id) {
             return false;
         }
+        // Nobody else may hold it at this moment.
+        self.hold(id);
         self.unlink(id);
         self.hold(key.dir);
         let old = self.get_mut(id).map(|node| {
@@ -160,6 +162,7 @@ impl Tree {
             self.release(old.dir);
         }
         self.enter(key, id);
+        self.release(id);
         true
     }
 
@@ -271,6 +274,7 @@ mod tests {
         let c = tree.link_new(key(b, "c"));
         assert_eq!(path(&tree, c), "a/b/c");
         assert!(tree.relink(b, key(root, "x")));
+        assert!(tree.relink(c, key(b, "c")), "also one that nobody holds");
         assert_eq!(path(&tree, c), "x/c");
         assert_eq!(tree.find(root, &RelPath::new("x/c").unwrap()), Some(c));
         assert_eq!(tree.child(a, &Name::new("b").unwrap()), None);

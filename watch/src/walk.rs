@@ -8,7 +8,6 @@ use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Sighting};
 
 use crate::dirty::What;
-use crate::events::Unwatch;
 use crate::lane::{Job, Lane, Why};
 use crate::tree::{DirId, Key};
 use crate::watcher::Watcher;
@@ -88,6 +87,9 @@ impl Walks {
 
     /// When the next one may begin, or is to be gone on with.
     pub(crate) fn next_due(&self, has_unwatched: bool) -> Option<Instant> {
+        if let Some(walk) = &self.running {
+            return walk.lane.next_due();
+        }
         let waiting = (!self.waiting.is_empty()).then_some(self.not_before);
         let sweep = has_unwatched.then_some(self.next_sweep);
         waiting.into_iter().chain(sweep).min()
@@ -221,7 +223,7 @@ impl Watcher {
             if self.reach(id).is_ok() {
                 self.push_fresh(key, Why::Appeared);
             } else {
-                self.forget(id, Unwatch::Remove);
+                self.forget(id);
             }
         }
     }

@@ -228,39 +228,67 @@ impl Watcher {
             return false;
         }
         let Some(mark) = self.dirty.take_ready(now) else { return false };
-        let mark = match self.take_above(mark.key.dir) {
+        let above = self.above(mark.key.dir);
+        if let Some(until) = above.iter().find_map(|key| self.dirty.puzzled_until(key))
+            && until > now
+        {
+            self.dirty.put_back(mark, Some(until));
+        } else if let Some(above) = self.take_first(&above, now) {
             // The rest follows in its turn.
-            Some(above) => {
-                self.dirty.put_back(mark);
-                above
-            }
-            None => mark,
-        };
-        match self.reach(mark.key.dir) {
-            Ok((place, dir)) => self.look(mark, place, &dir, now),
-            Err(Unreached::Elsewhere) => self.look_again(mark, now),
-            Err(Unreached::Forgotten(place, dir)) => {
-                self.done(mark, place, &dir, Seen::ParentGone);
-            }
-            Err(Unreached::Failed(place, error)) => {
-                let seen = Seen::Unreadable(error.errno());
-                self.done(mark, place, error.path(), seen);
-            }
-            Err(Unreached::TooLong) => self.tree.release(mark.key.dir),
+            self.dirty.put_back(mark, None);
+            self.look_for(above, now);
+        } else {
+            self.look_for(mark, now);
         }
         true
     }
 
-    /// Whoever hears of a path must have heard of the directories above it, above all when one
-    /// was renamed: the topmost that is still marked.
-    fn take_above(&mut self, dir: DirId) -> Option<Mark> {
+    /// Tells of a directory and those above it, as far as they are marked; whether all are told.
+    pub(crate) fn tell_above(&mut self, dir: DirId, now: Instant) -> bool {
+        let above = self.above(dir);
+        while let Some(mark) = self.take_first(&above, now) {
+            self.look_for(mark, now);
+        }
+        above.iter().all(|key| self.dirty.puzzled_until(key).is_none())
+    }
+
+    /// The names of a directory and those above it, topmost first. Whoever hears of a path must
+    /// have heard of the directories above it, above all when one was renamed.
+    fn above(&self, dir: DirId) -> Vec<Key> {
         let mut above: Vec<Key> = Vec::new();
         let mut at = dir;
         while let Some(key) = self.tree.key(at) {
             at = key.dir;
             above.push(key);
         }
-        above.iter().rev().find_map(|key| self.dirty.take_named(key))
+        above.reverse();
+        above
+    }
+
+    /// The topmost mark, unless it waits for an explanation: then nothing below is told either.
+    fn take_first(&mut self, keys: &[Key], now: Instant) -> Option<Mark> {
+        for key in keys {
+            let mark = self.dirty.take_named(key, now);
+            if mark.is_some() || self.dirty.puzzled_until(key).is_some() {
+                return mark;
+            }
+        }
+        None
+    }
+
+    fn look_for(&mut self, mark: Mark, now: Instant) {
+        match self.reach(mark.key.dir) {
+            Ok((place, dir)) => self.look(mark, place, &dir, now),
+            Err(Unreached::Elsewhere) => self.look_again(mark, now),
+            Err(Unreached::Forgotten(place, dir)) => {
+                self.done(&mark, place, &dir, Seen::ParentGone);
+            }
+            Err(Unreached::Failed(place, error)) => {
+                let seen = Seen::Unreadable(error.errno());
+                self.done(&mark, place, error.path(), seen);
+            }
+            Err(Unreached::TooLong) => self.tree.release(mark.key.dir),
+        }
     }
 
     /// What was marked is not where it should be: the event that explains it comes.
@@ -271,7 +299,7 @@ impl Watcher {
             self.lost_events();
         }
         match self.tree.path(mark.key.dir) {
-            Some((place, dir)) => self.done(mark, place, &dir, Seen::ParentGone),
+            Some((place, dir)) => self.done(&mark, place, &dir, Seen::ParentGone),
             None => self.tree.release(mark.key.dir),
         }
     }
@@ -295,10 +323,10 @@ impl Watcher {
             Seen::Gone if mark.is_expected() => self.look_again(mark, now),
             Seen::Directory(stat) if self.is_another(&mark.key, &stat) => {
                 if let Some(mark) = self.dirty.puzzle(mark, now) {
-                    self.done(mark, place, dir.path(), Seen::Directory(stat));
+                    self.done(&mark, place, dir.path(), Seen::Directory(stat));
                 }
             }
-            seen => self.done(mark, place, dir.path(), seen),
+            seen => self.done(&mark, place, dir.path(), seen),
         }
     }
 
@@ -325,12 +353,18 @@ impl Watcher {
     }
 
     /// Hands on a look and ends its mark.
-    fn done(&mut self, mark: Mark, place: Place, dir: &RelPath, seen: Seen) {
-        self.tree.release(mark.key.dir);
+    fn done(&mut self, mark: &Mark, place: Place, dir: &RelPath, seen: Seen) {
         if matches!(seen, Seen::Gone | Seen::ParentGone) && self.is_root_unlinked() {
             return self.lose_root();
         }
+        if seen == Seen::Gone
+            && let Some(id) = self.tree.child(mark.key.dir, &mark.key.name)
+        {
+            // Whoever is told so forgets what was below: if it comes back, all is told anew.
+            self.forget(id);
+        }
         self.saw(place, dir.join(&mark.key.name), seen, mark.hint.without(Hint::HOT));
+        self.tree.release(mark.key.dir);
     }
 
     fn saw(&mut self, place: Place, path: RelPath, seen: Seen, hint: Hint) {
@@ -379,6 +413,8 @@ impl Watcher {
     /// When something is to be done without an event.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         [
+            Some(self.root_checked + CHECK_ROOT_EVERY),
+            self.fresh.next_due(),
             self.dirty.next_due(),
             self.moves.next_due(),
             self.walks.next_due(!self.unwatched.is_empty()),

@@ -13,9 +13,7 @@ use crate::tree::DirId;
 enum Slot {
     /// Events belong to this node.
     Live(DirId),
-    /// The kernel still watches, but nobody is interested: a deleted directory.
-    Orphan,
-    /// We removed the watch; its `IN_IGNORED` is on the way.
+    /// We removed the watch, or the kernel did; its `IN_IGNORED` is on the way.
     Removed,
     /// Reused: events belong to nobody until `IN_IGNORED`, and from then on to this node.
     Reused(DirId),
@@ -39,18 +37,11 @@ impl Wds {
     /// The kernel returned `wd` for a watch on the directory of `id`, which no slot has.
     pub(crate) fn add(&mut self, wd: i32, id: DirId) {
         let slot = match self.slots.get(&wd) {
-            None | Some(Slot::Orphan) => Slot::Live(id),
+            None => Slot::Live(id),
             Some(Slot::Live(old)) if *old == id => Slot::Live(id),
             Some(Slot::Live(_) | Slot::Removed | Slot::Reused(_)) => Slot::Reused(id),
         };
         self.slots.insert(wd, slot);
-    }
-
-    /// The directory is gone; the kernel will end the watch by itself.
-    pub(crate) fn orphan(&mut self, wd: i32) {
-        if matches!(self.slots.get(&wd), Some(Slot::Live(_))) {
-            self.slots.insert(wd, Slot::Orphan);
-        }
     }
 
     /// We removed the watch.
@@ -72,7 +63,7 @@ impl Wds {
 
     /// Events were lost, `IN_IGNORED`s perhaps among them: nobody waits for one any more.
     pub(crate) fn overflowed(&mut self) {
-        self.slots.retain(|_, slot| !matches!(slot, Slot::Removed | Slot::Orphan));
+        self.slots.retain(|_, slot| *slot != Slot::Removed);
         for slot in self.slots.values_mut() {
             if let Slot::Reused(id) = *slot {
                 *slot = Slot::Live(id);
@@ -109,18 +100,6 @@ mod tests {
         assert_eq!(wds.owner(7), Some(new));
         assert_eq!(wds.ignored(7), Some(new));
         assert_eq!(wds.count(), 0);
-    }
-
-    #[test]
-    fn a_directory_that_comes_back_under_its_watch_is_known_again() {
-        let mut tree = Tree::default();
-        let id = tree.add_root(Place::Folder);
-        let mut wds = Wds::default();
-        wds.add(7, id);
-        wds.orphan(7);
-        assert_eq!(wds.owner(7), None);
-        wds.add(7, id);
-        assert_eq!(wds.owner(7), Some(id));
     }
 
     /// trap T1: a lost `IN_IGNORED` does not silence a directory for ever.
