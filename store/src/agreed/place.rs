@@ -1,5 +1,6 @@
 //! Where a thing is to go: finding its directory, or making it anew.
 
+use super::conflict::CONFLICT_TRIES_MAX;
 use super::namespace::Namespace;
 use super::{Stop, refuse};
 use crate::index::IndexError;
@@ -93,18 +94,24 @@ impl Namespace<'_> {
         }
     }
 
-    /// A file is in the way: the directory is, or will be, under the conflict name.
+    /// A file is in the way: the directory is, or will be, under the first conflict name that no
+    /// file has.
     fn descend_beside(&self, plan: &mut Plan, name: &Name) -> Result<(), Stop> {
-        let first = self.conflict_name(name, 1)?;
-        if let Some(id) = self.child(plan.top, &first)?
-            && self.is_directory(id)?
-        {
-            plan.top = id;
-            return Ok(());
+        for number in 1..=CONFLICT_TRIES_MAX {
+            let candidate = self.conflict_name(name, number)?;
+            match self.child(plan.top, &candidate)? {
+                None => {
+                    plan.missing.push(candidate);
+                    return Ok(());
+                }
+                Some(id) if self.is_directory(id)? => {
+                    plan.top = id;
+                    return Ok(());
+                }
+                Some(_) => {}
+            }
         }
-        let name = self.free_conflict_name(plan.top, name)?;
-        plan.missing.push(name);
-        Ok(())
+        refuse(Refusal::NameTooLong)
     }
 
     /// Refuses when `name` below the planned directory makes too long a path.

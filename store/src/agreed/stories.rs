@@ -408,9 +408,14 @@ fn a_lost_parent_is_made_anew_and_a_file_in_its_way_stays() {
     let version = world.version(d);
     world.done(1, delete(d, &version));
     world.done(1, create("d", file("in the way")));
+    world.outcomes(2, Vec::new());
+    // Even if a file has the very name that the directory beside it would get.
+    let index = now(&world).next().next();
+    world.done(1, create(&format!("d.conflict-node2-{index}"), file("also in the way")));
     let late = |name: &str| Op::Create { at: at(d, &format!("d/e/{name}")), new: file(name) };
     let outcomes = world.outcomes(2, vec![late("f"), late("g")]);
-    let beside = format!("d.conflict-node2-{}", now(&world));
+    assert_eq!(now(&world), index);
+    let beside = format!("d.conflict-node2-{index}-2");
     let ids = ["f", "g"].map(|name| world.resolve(&format!("{beside}/e/{name}")));
     assert_eq!(outcomes, ids.map(Outcome::Done), "both found the same directory");
     assert_eq!(world.record(world.resolve("d")).body, file("in the way").body);
