@@ -47,11 +47,12 @@ pub enum Verdict {
     /// They hash to it.
     Intact,
     /// They do not: torn by a power cut before any sync, or a user's file that was exchanged into
-    /// this place. Never removed here.
+    /// this place. Set aside under the hash that it has, never removed.
     Foreign,
 }
 
-/// Brings staging into order before the worker starts: partial files go, whole ones are verified.
+/// Brings staging into order before the worker starts: partial files go, whole ones are verified
+/// and set aside (`f.SHA256`) if they are not what their name says, so that nobody places them.
 /// Everything else is left as it is.
 ///
 /// # Errors
@@ -68,11 +69,30 @@ pub fn recover(dir: &Dir) -> Result<Vec<Recovered>, FolderError> {
                 path: dir.path().join(&name),
                 errno: Errno::IO,
             })?;
-            let verdict = if actual == content { Verdict::Intact } else { Verdict::Foreign };
+            let verdict = if actual == content {
+                Verdict::Intact
+            } else {
+                log::warn!(
+                    "a staged content is not what its name says: content={content} found={actual}"
+                );
+                set_aside(dir, &name, actual)?;
+                Verdict::Foreign
+            };
             found.push(Recovered { content, size, verdict });
         }
     }
     Ok(found)
+}
+
+/// Gives a file that is not what its name says the name of what it is.
+fn set_aside(dir: &Dir, name: &Name, actual: ContentId) -> Result<(), FolderError> {
+    let aside = Name::new(format!("f.{actual}"));
+    let aside = aside.map_err(|_| FolderError::Absent(dir.path().clone()))?;
+    match dir.rename_no_replace(name, dir, &aside) {
+        // The same bytes lie there already.
+        Err(FolderError::Exists(_)) => dir.unlink(name),
+        other => other,
+    }
 }
 
 fn parse_staged(name: &Name) -> Option<ContentId> {
@@ -209,8 +229,7 @@ impl Partial {
             return Ok(());
         }
         log::warn!("a staged name held other bytes: content={content} found={actual}");
-        let aside = Name::new(format!("f.{actual}")).map_err(|_| PullFailure::Disk)?;
-        dir.rename_no_replace(&self.name, dir, &aside).map_err(failure)
+        set_aside(dir, &self.name, actual).map_err(failure)
     }
 
     /// What its bytes so far hash to.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use pickbox_raft::bulk::{BulkError, BulkEvent};
+use pickbox_raft::clock;
 use pickbox_raft::core::ids::{Incarnation, NodeId};
 use tempfile::TempDir;
 
@@ -391,6 +392,8 @@ fn recovery_keeps_what_is_whole_and_what_is_not_ours() {
     names.sort();
     assert_eq!(names.len(), 3, "{names:?}");
     assert_eq!(names[0], "0.5.1.abcdef");
+    let aside = format!("f.{}", ContentId::of(b"a user's"));
+    assert!(names.contains(&aside), "never placed as what it is not: {names:?}");
 }
 
 #[test]
@@ -452,4 +455,34 @@ fn nonsense_from_a_peer_is_dropped() {
     cluster.offer(1, 1, "big", stat, 2);
     cluster.settle();
     assert!(cluster.held(1).is_some());
+}
+
+/// A figure rather than a test: `cargo test --release -p pickbox-store -- --ignored --nocapture
+/// measure_a_gibibyte`. Three workers in three threads on one disk, no sockets between them.
+#[test]
+#[ignore = "takes seconds and three gibibytes of disk"]
+fn measure_a_gibibyte() {
+    let mut cluster = Cluster::new(3);
+    let data = bytes(1, 1024 * PIECE_BYTES);
+    let content = ContentId::of(&data);
+    let stat = cluster.write(1, "big", &data);
+    rustix::fs::sync();
+    cluster.settle();
+    let start = clock::now();
+    cluster.offer(1, 1, "big", stat, 3);
+    let nodes: Vec<Node> = std::mem::take(&mut cluster.nodes).into_values().collect();
+    let ends: Vec<_> =
+        nodes.iter().map(|node| (node.commands.clone(), node.events.clone())).collect();
+    std::thread::scope(|scope| {
+        for node in nodes {
+            scope.spawn(|| node.worker.run());
+        }
+        let held = ends[0].1.iter().find(|event| matches!(event, ContentEvent::Held { .. }));
+        let seconds = start.elapsed().as_secs_f64();
+        println!("1 GiB held by a majority after {seconds:.2} s, {:.0} MB/s", 1073.7 / seconds);
+        assert!(matches!(held, Some(ContentEvent::Held { content: told, .. }) if told == content));
+        for (commands, _) in &ends {
+            commands.send(ContentCommand::Stop).unwrap();
+        }
+    });
 }
