@@ -49,6 +49,7 @@ fn a_log_cut_in_its_last_record_ends_before_it() {
         let disk = disk.fork();
         disk.poke(FIRST, &whole[..cut]);
         opens_with(&disk, expected);
+        assert_eq!(disk.peek(FIRST).unwrap().len(), whole.len(), "the file has its length again");
         let mut zeroed = whole.clone();
         zeroed[cut..ends[3]].fill(0);
         disk.poke(FIRST, &zeroed);
