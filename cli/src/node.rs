@@ -22,6 +22,13 @@ const TELL: Duration = Duration::from_millis(500);
 /// How long a change of the members may take.
 const ADD: Duration = Duration::from_secs(15);
 
+/// How the watcher stands.
+#[derive(Debug)]
+struct Seen {
+    counts: Counts,
+    untaken: usize,
+}
+
 /// A wish to add a member, waiting for its turn.
 #[derive(Debug)]
 pub(crate) struct Wish {
@@ -107,9 +114,12 @@ impl DaemonNode {
         self.ask(Query::Status, ticket, move |answer| {
             let Answer::Status(store) = answer else { return Err(refusal(answer)) };
             let log = tell(|reply| log.send(Command::Status(reply)).is_ok());
-            let watch = tell(|reply| watch.ask(Ask::Status(reply)).is_ok());
+            // This runs where sightings are taken: what was open at the moment of `store` is still
+            // with the watcher when that is asked, or has been handed on and is counted after it.
+            let counts = tell(|reply| watch.ask(Ask::Status(reply)).is_ok());
+            let watch = counts.map(|counts| Seen { counts, untaken: watch.untaken() });
             match log {
-                Some(log) => Ok(Reply::Status(Box::new(report(name, &store, log, watch)))),
+                Some(log) => Ok(Reply::Status(Box::new(report(name, &store, log, watch.as_ref())))),
                 None => Err(Refusal::new(
                     Code::Stopping,
                     "the log does not answer: the node is stopping",
@@ -211,12 +221,12 @@ fn version_report(line: VersionLine) -> VersionReport {
     }
 }
 
-fn report(name: String, store: &StoreStatus, log: Status, watch: Option<Counts>) -> StatusReport {
+fn report(name: String, store: &StoreStatus, log: Status, watch: Option<&Seen>) -> StatusReport {
     let name_of = |id| {
         let found = log.members.iter().find(|known| known.member.id == id);
         found.map(|known| known.member.name.clone())
     };
-    let parts = pending(store, watch.as_ref());
+    let parts = pending(store, watch);
     let placed = store.placed.get();
     StatusReport {
         node_id: name,
@@ -238,7 +248,7 @@ fn report(name: String, store: &StoreStatus, log: Status, watch: Option<Counts>)
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, &log)).collect(),
-        counters: counters(store, &log, watch.as_ref()),
+        counters: counters(store, &log, watch),
     }
 }
 
@@ -257,7 +267,7 @@ fn member_report(known: &MemberStatus, log: &Status) -> MemberReport {
     }
 }
 
-fn pending(store: &StoreStatus, watch: Option<&Counts>) -> Pending {
+fn pending(store: &StoreStatus, watch: Option<&Seen>) -> Pending {
     let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let mut parts = Pending {
         undecided: store.undecided,
@@ -265,16 +275,20 @@ fn pending(store: &StoreStatus, watch: Option<&Counts>) -> Pending {
         blocked: store.blocked,
         ..Pending::default()
     };
-    if let Some(watch) = watch {
-        parts.unread_bytes = watch.unread_bytes;
-        parts.open = wide(watch.open_for_writing);
-        parts.dirty =
-            wide(watch.dirty.saturating_sub(watch.open_for_writing) + watch.outbox + watch.walks);
+    match watch {
+        Some(Seen { counts, untaken }) => {
+            parts.unread_bytes = counts.unread_bytes;
+            parts.open = wide(counts.open_for_writing);
+            let marked = counts.dirty.saturating_sub(counts.open_for_writing);
+            parts.dirty = wide(marked + counts.outbox + counts.asked + counts.walks + untaken);
+        }
+        // A watcher that does not answer has not said that there is nothing.
+        None => parts.dirty = 1,
     }
     parts
 }
 
-fn counters(store: &StoreStatus, log: &Status, watch: Option<&Counts>) -> BTreeMap<String, u64> {
+fn counters(store: &StoreStatus, log: &Status, watch: Option<&Seen>) -> BTreeMap<String, u64> {
     let counts = &log.counters;
     let mut all = BTreeMap::from([
         ("wal_syncs".to_owned(), counts.wal_syncs),
@@ -288,7 +302,7 @@ fn counters(store: &StoreStatus, log: &Status, watch: Option<&Counts>) -> BTreeM
         ("recovered".to_owned(), store.recovered),
         ("left_out".to_owned(), store.left_out),
     ]);
-    if let Some(watch) = watch {
+    if let Some(Seen { counts: watch, .. }) = watch {
         all.insert("watch_overflows".to_owned(), watch.overflows);
         all.insert("unwatched".to_owned(), u64::try_from(watch.unwatched).unwrap_or(u64::MAX));
     }

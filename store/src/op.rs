@@ -55,6 +55,17 @@ pub struct Incoming {
     pub inline: Option<Vec<u8>>,
 }
 
+impl Incoming {
+    /// Bytes of what is as long as the user made it.
+    pub(crate) fn bytes(&self) -> usize {
+        let target = match &self.body {
+            Body::Symlink { target } => target.len(),
+            Body::File { .. } | Body::Directory => 0,
+        };
+        target + self.inline.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {

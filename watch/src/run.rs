@@ -73,9 +73,17 @@ pub struct Handle {
     asks: Sender<Ask>,
     controls: Sender<Ask>,
     waker: Arc<Waker>,
+    sightings: Sender<Sighting>,
 }
 
 impl Handle {
+    /// Sightings handed on that nobody has taken yet. Whoever takes them counts everything that
+    /// is open by asking for [`Counts`] first and for this number then, taking none meanwhile.
+    #[must_use]
+    pub fn untaken(&self) -> usize {
+        self.sightings.len()
+    }
+
     /// Sends a request and wakes the thread.
     ///
     /// # Errors
@@ -147,7 +155,12 @@ impl Watch {
         let waker = Waker::new(poll.registry(), WAKE).map_err(WatchError::Io)?;
         let (ask_sender, asks) = crossbeam_channel::bounded(ASKS_MAX);
         let (control_sender, controls) = crossbeam_channel::bounded(CONTROLS_MAX);
-        let handle = Handle { asks: ask_sender, controls: control_sender, waker: Arc::new(waker) };
+        let handle = Handle {
+            asks: ask_sender,
+            controls: control_sender,
+            waker: Arc::new(waker),
+            sightings: sightings.clone(),
+        };
         let barriers = Vec::new();
         Ok((Self { watcher, poll, asks, controls, sightings, barriers }, handle))
     }
@@ -208,7 +221,10 @@ impl Watch {
         match ask {
             Ask::Stop => return Turn::Stop,
             // Whoever asked and does not wait any more needs no answer.
-            Ask::Status(reply) => drop(reply.try_send(self.watcher.counts())),
+            Ask::Status(reply) => {
+                let asked = self.asks.len();
+                let _ = reply.try_send(Counts { asked, ..self.watcher.counts() });
+            }
             Ask::Sync(reply) => self.barriers.push(Barrier { noted_up_to: None, reply }),
             Ask::Examine(path) => self.watcher.answer(path, clock::now()),
             Ask::Walk(top) => self.watcher.walks.request(top),

@@ -81,6 +81,8 @@ pub struct Counts {
     pub open_for_writing: usize,
     /// Sightings made and not yet taken by the store.
     pub outbox: usize,
+    /// Requests of the store that were not taken up yet.
+    pub asked: usize,
     /// Walks running or waiting, and new directories not yet listed.
     pub walks: usize,
     /// Times the kernel's queue or our own marks overflowed.
@@ -199,6 +201,7 @@ impl Watcher {
             dirty: self.dirty.len(),
             open_for_writing: self.dirty.open_count(),
             outbox: self.outbox.len(),
+            asked: 0,
             walks: self.walks.count() + self.fresh.len(),
             overflows: self.overflow_count,
             watches: self.budget(),

@@ -2,14 +2,15 @@
 
 use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{Incarnation, Index, LogPosition, NodeId, Serial};
-use pickbox_raft::core::log::{Content, Entry, Payload};
+use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 
-use super::outbox::{Facts, Flight, What};
+use super::outbox::{Flight, payload_crc};
 use super::ports::{Answer, Outgoing};
 use super::{Engine, Fatal};
 use crate::agreed::{Effects, Touched};
 use crate::index::{Applied, What as Happened};
 use crate::op::{Change, Op, Outcome, Refusal};
+use crate::placed::journal::{Facts, FlightNote, FlownRow, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Base, Place, View};
 use crate::record::{Body, FileId, Record};
@@ -38,13 +39,16 @@ impl Engine {
                 change,
                 effects: Effects { outcomes, touched, .. },
             } => {
-                let mine = self.takes_outcome(origin, serial, entry);
+                let mine = self.takes_outcome(origin, entry);
                 if mine {
                     self.link_outcomes(position, &outcomes)?;
+                    self.note_flight(None);
                 }
                 self.touch_all(&change, &touched)?;
                 if mine {
                     self.settle_landed()?;
+                }
+                if origin == self.me && serial == self.last_serial && self.is_live() {
                     self.out.push_back(Outgoing::Log(Command::Settled(serial)));
                 }
             }
@@ -53,25 +57,41 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a change is the one in flight. A change of this run that is not (an earlier form
-    /// of it got in after it was refused) settles the serial; what was in flight starts over.
-    fn takes_outcome(&mut self, origin: NodeId, serial: Serial, entry: &Entry) -> bool {
+    /// Whether a change is the one in flight, or was when the former run ended. A change of this
+    /// run that is not (an earlier form of it got in after it was refused) settles the serial; what
+    /// was in flight starts over.
+    fn takes_outcome(&mut self, origin: NodeId, entry: &Entry) -> bool {
         let Content::Proposal(proposal) = &entry.content else { return false };
-        if origin != self.me || proposal.incarnation != self.incarnation {
+        if origin != self.me {
             return false;
         }
-        self.last_serial = serial;
+        if proposal.incarnation != self.incarnation {
+            return self.takes_former(proposal);
+        }
+        self.last_serial = proposal.serial;
         let Some(in_flight) = self.in_flight.take() else { return false };
         self.landed = in_flight.flights;
         if in_flight.proposal.payload == proposal.payload {
             return true;
         }
-        log::warn!("event=proposal_superseded serial={serial}");
+        log::warn!("event=proposal_superseded serial={}", proposal.serial);
         false
     }
 
+    fn takes_former(&mut self, proposal: &Proposal) -> bool {
+        let is_it = |note: &mut FlightNote| {
+            note.incarnation == proposal.incarnation
+                && note.serial == proposal.serial
+                && note.payload_crc == payload_crc(proposal)
+        };
+        let Some(note) = self.former.take_if(is_it) else { return false };
+        let flight = |row: Option<FlownRow>| row.map_or(Flight::Forgotten, Flight::Row);
+        self.landed = note.rows.into_iter().map(flight).collect();
+        true
+    }
+
     fn opened(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Fatal> {
-        if node == self.me && incarnation == self.incarnation && !self.live {
+        if node == self.me && incarnation == self.incarnation && !self.is_live() {
             self.last_serial = Serial::new(1);
             self.out.push_back(Outgoing::Log(Command::Settled(self.last_serial)));
             self.go_live()?;
@@ -85,11 +105,12 @@ impl Engine {
         for (flight, outcome) in landed.into_iter().zip(outcomes) {
             match flight {
                 Flight::Api(write) => write.answer(api_answer(at.index, outcome)),
-                Flight::Row { id, what, facts } => {
+                Flight::Row(FlownRow { id, what, facts }) => {
                     self.flying.remove(&id);
                     self.link(id, what, &facts, outcome)?;
                     rows.push(id);
                 }
+                Flight::Forgotten => {}
             }
         }
         self.landed_rows = rows;
@@ -140,13 +161,12 @@ impl Engine {
             (What::Content, Outcome::Refused(reason)) => {
                 return self.refused_row(id, &row, *reason);
             }
-            (What::Content, _) => {}
             (What::Attributes, _) => {
                 if let Some(base) = &mut row.base {
                     base.view.attributes = facts.attributes;
                 }
             }
-            (What::Move, Outcome::Nothing) => {}
+            (What::Content, _) | (What::Move, Outcome::Nothing) => {}
             (What::Move, _) => {
                 // Also when it was refused: then the log's place differs, and it moves back.
                 let place = self.place_of_facts(facts)?;
@@ -217,7 +237,7 @@ impl Engine {
         let superseded = std::mem::take(&mut self.landed);
         self.give_back_landed(superseded)?;
         for touch in touched {
-            self.keep_unplaced(touch.clone())?;
+            self.keep_unplaced(touch);
             let inline = change.ops.get(touch.op).and_then(inline_of);
             // An operation that lost touches the winner too: its bytes are not the winner's.
             if let (Some((body, data)), Some(after)) = (inline, &touch.after)
@@ -237,10 +257,11 @@ impl Engine {
     fn give_back_landed(&mut self, landed: Vec<Flight>) -> Result<(), Fatal> {
         for flight in landed {
             match flight {
-                Flight::Row { id, .. } => {
+                Flight::Row(FlownRow { id, .. }) => {
                     self.flying.remove(&id);
                     self.settle(id)?;
                 }
+                Flight::Forgotten => {}
                 Flight::Api(write) => {
                     self.api_bytes += write.bytes();
                     self.api_writes.push_back(write);
@@ -252,14 +273,12 @@ impl Engine {
 
     /// A version that was superseded before it stood in the folder goes to history from the bytes
     /// at hand, so that no version is ever only in the log.
-    fn keep_unplaced(&mut self, touch: Touched) -> Result<(), Fatal> {
-        let Some(Record { body: Body::File { content, .. }, .. }) = touch.before else {
-            return Ok(());
-        };
-        if let Some(data) = self.incoming.take(touch.id, content) {
+    fn keep_unplaced(&mut self, touch: &Touched) {
+        if let Some(Record { body: Body::File { content, .. }, .. }) = touch.before
+            && let Some(data) = self.incoming.take(touch.id, content)
+        {
             self.keep_bytes(content, &data);
         }
-        Ok(())
     }
 }
 

@@ -55,7 +55,10 @@ struct Giving {
 
 impl std::fmt::Debug for Giving {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Giving").field("position", &self.snapshot.position()).finish()
+        f.debug_struct("Giving")
+            .field("position", &self.snapshot.position())
+            .field("used_ms", &self.used_ms)
+            .finish()
     }
 }
 
@@ -183,6 +186,6 @@ impl Engine {
                 self.in_flight = Some(in_flight);
             }
         }
-        if self.live { self.compare_all() } else { Ok(()) }
+        if self.is_live() { self.compare_all() } else { Ok(()) }
     }
 }

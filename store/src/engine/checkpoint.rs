@@ -34,7 +34,7 @@ pub(super) struct State {
 
 impl Engine {
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.checkpoint.running.is_none() && self.live && self.bytes_since_checkpoint > 0
+        self.checkpoint.running.is_none() && self.is_live() && self.bytes_since_checkpoint > 0
     }
 
     pub(super) fn checkpoint_tick(&mut self) -> Result<(), Fatal> {
@@ -87,6 +87,11 @@ impl Engine {
         self.set_meta("floor", &bytes)?;
         let state = self.state.dir()?;
         self.journal.rotate(&state)?;
+        // Rows are in the index from here on; what is in flight is nowhere but in the journal.
+        let flight = self.in_flight.take();
+        self.note_flight(flight.as_ref());
+        self.in_flight = flight;
+        self.flush_journal()?;
         self.index.checkpoint()?;
         Ok(self.journal.remove_older(&state)?)
     }
@@ -94,7 +99,7 @@ impl Engine {
     /// The last checkpoint, and the mark that nothing has to be looked at after it.
     pub(super) fn stop(mut self) -> Result<(), Fatal> {
         self.give_up_requests();
-        if !self.live {
+        if !self.is_live() {
             return Ok(());
         }
         let job = self.begin_checkpoint()?;

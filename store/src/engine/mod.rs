@@ -47,8 +47,9 @@ use crate::contents::history::HistoryStore;
 use crate::folder::{Dir, Folder, FolderError, Stat};
 use crate::index::{Index, IndexError};
 use crate::name::RelPath;
-use crate::op::{Incoming as NewContent, Op};
+use crate::op::Op;
 use crate::placed::LocalId;
+use crate::placed::journal::FlightNote;
 use crate::record::FileId;
 use crate::time::Time;
 
@@ -135,9 +136,7 @@ pub(crate) struct ApiWrite {
 impl ApiWrite {
     fn bytes(&self) -> usize {
         match &self.op {
-            Op::Put { path, new: NewContent { inline, .. } } => {
-                path.as_bytes().len() + inline.as_ref().map_or(0, Vec::len)
-            }
+            Op::Put { path, new } => path.as_bytes().len() + new.bytes(),
             Op::Remove { path } => path.as_bytes().len(),
             _ => 0,
         }
@@ -150,6 +149,17 @@ impl ApiWrite {
     fn answer(self, answer: ports::Answer) {
         (self.request.reply)(answer);
     }
+}
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// The log is applied up to this run's own opening; nothing is compared.
+    Replaying,
+    /// Disk and log are compared; the first walk of the folder is not over.
+    Scanning,
+    /// All that was there at the start has been looked at.
+    Live,
 }
 
 /// The state of the store; see the module.
@@ -182,6 +192,8 @@ pub struct Engine {
     /// Rows that changed while a proposal about them was in flight.
     again: HashSet<LocalId>,
     in_flight: Option<InFlight>,
+    /// What was in flight when the former run ended, until this run is open.
+    former: Option<FlightNote>,
     landed: Vec<Flight>,
     landed_rows: Vec<LocalId>,
     last_serial: Serial,
@@ -212,8 +224,7 @@ pub struct Engine {
     cats: Vec<(ContentId, Request)>,
 
     // Start, checkpoint, catch-up.
-    live: bool,
-    scanned: bool,
+    phase: Phase,
     suspects: HashSet<FileId>,
     /// When this run began, if the one before ended in a power cut: a file that is empty since
     /// before that is no edit.
@@ -231,6 +242,15 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Whether disk and log are compared.
+    fn is_live(&self) -> bool {
+        self.phase >= Phase::Scanning
+    }
+
+    fn has_scanned(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
     fn is_in_flight(&self, id: LocalId) -> bool {
         self.flying.contains(&id)
     }
@@ -249,10 +269,6 @@ impl Engine {
             Some(data) => self.data.insert(id, data),
             None => self.data.remove(id),
         }
-    }
-
-    fn wall_ms(&self) -> u64 {
-        u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The open directory of a row. It follows its inode: if a user moves the directory, what is

@@ -1,6 +1,6 @@
 //! From what was seen on the disk to what has to be done about it.
 
-use super::rows::is_unchanged;
+use super::rows::{Actual, is_unchanged};
 use super::{Engine, Fatal, LIMBO_MS};
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::engine::ports::{Outgoing, WatchAsk};
@@ -116,7 +116,7 @@ impl Engine {
                     let from_row_base = from_row.base.clone();
                     let known = from_row.seen.filter(|seen| is_moved_only(seen, &found.stat));
                     let body = found.body.clone().or(known.and_then(|seen| seen.body));
-                    self.left(from, &from_row_base)?;
+                    self.left(from, from_row_base.as_ref())?;
                     return self.replaced(id, row, Found { body, ..found });
                 }
                 self.replaced(id, row, found)
@@ -211,7 +211,7 @@ impl Engine {
 
     /// A file left its place for that of another. Its own place may hold something else by now
     /// (two files that swapped names): it is looked at before it is called deleted.
-    fn left(&mut self, id: LocalId, base: &Option<Base>) -> Result<(), Fatal> {
+    fn left(&mut self, id: LocalId, base: Option<&Base>) -> Result<(), Fatal> {
         if base.is_none() && !self.is_in_flight(id) {
             return self.vanished(id);
         }
@@ -285,9 +285,8 @@ impl Engine {
         }
         let Some(row) = self.row(id)? else { return Ok(()) };
         let actual = match self.actual(&row)? {
-            Some(None) => return self.read_first(id, &row),
-            Some(view) => view,
-            None => None,
+            Actual::Unread => return self.read_first(id, &row),
+            other => other.known(),
         };
         let agreed = match &row.base {
             Some(base) => self.agreed(base.id)?,

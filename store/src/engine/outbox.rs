@@ -13,11 +13,11 @@ use pickbox_raft::core::log::{Payload, Proposal};
 use super::ports::Outgoing;
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
-use crate::name::Name;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
+use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
-use crate::record::{Attributes, Body};
+use crate::record::Body;
 
 /// What an operation costs beside its path and its bytes, encoded; on the safe side.
 const OP_OVERHEAD_BYTES: usize = 512;
@@ -31,31 +31,38 @@ pub(super) struct InFlight {
     pub(super) flights: Vec<Flight>,
 }
 
+impl InFlight {
+    fn note(&self) -> FlightNote {
+        let row = |flight: &Flight| match flight {
+            Flight::Row(row) => Some(row.clone()),
+            Flight::Api(_) | Flight::Forgotten => None,
+        };
+        FlightNote {
+            incarnation: self.proposal.incarnation,
+            serial: self.proposal.serial,
+            payload_crc: payload_crc(&self.proposal),
+            rows: self.flights.iter().map(row).collect(),
+        }
+    }
+}
+
+/// Tells two proposals of one serial apart.
+pub(super) fn payload_crc(proposal: &Proposal) -> u32 {
+    match &proposal.payload {
+        Payload::Data(bytes) => crc32fast::hash(bytes),
+        Payload::Open { .. } => 0,
+    }
+}
+
 /// What one operation of a proposal was about.
 #[derive(Debug)]
 pub(super) enum Flight {
     /// A row of this disk.
-    Row { id: LocalId, what: What, facts: Facts },
+    Row(FlownRow),
     /// A client's write.
     Api(ApiWrite),
-}
-
-/// Which operation it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    Content,
-    Attributes,
-    Move,
-    Delete,
-}
-
-/// The disk as it was when the operation was made.
-#[derive(Clone, Debug)]
-pub(super) struct Facts {
-    pub(super) body: Option<Body>,
-    pub(super) attributes: Attributes,
-    pub(super) parent: LocalId,
-    pub(super) name: Name,
+    /// A client's write of a former run: nobody is left to tell.
+    Forgotten,
 }
 
 /// A change in the making.
@@ -81,12 +88,10 @@ impl Draft {
     }
 
     fn push(&mut self, op: Op, flight: Flight, bytes: usize) {
-        if let (Op::Create { .. }, Flight::Row { id, .. }) = (&op, &flight)
-            && let Ok(at) = u32::try_from(self.ops.len())
-        {
-            self.made.insert(*id, at);
-        }
-        if let Flight::Row { id, .. } = &flight {
+        if let Flight::Row(FlownRow { id, .. }) = &flight {
+            if let (Op::Create { .. }, Ok(at)) = (&op, u32::try_from(self.ops.len())) {
+                self.made.insert(*id, at);
+            }
             self.drafted.insert(*id);
         }
         self.bytes += bytes + OP_OVERHEAD_BYTES;
@@ -117,7 +122,7 @@ enum Drafted {
 impl Engine {
     /// Proposes what waits, if nothing is in flight.
     pub(super) fn propose(&mut self) -> Result<(), Fatal> {
-        if !self.live || self.in_flight.is_some() {
+        if !self.is_live() || self.in_flight.is_some() {
             return Ok(());
         }
         if self.outbox.is_empty() && self.api_writes.is_empty() {
@@ -136,7 +141,7 @@ impl Engine {
     }
 
     fn send(&mut self, draft: Draft) -> Result<(), Fatal> {
-        let change = Change { wall_ms: self.wall_ms(), ops: draft.ops };
+        let change = Change { wall_ms: wall_ms(), ops: draft.ops };
         let payload = crate::agreed::payload::encode(&change).map_err(|_| Fatal::Encode)?;
         let proposal = Arc::new(Proposal {
             origin: self.me,
@@ -146,12 +151,14 @@ impl Engine {
             payload: Payload::Data(payload),
         });
         for flight in &draft.flights {
-            if let Flight::Row { id, .. } = flight {
+            if let Flight::Row(FlownRow { id, .. }) = flight {
                 self.outbox.remove(*id);
                 self.flying.insert(*id);
             }
         }
-        self.in_flight = Some(InFlight { proposal: proposal.clone(), flights: draft.flights });
+        let in_flight = InFlight { proposal: proposal.clone(), flights: draft.flights };
+        self.note_flight(Some(&in_flight));
+        self.in_flight = Some(in_flight);
         self.out.push_back(Outgoing::Log(Command::Propose(proposal)));
         Ok(())
     }
@@ -226,7 +233,7 @@ impl Engine {
             Some(base) => self.agreed(base.id)?,
             None => None,
         };
-        let actual = self.actual(&row)?.flatten();
+        let actual = self.actual(&row)?.known();
         match reconcile(agreed.as_ref(), row.base.as_ref(), actual.as_ref()) {
             Decision::Create => match self.draft_occupant(id, &row, draft)? {
                 Drafted::Taken => self.draft_create(id, &row, draft),
@@ -296,7 +303,7 @@ impl Engine {
         let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
         let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
         let at = self.at_of(row, parent)?;
-        let bytes = at.path.as_bytes().len() + new.inline.as_ref().map_or(0, Vec::len);
+        let bytes = at.path.as_bytes().len() + new.bytes();
         if !draft.has_room(bytes) {
             return Ok(Drafted::Full);
         }
@@ -321,7 +328,7 @@ impl Engine {
         let mut bytes = at.path.as_bytes().len() * 2;
         if parts.content == Part::Change {
             let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
-            bytes += new.inline.as_ref().map_or(0, Vec::len);
+            bytes += new.bytes();
             ops.push((
                 Op::Replace { id: base.id, base: base.version.clone(), at, new },
                 What::Content,
@@ -431,6 +438,13 @@ impl Engine {
         }
     }
 
+    /// Notes what is in flight, for the next run if this one ends before its outcome is known.
+    /// Written before the proposal leaves, and with the rows that its outcome changes.
+    pub(super) fn note_flight(&mut self, in_flight: Option<&InFlight>) {
+        let note = in_flight.map(InFlight::note);
+        journal::encode(&Note::Flight(note), &mut self.journal_buffer);
+    }
+
     /// The log refused the proposal as it is: what it was about goes back to wait.
     pub(super) fn refused(&mut self, serial: Serial) -> Result<(), Fatal> {
         let matches = self.in_flight.as_ref().is_some_and(|f| f.proposal.serial == serial);
@@ -443,14 +457,16 @@ impl Engine {
 
     /// Puts all that a proposal was about back to where it waits.
     pub(super) fn give_back(&mut self, in_flight: InFlight) -> Result<(), Fatal> {
+        self.note_flight(None);
         let mut rows = Vec::new();
         for flight in in_flight.flights.into_iter().rev() {
             match flight {
-                Flight::Row { id, .. } => rows.push(id),
+                Flight::Row(row) => rows.push(row.id),
                 Flight::Api(write) => {
                     self.api_bytes += write.bytes();
                     self.api_writes.push_front(write);
                 }
+                Flight::Forgotten => {}
             }
         }
         for id in rows.into_iter().rev() {
@@ -463,6 +479,10 @@ impl Engine {
     }
 }
 
+fn wall_ms() -> u64 {
+    u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn flight(id: LocalId, what: What, row: &Placed) -> Flight {
     let facts = Facts {
         body: row.seen.as_ref().and_then(|seen| seen.body.clone()),
@@ -470,5 +490,5 @@ fn flight(id: LocalId, what: What, row: &Placed) -> Flight {
         parent: row.parent,
         name: row.name.clone(),
     };
-    Flight::Row { id, what, facts }
+    Flight::Row(FlownRow { id, what, facts })
 }

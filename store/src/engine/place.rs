@@ -8,14 +8,14 @@
 //! One thread exposes, in log order; a thing that cannot be placed yet (its bytes are on their
 //! way, a path is blocked, an edit of this disk is undecided) is overtaken by the rest.
 
-use super::rows::agreed_of;
+use super::rows::{Actual, agreed_of};
 use super::stage::Staged;
 use super::{Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::folder::{Dir, FolderError, Kind, Stat};
 use crate::name::Name;
 use crate::placed::{LocalId, Placed, Seen};
-use crate::reconcile::{Base, Decision, Part, Parts, reconcile};
+use crate::reconcile::{Agreed, Base, Decision, Part, Parts, reconcile};
 use crate::record::{Body, FileId, Record};
 
 /// Things placed before the engine looks at its other inputs again.
@@ -24,13 +24,6 @@ const PLACED_PER_TURN_MAX: usize = 256;
 const RETRIED_MAX: usize = 256;
 /// Directories that may have to be made for one file.
 const PARENTS_MAX: usize = 2048;
-
-/// What became of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Attempt {
-    Done,
-    Wait(Why),
-}
 
 /// Why a thing cannot be placed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,21 +37,28 @@ pub(super) enum Why {
 }
 
 /// A step that works, or a reason to wait; only the index can really fail.
-pub(super) type Step<T> = Result<Result<T, Why>, Fatal>;
+type Step<T> = Result<Result<T, Why>, Fatal>;
 
-macro_rules! step {
+/// The value, or out of the function with the reason to wait.
+macro_rules! ready {
     ($result:expr) => {
-        match $result? {
+        match $result {
             Ok(value) => value,
             Err(why) => return Ok(Err(why)),
         }
     };
 }
 
+macro_rules! step {
+    ($result:expr) => {
+        ready!($result?)
+    };
+}
+
 impl Engine {
     /// Places what can be placed, in log order, up to a bound a turn.
     pub(super) fn place_all(&mut self) -> Result<(), Fatal> {
-        if !self.live || self.root_gone {
+        if !self.is_live() || self.root_gone {
             return Ok(());
         }
         for id in self.todo.first(PLACED_PER_TURN_MAX) {
@@ -113,9 +113,13 @@ impl Engine {
         if self.is_in_flight(local) || self.outbox.contains(local) {
             return Ok(Err(Why::Undecided));
         }
-        let Some(actual) = self.actual(&row)?.map_or(Some(None), |view| view.map(Some)) else {
-            self.settle(local)?;
-            return Ok(Err(Why::Undecided));
+        let actual = match self.actual(&row)? {
+            Actual::Known(view) => Some(view),
+            Actual::Gone => None,
+            Actual::Unread => {
+                self.settle(local)?;
+                return Ok(Err(Why::Undecided));
+            }
         };
         let agreed = agreed_of(record);
         match reconcile(Some(&agreed), row.base.as_ref(), actual.as_ref()) {
@@ -181,7 +185,7 @@ impl Engine {
 
     fn place_new(&mut self, id: FileId, record: &Record) -> Step<()> {
         let parent = step!(self.directory(record.parent));
-        let dir = step!(self.dir_step(parent));
+        let dir = ready!(self.dir_step(parent));
         if let Some(joined) = step!(self.free_name(parent, &record.name, Some((id, record)))) {
             return self.join_directory(joined, id, record);
         }
@@ -189,7 +193,7 @@ impl Engine {
         if record.body == Body::Directory {
             return self.make_directory(local, id, record, parent, &dir);
         }
-        let staged = step!(self.stage(id, record));
+        let staged = ready!(self.stage(id, record));
         let row = new_row(parent, id, record, staged.stat);
         self.note_intent(local, &row)?;
         match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
@@ -270,12 +274,10 @@ impl Engine {
 
     fn join_directory(&mut self, local: LocalId, id: FileId, record: &Record) -> Step<()> {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
-        let agreed = agreed_of(record);
-        let mut view = agreed.view;
-        if let Some(seen) = &row.seen {
-            view.attributes = seen.attributes();
-        }
-        row.base = Some(Base { id, view, version: agreed.version });
+        // The mode that the directory has here counts as a change of what the log says: nothing
+        // tells which of the two is older, and the user's must not be taken away.
+        let Agreed { view, version } = agreed_of(record);
+        row.base = Some(Base { id, view, version });
         self.outbox.remove(local);
         self.set_row(local, Some(&row))?;
         self.settle(local)?;
@@ -284,7 +286,7 @@ impl Engine {
 
     /// Moves a thing out of the folder until its own name is free: how cycles of renames go.
     fn evict(&mut self, local: LocalId, mut row: Placed) -> Step<()> {
-        let dir = step!(self.dir_step(row.parent));
+        let dir = ready!(self.dir_step(row.parent));
         let name = self.quarantine_name(local);
         if let Err(error) = dir.rename_no_replace(&row.name, &self.quarantine, &name) {
             return self.examine_and_wait(error, row.parent, &row.name);
@@ -301,14 +303,14 @@ impl Engine {
     fn relocate(&mut self, local: LocalId, record: &Record) -> Step<()> {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
         let parent = step!(self.directory(record.parent));
-        let to = step!(self.dir_step(parent));
+        let to = ready!(self.dir_step(parent));
         if (parent, &record.name) != (row.parent, &row.name) {
             if step!(self.free_name(parent, &record.name, None)).is_some() {
                 return Ok(Err(Why::Undecided));
             }
             let Some(current) = self.row(local)? else { return Ok(Ok(())) };
             row = current;
-            let from = step!(self.dir_step(row.parent));
+            let from = ready!(self.dir_step(row.parent));
             let mut moved = row.clone();
             moved.parent = parent;
             moved.name = record.name.clone();
@@ -342,8 +344,8 @@ impl Engine {
         let (Some(old_seen), Some(old_base)) = (row.seen.clone(), row.base.clone()) else {
             return Ok(Ok(()));
         };
-        let dir = step!(self.dir_step(row.parent));
-        let staged = step!(self.stage_any(id, record));
+        let dir = ready!(self.dir_step(row.parent));
+        let staged = ready!(self.stage_any(id, record));
         let new = Placed {
             parent: row.parent,
             name: row.name.clone(),
@@ -389,7 +391,7 @@ impl Engine {
     fn set_attributes(&mut self, local: LocalId, record: &Record) -> Step<()> {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
         let Some(seen) = row.seen.clone() else { return Ok(Ok(())) };
-        let dir = step!(self.dir_step(row.parent));
+        let dir = ready!(self.dir_step(row.parent));
         let wanted = record.attributes;
         // RACE: another inode may be put at the name between the look and these two calls; it
         // then gets the mode and time that the log has for this name. No content is touched.
@@ -431,12 +433,12 @@ impl Engine {
             return Ok(Err(Why::Undecided));
         }
         let actual = match self.actual(&row)? {
-            Some(Some(view)) => view,
-            Some(None) => {
+            Actual::Known(view) => view,
+            Actual::Unread => {
                 self.settle(local)?;
                 return Ok(Err(Why::Undecided));
             }
-            None => {
+            Actual::Gone => {
                 self.set_row(local, None)?;
                 return Ok(Ok(()));
             }
@@ -445,7 +447,7 @@ impl Engine {
             self.settle(local)?;
             return Ok(Ok(()));
         }
-        let dir = step!(self.dir_step(row.parent));
+        let dir = ready!(self.dir_step(row.parent));
         if actual.body == Body::Directory {
             return match dir.rmdir(&row.name) {
                 Ok(()) | Err(FolderError::Absent(_)) => {
@@ -499,11 +501,11 @@ impl Engine {
         self.examine_and_wait(error, parent, name)
     }
 
-    pub(super) fn dir_step(&mut self, id: LocalId) -> Step<std::sync::Arc<Dir>> {
-        Ok(self.dir(id).map_err(|error| match error {
+    fn dir_step(&mut self, id: LocalId) -> Result<std::sync::Arc<Dir>, Why> {
+        self.dir(id).map_err(|error| match error {
             FolderError::Absent(_) | FolderError::NotDirectory(_) => Why::Undecided,
             other => Why::Blocked(other),
-        }))
+        })
     }
 }
 

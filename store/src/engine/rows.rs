@@ -108,13 +108,12 @@ impl Engine {
         Ok(Place { parent: self.file_of(row.parent)?, name: row.name.clone() })
     }
 
-    /// The third picture; `None` when the thing vanished, an inner `None` when its bytes have to
-    /// be read first.
-    pub(super) fn actual(&mut self, row: &Placed) -> Result<Option<Option<View>>, Fatal> {
-        let Some(seen) = row.seen.clone() else { return Ok(None) };
-        let Some(body) = seen.body.clone() else { return Ok(Some(None)) };
+    /// The third picture.
+    pub(super) fn actual(&mut self, row: &Placed) -> Result<Actual, Fatal> {
+        let Some(seen) = &row.seen else { return Ok(Actual::Gone) };
+        let Some(body) = seen.body.clone() else { return Ok(Actual::Unread) };
         let place = self.place_of(row)?;
-        Ok(Some(Some(View { body, attributes: seen.attributes(), place })))
+        Ok(Actual::Known(View { body, attributes: seen.attributes(), place }))
     }
 
     pub(super) fn agreed(&mut self, id: FileId) -> Result<Option<Agreed>, Fatal> {
@@ -142,6 +141,26 @@ impl Engine {
             return Ok(path);
         }
         Ok(self.index.path_of(id)?.unwrap_or_default())
+    }
+}
+
+/// What is on the disk for a row.
+#[derive(Debug)]
+pub(super) enum Actual {
+    /// It vanished.
+    Gone,
+    /// Its bytes have to be read first.
+    Unread,
+    /// This.
+    Known(View),
+}
+
+impl Actual {
+    pub(super) fn known(self) -> Option<View> {
+        match self {
+            Self::Known(view) => Some(view),
+            Self::Gone | Self::Unread => None,
+        }
     }
 }
 

@@ -149,7 +149,7 @@ impl Engine {
 
     /// Sightings wait with the watcher while the start is not over or too much is undecided.
     fn takes_sightings(&self) -> bool {
-        self.live && self.outbox.len() < super::status::OUTBOX_MAX
+        self.is_live() && self.outbox.len() < super::status::OUTBOX_MAX
     }
 
     fn wait(&mut self, channels: &Channels) {
@@ -212,7 +212,10 @@ impl Engine {
                 Ok(())
             }
             Sighting::WalkStarted(_) => Ok(()),
-            Sighting::WalkDone { top, complete } => self.walk_done(&top, complete),
+            Sighting::WalkDone { top, complete } => {
+                self.walk_done(&top, complete);
+                Ok(())
+            }
             Sighting::RootGone => {
                 log::error!("event=root_gone action=\"placing stopped\"");
                 self.root_gone = true;

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::place::{Step, Why};
+use super::place::Why;
 use super::ports::{Outgoing, WatchAsk};
 use super::{Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
@@ -101,24 +101,23 @@ impl Engine {
     }
 
     /// Makes what a record says, ready to be exposed; directories too.
-    pub(super) fn stage_any(&mut self, id: FileId, record: &Record) -> Step<Staged> {
+    pub(super) fn stage_any(&mut self, id: FileId, record: &Record) -> Result<Staged, Why> {
         if record.body != Body::Directory {
             return self.stage(id, record);
         }
         let name = staged_file_name(id, record, None);
-        Ok(self
-            .staging
+        self.staging
             .mkdir(&name, record.attributes.mode)
             .and_then(|dir| dir.stat_self())
             .map(|stat| Staged { name, stat })
-            .map_err(Why::Blocked))
+            .map_err(Why::Blocked)
     }
 
     /// Makes the file or symlink of a record in staging.
-    pub(super) fn stage(&mut self, id: FileId, record: &Record) -> Step<Staged> {
+    pub(super) fn stage(&mut self, id: FileId, record: &Record) -> Result<Staged, Why> {
         match &record.body {
-            Body::Directory => Ok(Err(Why::Undecided)),
-            Body::Symlink { target } => Ok(self.stage_symlink(id, record, target)),
+            Body::Directory => Err(Why::Undecided),
+            Body::Symlink { target } => self.stage_symlink(id, record, target),
             Body::File { content, size } => self.stage_file(id, record, *content, *size),
         }
     }
@@ -143,23 +142,23 @@ impl Engine {
         record: &Record,
         content: ContentId,
         size: u64,
-    ) -> Step<Staged> {
+    ) -> Result<Staged, Why> {
         let name = staged_file_name(id, record, Some(content));
         let attributes = record.attributes;
         if let Some(bytes) = self.incoming.get(id, content) {
             let new = NewFile { bytes, mode: attributes.mode, mtime: attributes.mtime };
-            return Ok(self.write_staged(name, new));
+            return self.write_staged(name, new);
         }
         if size == 0 {
             let new = NewFile { bytes: &[], mode: attributes.mode, mtime: attributes.mtime };
-            return Ok(self.write_staged(name, new));
+            return self.write_staged(name, new);
         }
         let whole = whole_name(content);
         if self.staging.stat(&whole).is_ok_and(|stat| stat.size == size) {
-            return Ok(self.take_staged(&whole, name, record, content));
+            return self.take_staged(&whole, name, record, content);
         }
         self.fetch(content, size, record);
-        Ok(Err(Why::Content(content)))
+        Err(Why::Content(content))
     }
 
     fn write_staged(&self, name: Name, new: NewFile<'_>) -> Result<Staged, Why> {
@@ -234,15 +233,15 @@ impl Engine {
             (Kind::File, Some(Body::File { content, .. }))
                 if !may_be_written(&self.staging, name) =>
             {
-                self.to_history(name, *content);
+                self.keep_in_history(name, *content);
                 return Ok(());
             }
             _ => {}
         }
-        self.to_quarantine(name, seen, base)
+        self.quarantine_it(name, seen, base)
     }
 
-    fn to_history(&mut self, name: &Name, content: ContentId) {
+    fn keep_in_history(&mut self, name: &Name, content: ContentId) {
         if let Err(error) = self.history.keep(&self.staging, name, content) {
             log::warn!("event=history_failed content={content} error=\"{error}\"");
         }
@@ -250,7 +249,7 @@ impl Engine {
 
     /// A displaced thing that somebody still writes to, or that is not what was expected: watched
     /// until it is settled (trap T11).
-    fn to_quarantine(&mut self, name: &Name, seen: Seen, base: Option<Base>) -> Result<(), Fatal> {
+    fn quarantine_it(&mut self, name: &Name, seen: Seen, base: Option<Base>) -> Result<(), Fatal> {
         let local = self.new_local();
         let kept = self.quarantine_name(local);
         if let Err(error) = self.staging.rename_no_replace(name, &self.quarantine, &kept) {
@@ -361,7 +360,7 @@ impl Engine {
         let name = Name::made(format!("k.{content}"));
         let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
         match self.staging.write_new(&name, new) {
-            Ok(_) | Err(FolderError::Exists(_)) => self.to_history(&name, content),
+            Ok(_) | Err(FolderError::Exists(_)) => self.keep_in_history(&name, content),
             Err(error) => log::warn!("event=history_failed content={content} error=\"{error}\""),
         }
     }

@@ -13,7 +13,7 @@
 //! the log changed since the last checkpoint are *suspect*: their bytes are never proposed; if
 //! they differ, the agreed version is placed again, and what was found goes to history.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,15 +25,16 @@ use pickbox_raft::core::members::Members;
 use super::journal_file::JournalFile;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
+use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, catchup, checkpoint};
+use super::{Engine, Fatal, Phase, catchup, checkpoint};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
 use crate::folder::{Dir, Folder, FolderError, Kind, Stat};
 use crate::index::Index;
 use crate::name::{Name, RelPath};
-use crate::placed::journal::{Replay, replay};
+use crate::placed::journal::{self, Note, Replay, replay};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::record::{Body, FileId};
 use crate::time::Time;
@@ -144,18 +145,19 @@ impl Engine {
             dirs: HashMap::new(),
             root_gone: false,
             outbox: OrderedSet::default(),
-            flying: Default::default(),
-            again: Default::default(),
+            flying: HashSet::new(),
+            again: HashSet::new(),
             in_flight: None,
+            former: None,
             landed: Vec::new(),
             landed_rows: Vec::new(),
             last_serial: Serial::ZERO,
             data: SmallData::default(),
             limbo: BTreeMap::new(),
-            left_out: Default::default(),
-            open_for_writing: Default::default(),
-            refused_rows: Default::default(),
-            api_writes: Default::default(),
+            left_out: BTreeSet::new(),
+            open_for_writing: BTreeSet::new(),
+            refused_rows: HashSet::new(),
+            api_writes: VecDeque::new(),
             api_bytes: 0,
             todo: OrderedSet::default(),
             stuck: BTreeMap::new(),
@@ -167,20 +169,19 @@ impl Engine {
             tickets: HashMap::new(),
             next_ticket: 0,
             held: HashMap::new(),
-            fetching: Default::default(),
+            fetching: HashSet::new(),
             cats: Vec::new(),
-            live: false,
-            scanned: false,
-            suspects: Default::default(),
+            phase: Phase::Replaying,
+            suspects: HashSet::new(),
             cut_time: None,
             recovered: 0,
-            unsynced: Default::default(),
+            unsynced: HashSet::new(),
             bytes_since_checkpoint: 0,
             index_changed: false,
             checkpoint: checkpoint::State::default(),
             catchup: catchup::State::default(),
             reported: Default::default(),
-            out: Default::default(),
+            out: VecDeque::new(),
         };
         engine.recover_rows(&former)?;
         Ok(engine)
@@ -198,7 +199,16 @@ impl Engine {
                     bytes.len()
                 );
             }
+            if let Some(flight) = &replayed.flight {
+                self.former.clone_from(flight);
+            }
             self.replay_rows(replayed, &mut before)?;
+        }
+        if let Some(note) = &self.former {
+            // Its outcome is in the log that is applied next, or it never got in.
+            self.flying.extend(note.rows.iter().flatten().map(|row| row.id));
+            journal::encode(&Note::Flight(self.former.clone()), &mut self.journal_buffer);
+            self.flush_journal()?;
         }
         let next = self.tables()?.next_id()?;
         self.next_local = next;
@@ -238,7 +248,7 @@ impl Engine {
             self.tables()?.put(id, row.as_ref())?;
         }
         for (id, row) in replayed.intents {
-            let Some(row) = self.exposed(row)? else { continue };
+            let Some(row) = self.exposed(row) else { continue };
             if let (Some(old), Some(base)) = (self.row(id)?, &row.base) {
                 before.insert(base.id, old);
             }
@@ -248,17 +258,17 @@ impl Engine {
     }
 
     /// The row of an intent, if its thing is where it was to be.
-    fn exposed(&mut self, mut row: Placed) -> Result<Option<Placed>, Fatal> {
-        let Some(seen) = row.seen.clone() else { return Ok(None) };
+    fn exposed(&mut self, mut row: Placed) -> Option<Placed> {
+        let seen = row.seen.clone()?;
         let stat = match self.dir(row.parent) {
             Ok(dir) => dir.stat(&row.name).ok(),
             Err(_) => None,
         };
-        let Some(stat) = stat.filter(|stat| stat.same_inode(&seen.stat)) else { return Ok(None) };
+        let stat = stat.filter(|stat| stat.same_inode(&seen.stat))?;
         if stat.same_content_hint(&seen.stat) {
             row.seen = Some(Seen { stat, body: seen.body });
         }
-        Ok(Some(row))
+        Some(row)
     }
 
     fn recover_staging(&mut self, before: &BTreeMap<FileId, Placed>) -> Result<(), Fatal> {
@@ -361,7 +371,12 @@ impl Engine {
 
     /// The log has caught up with this run's own opening: from here on disk and log are compared.
     pub(super) fn go_live(&mut self) -> Result<(), Fatal> {
-        self.live = true;
+        self.phase = Phase::Scanning;
+        if self.former.take().is_some() {
+            // It never got into the log: what it was about is compared like everything else.
+            self.flying.clear();
+            self.note_flight(None);
+        }
         if self.cut_time.is_some() {
             self.find_suspects()?;
         }
@@ -425,21 +440,20 @@ impl Engine {
         }
         if row.base.is_none() && row.parent != LocalId::QUARANTINE && !self.is_in_flight(id) {
             // Seen once, never proposed: the scan finds it again, as it is then.
-            return if self.scanned { self.settle(id) } else { self.set_row(id, None) };
+            return if self.has_scanned() { self.settle(id) } else { self.set_row(id, None) };
         }
         let unread = row.seen.as_ref().is_some_and(|seen| seen.body.is_none());
         // Bytes that have to be read are asked for by the scan.
-        if unread && !self.scanned { Ok(()) } else { self.settle(id) }
+        if unread && !self.has_scanned() { Ok(()) } else { self.settle(id) }
     }
 
-    pub(super) fn walk_done(&mut self, top: &RelPath, complete: bool) -> Result<(), Fatal> {
-        if top.is_root() && self.live {
+    pub(super) fn walk_done(&mut self, top: &RelPath, complete: bool) {
+        if top.is_root() && self.is_live() {
             if !complete {
                 log::warn!("event=scan_incomplete");
             }
-            self.scanned = true;
+            self.phase = Phase::Live;
         }
-        Ok(())
     }
 
     /// Whether what stands here may be what a power cut left of it, and not an edit.
@@ -461,9 +475,9 @@ impl Engine {
         let Some(mut base) = row.base.take() else { return Ok(()) };
         self.recovered += 1;
         let file = base.id;
-        match self.actual(&row)?.flatten() {
-            None => self.set_row(id, None)?,
-            Some(view) => {
+        match self.actual(&row)? {
+            Actual::Gone | Actual::Unread => self.set_row(id, None)?,
+            Actual::Known(view) => {
                 base.view = view;
                 base.version = crate::record::VersionVector::default();
                 row.base = Some(base);

@@ -16,7 +16,7 @@ impl Engine {
     /// The highest index whose changes all stand in the folder.
     fn placed_index(&self) -> LogIndex {
         let position = self.index.position().index;
-        let waiting = !self.todo.is_empty() || !self.stuck.is_empty() || !self.live;
+        let waiting = !self.todo.is_empty() || !self.stuck.is_empty() || !self.is_live();
         if waiting { self.placed_floor.min(position) } else { position }
     }
 
@@ -41,7 +41,7 @@ impl Engine {
             + self.limbo.len()
             + self.open_for_writing.len()
             + self.quarantined_undecided()
-            + usize::from(!self.live || !self.scanned)
+            + usize::from(!self.has_scanned())
     }
 
     fn quarantined_undecided(&self) -> usize {
@@ -70,7 +70,7 @@ impl Engine {
                 .collect(),
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
-            live: self.live && self.scanned,
+            live: self.has_scanned(),
         }
     }
 }

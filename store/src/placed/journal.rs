@@ -6,6 +6,10 @@
 //! thing is exposed in the folder, its row as it will be is noted as an intent; the row itself
 //! follows. An intent without its row is settled at start by looking which inode is there.
 //!
+//! What a proposal in flight is about is noted too: if its entry commits and this process does not
+//! live to see it, the next run links its rows to what the log made of them, instead of meeting
+//! its own change as a stranger's.
+//!
 //! Record: length (u32 LE), CRC32 of the body (u32 LE), body (postcard [`Note`]). The first
 //! record that does not verify ends the journal.
 
@@ -13,10 +17,64 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalId, Placed};
+use pickbox_raft::core::ids::{Incarnation, Serial};
 
-/// Longest record body: a row holds a name, a symlink's target and two pictures.
-const NOTE_BYTES_MAX: u32 = 64 * 1024;
+use super::{LocalId, Placed};
+use crate::name::Name;
+use crate::record::{Attributes, Body};
+
+/// Longest record body: what a whole proposal is about.
+const NOTE_BYTES_MAX: u32 = 8 * 1024 * 1024;
+
+/// What a proposal in flight is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlightNote {
+    /// Which run of this node made it.
+    pub incarnation: Incarnation,
+    /// Which of its proposals it is.
+    pub serial: Serial,
+    /// CRC32 of its payload: a serial may have been given twice if the first was refused.
+    pub payload_crc: u32,
+    /// What each operation is about, in order; `None` for those of clients.
+    pub rows: Vec<Option<FlownRow>>,
+}
+
+/// What one operation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlownRow {
+    /// The row.
+    pub id: LocalId,
+    /// The part of it.
+    pub what: What,
+    /// The disk as it was when the operation was made.
+    pub facts: Facts,
+}
+
+/// Which operation it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// A new thing or a new content.
+    Content,
+    /// Mode and time.
+    Attributes,
+    /// Directory and name.
+    Move,
+    /// It vanished.
+    Delete,
+}
+
+/// The disk as it was when an operation was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// What it held; `None` if it was gone.
+    pub body: Option<Body>,
+    /// Mode and time.
+    pub attributes: Attributes,
+    /// The row of its directory.
+    pub parent: LocalId,
+    /// Its name there.
+    pub name: Name,
+}
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,12 +83,17 @@ pub enum Note {
     Row(LocalId, Option<Placed>),
     /// The row will be this once the thing is exposed.
     Intent(LocalId, Placed),
+    /// This proposal is in flight; none is any more.
+    Flight(Option<FlightNote>),
 }
 
-/// Appends a record to a buffer.
+/// Appends a record to a buffer. One that is too long is left out: only that of a flight can be,
+/// which is then as if it had never been noted.
 pub fn encode(note: &Note, buffer: &mut Vec<u8>) {
     let Ok(body) = postcard::to_allocvec(note) else { return };
-    let Ok(length) = u32::try_from(body.len()) else { return };
+    let Some(length) = u32::try_from(body.len()).ok().filter(|len| *len <= NOTE_BYTES_MAX) else {
+        return;
+    };
     buffer.extend_from_slice(&length.to_le_bytes());
     buffer.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
     buffer.extend_from_slice(&body);
@@ -57,6 +120,8 @@ pub struct Replay {
     pub rows: BTreeMap<LocalId, Option<Placed>>,
     /// Rows as they are if the exposing happened.
     pub intents: BTreeMap<LocalId, Placed>,
+    /// The last that was said of a proposal in flight, if anything was.
+    pub flight: Option<Option<FlightNote>>,
     /// Bytes that verified.
     pub valid_bytes: usize,
 }
@@ -75,6 +140,7 @@ pub fn replay(bytes: &[u8]) -> Replay {
             Note::Intent(id, row) => {
                 found.intents.insert(id, row);
             }
+            Note::Flight(flight) => found.flight = Some(flight),
         }
         rest = next;
     }

@@ -29,6 +29,8 @@ fn vim_saves() {
     cluster.write(0, "notes.txt", "first\n");
     cluster.await_content("notes.txt", "first\n");
     for (node, line) in [(1, "second"), (0, "third"), (1, "fourth")] {
+        // Like a person, who sees the other's save before adding to it: the backup too.
+        cluster.await_converged();
         let append = format!("normal Go{line}");
         let set = "set backup writebackup swapfile backupskip= backupdir=. directory=.";
         run(

@@ -468,7 +468,7 @@ fn measure_a_gibibyte() {
     let stat = cluster.write(1, "big", &data);
     rustix::fs::sync();
     cluster.settle();
-    let start = clock::now();
+    let begun = clock::now();
     cluster.offer(1, 1, "big", stat, 3);
     let nodes: Vec<Node> = std::mem::take(&mut cluster.nodes).into_values().collect();
     let ends: Vec<_> =
@@ -478,7 +478,7 @@ fn measure_a_gibibyte() {
             scope.spawn(|| node.worker.run());
         }
         let held = ends[0].1.iter().find(|event| matches!(event, ContentEvent::Held { .. }));
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = begun.elapsed().as_secs_f64();
         println!("1 GiB held by a majority after {seconds:.2} s, {:.0} MB/s", 1073.7 / seconds);
         assert!(matches!(held, Some(ContentEvent::Held { content: told, .. }) if told == content));
         for (commands, _) in &ends {

@@ -21,6 +21,7 @@ use crate::folder::{Folder, FolderError, Kind, NewFile};
 use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
 use crate::syncer::SyncDone;
+use crate::time::Time;
 
 pub(super) struct Host {
     pub(super) id: NodeId,
@@ -230,7 +231,7 @@ impl Fleet {
                     None => self.find_bytes(content),
                 };
                 let Some(bytes) = bytes else { return };
-                let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Default::default() };
+                let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Time::default() };
                 match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
                     Ok(_) | Err(FolderError::Exists(_)) => {}
                     Err(error) => panic!("{error}"),
@@ -290,7 +291,7 @@ impl Fleet {
     fn rescan(&mut self, at: usize, top: &RelPath) {
         let mut stack = vec![top.clone()];
         while let Some(path) = stack.pop() {
-            if !self.hosts[at].is_up() || !self.hosts[at].engine().live {
+            if !self.hosts[at].is_up() || !self.hosts[at].engine().is_live() {
                 return;
             }
             let Ok(dir) = self.hosts[at].engine().folder.dir(&path) else { continue };
@@ -337,7 +338,7 @@ impl Fleet {
 
     /// Makes the looks that a host's engine asked for.
     pub(super) fn answer_asks(&mut self, at: usize) -> bool {
-        if !self.hosts[at].is_up() || !self.hosts[at].engine().live {
+        if !self.hosts[at].is_up() || !self.hosts[at].engine().is_live() {
             return false;
         }
         let asks = std::mem::take(&mut self.hosts[at].asks);
@@ -368,8 +369,8 @@ impl Fleet {
                     any = true;
                 }
                 if self.hosts[at].is_up()
-                    && self.hosts[at].engine().live
-                    && !self.hosts[at].engine().scanned
+                    && self.hosts[at].engine().is_live()
+                    && !self.hosts[at].engine().has_scanned()
                 {
                     self.look(at);
                 }
@@ -441,7 +442,7 @@ impl Engine {
             self.quarantined,
             self.todo.first(20),
             self.stuck,
-            self.scanned
+            self.has_scanned()
         )
     }
 }
