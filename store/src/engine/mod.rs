@@ -255,7 +255,7 @@ impl Engine {
         self.flying.contains(&id)
     }
 
-    /// Whether nothing is known to be open about a row.
+    /// Whether nothing is known to be open about a row that the log knows.
     fn is_settled(&self, id: LocalId) -> bool {
         self.suspects.is_empty()
             && !self.outbox.contains(id)

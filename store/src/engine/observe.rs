@@ -150,7 +150,8 @@ impl Engine {
         let unchanged = is_unchanged(&old, &found.stat);
         let body = found.body.or_else(|| old.body.clone().filter(|_| unchanged));
         if unchanged && body == old.body {
-            return if self.is_settled(id) { Ok(()) } else { self.settle(id) };
+            let settled = row.base.is_some() && self.is_settled(id);
+            return if settled { Ok(()) } else { self.settle(id) };
         }
         row.seen = Some(Seen { stat: found.stat, body });
         self.remember_data(id, found.data);
@@ -247,7 +248,7 @@ impl Engine {
         self.settle(id)
     }
 
-    fn children_vanish(&mut self, id: LocalId) -> Result<(), Fatal> {
+    pub(super) fn children_vanish(&mut self, id: LocalId) -> Result<(), Fatal> {
         // Depth first by an explicit stack of pages: no recursion over what a user made.
         let mut stack = vec![id];
         let mut found = Vec::new();

@@ -285,18 +285,13 @@ impl Engine {
     }
 
     /// Moves a thing out of the folder until its own name is free: how cycles of renames go.
-    fn evict(&mut self, local: LocalId, mut row: Placed) -> Step<()> {
+    fn evict(&mut self, local: LocalId, row: Placed) -> Step<()> {
         let dir = ready!(self.dir_step(row.parent));
         let name = self.quarantine_name(local);
         if let Err(error) = dir.rename_no_replace(&row.name, &self.quarantine, &name) {
             return self.examine_and_wait(error, row.parent, &row.name);
         }
-        row.parent = LocalId::QUARANTINE;
-        row.name = name.clone();
-        if let Some(base) = &mut row.base {
-            base.view.place = crate::reconcile::Place { parent: None, name };
-        }
-        self.set_row(local, Some(&row))?;
+        self.set_aside(local, row, name)?;
         Ok(Ok(()))
     }
 

@@ -44,6 +44,8 @@ impl Engine {
         self.index_changed = true;
         self.tables()?.put(id, row)?;
         if row.is_none() {
+            let left = self.tables()?.children(id, None, 3)?;
+            debug_assert!(left.is_empty(), "a row went before those below it: {id:?} {left:?}");
             self.dirs.remove(&id);
             self.forget_local(id);
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::place::Why;
 use super::ports::{Outgoing, WatchAsk};
+use super::startup::names_in;
 use super::{Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::contents::ContentCommand;
@@ -12,7 +13,7 @@ use crate::folder::{Dir, FolderError, Kind, NewFile, Stat};
 use crate::lease::{Lease, open_for_writing};
 use crate::name::Name;
 use crate::placed::{LocalId, Placed, Seen};
-use crate::reconcile::Base;
+use crate::reconcile::{Base, Place};
 use crate::record::{Body, FileId, Record};
 
 /// A thing in staging, about to be exposed.
@@ -282,9 +283,16 @@ impl Engine {
 
     pub(super) fn sweep_one(&mut self, id: LocalId, row: Placed) -> Result<(), Fatal> {
         let (Some(seen), Ok(stat)) = (&row.seen, self.quarantine.stat(&row.name)) else {
+            if !self.tables()?.children(id, None, 1)?.is_empty() {
+                // The log is about to hear what became of them.
+                return Ok(());
+            }
             self.quarantined.remove(&id);
             return self.set_row(id, None);
         };
+        if stat.kind == Kind::Directory {
+            return self.sweep_directory(id, row);
+        }
         if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
             return self.read_quarantined(id, row, stat);
         }
@@ -305,6 +313,102 @@ impl Engine {
         }
         self.quarantined.remove(&id);
         self.set_row(id, None)
+    }
+
+    /// A directory out of its place waits for its name to become free; but if another one here
+    /// became the same for the log meanwhile, what it holds goes there.
+    fn sweep_directory(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+        let into = match &row.base {
+            Some(base) => self.row_of(base.id)?,
+            None => None,
+        };
+        let Some(into) = into else { return self.surface(id, &row) };
+        if into == id {
+            return Ok(());
+        }
+        let (Ok(from), Ok(to)) = (self.quarantine.open_dir(&row.name), self.dir(into)) else {
+            return Ok(());
+        };
+        for name in names_in(&from)? {
+            self.hand_over(id, &name, &from, into, &to)?;
+        }
+        if self.quarantine.rmdir(&row.name).is_err() {
+            return Ok(());
+        }
+        self.children_vanish(id)?;
+        row.seen = None;
+        self.set_row(id, Some(&row))?;
+        self.sweep_one(id, row)
+    }
+
+    /// Moves one thing from a displaced directory into the one that stands in for it.
+    fn hand_over(
+        &mut self,
+        directory: LocalId,
+        name: &Name,
+        from: &Dir,
+        into: LocalId,
+        to: &Dir,
+    ) -> Result<(), Fatal> {
+        let known = self.row_at(directory, name)?;
+        match from.rename_no_replace(name, to, name) {
+            Ok(()) => {
+                if let Some((id, mut row)) = known {
+                    row.parent = into;
+                    self.set_row(id, Some(&row))?;
+                }
+                self.ask_examine(into, name)
+            }
+            Err(FolderError::Exists(_)) => match known {
+                Some((id, row)) if row.base.is_some() => {
+                    let kept = self.quarantine_name(id);
+                    if from.rename_no_replace(name, &self.quarantine, &kept).is_ok() {
+                        self.set_aside(id, row, kept)?;
+                        self.settle(id)?;
+                    }
+                    Ok(())
+                }
+                known => {
+                    let beside = self.conflict_name(name);
+                    if from.rename_no_replace(name, to, &beside).is_ok() {
+                        if let Some((id, mut row)) = known {
+                            row.parent = into;
+                            row.name = beside.clone();
+                            self.set_row(id, Some(&row))?;
+                        }
+                        self.ask_examine(into, &beside)?;
+                    }
+                    Ok(())
+                }
+            },
+            Err(error) => {
+                log::warn!("event=hand_over_failed error=\"{error}\"");
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that a thing of the log is in quarantine until its own name is free.
+    pub(super) fn set_aside(
+        &mut self,
+        id: LocalId,
+        mut row: Placed,
+        kept: Name,
+    ) -> Result<(), Fatal> {
+        row.parent = LocalId::QUARANTINE;
+        row.name = kept.clone();
+        if let Some(base) = &mut row.base {
+            base.view.place = Place { parent: None, name: kept };
+        }
+        self.set_row(id, Some(&row))
+    }
+
+    /// The name for what cannot have its own because another thing has it.
+    fn conflict_name(&self, name: &Name) -> Name {
+        let suffix = format!(".conflict-{}-{}", self.name, self.index.position().index);
+        let room = crate::name::NAME_BYTES_MAX.saturating_sub(suffix.len());
+        let bytes = name.as_bytes().get(..room).unwrap_or(name.as_bytes());
+        Name::new([bytes, suffix.as_bytes()].concat()).unwrap_or_else(|_| name.clone())
     }
 
     /// Reads a displaced thing whose bytes are not known. A large one is brought back into the
@@ -329,7 +433,8 @@ impl Engine {
                 Ok((_, target)) => Body::Symlink { target },
                 Err(_) => return Ok(()),
             },
-            Kind::Directory | Kind::Special => Body::Directory,
+            // Directories are swept apart, and nothing special is ever displaced.
+            Kind::Directory | Kind::Special => return Ok(()),
         };
         row.seen = Some(Seen { stat, body: Some(body) });
         self.set_row(id, Some(&row))?;
@@ -342,11 +447,8 @@ impl Engine {
             Some(parent) => self.row_of(parent)?.unwrap_or(LocalId::ROOT),
             None => LocalId::ROOT,
         };
-        let mut bytes = base.view.place.name.as_bytes().to_vec();
-        let suffix = format!(".conflict-{}-{}", self.name, self.index.position().index);
-        bytes.truncate(crate::name::NAME_BYTES_MAX.saturating_sub(suffix.len()));
-        bytes.extend_from_slice(suffix.as_bytes());
-        let (Ok(dir), Ok(name)) = (self.dir(parent), Name::new(bytes)) else { return Ok(()) };
+        let name = self.conflict_name(&base.view.place.name);
+        let Ok(dir) = self.dir(parent) else { return Ok(()) };
         if self.quarantine.rename_no_replace(&row.name, &dir, &name).is_ok() {
             self.quarantined.remove(&id);
             self.set_row(id, None)?;

@@ -438,13 +438,10 @@ impl Engine {
         if row.parent == LocalId::QUARANTINE {
             self.quarantined.insert(id, self.now_ms);
         }
-        if row.base.is_none() && row.parent != LocalId::QUARANTINE && !self.is_in_flight(id) {
-            // Seen once, never proposed: the scan finds it again, as it is then.
-            return if self.has_scanned() { self.settle(id) } else { self.set_row(id, None) };
-        }
+        // The scan tells of what the log never heard of as it is then, and reads what has to be.
+        let is_new = row.base.is_none() && row.parent != LocalId::QUARANTINE;
         let unread = row.seen.as_ref().is_some_and(|seen| seen.body.is_none());
-        // Bytes that have to be read are asked for by the scan.
-        if unread && !self.has_scanned() { Ok(()) } else { self.settle(id) }
+        if (is_new || unread) && !self.has_scanned() { Ok(()) } else { self.settle(id) }
     }
 
     pub(super) fn walk_done(&mut self, top: &RelPath, complete: bool) {
@@ -490,7 +487,7 @@ impl Engine {
     }
 }
 
-fn names_in(dir: &Dir) -> Result<Vec<Name>, Fatal> {
+pub(super) fn names_in(dir: &Dir) -> Result<Vec<Name>, Fatal> {
     dir.list()?.map(|entry| Ok(entry?.name)).collect()
 }
 

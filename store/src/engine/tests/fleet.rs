@@ -17,9 +17,11 @@ use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
 use crate::engine::{Engine, Event, Options, StateDir, open_index};
-use crate::folder::{Folder, FolderError, Kind, NewFile};
+use crate::folder::{Folder, FolderError, Kind, NewFile, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
+use crate::placed::Placed;
+use crate::record::Record;
 use crate::syncer::SyncDone;
 use crate::time::Time;
 
@@ -90,7 +92,9 @@ fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
         } else {
             let bytes = std::fs::read(entry.path()).unwrap();
             let mtime = (meta.mtime(), meta.mtime_nsec());
-            format!("file {mode:o} {mtime:?} {}", String::from_utf8_lossy(&bytes))
+            let text = String::from_utf8_lossy(&bytes);
+            // Contents begin with what tells them apart.
+            format!("file {mode:o} {mtime:?} {:.40} ({})", text, bytes.len())
         };
         found.insert(name, what);
     }
@@ -215,9 +219,14 @@ impl Fleet {
     fn content(&mut self, at: usize, command: ContentCommand) {
         match command {
             ContentCommand::Offer(offer) => {
-                let path = self.hosts[at].home.path().join("folder");
-                let path = path.join(std::str::from_utf8(offer.path.as_bytes()).unwrap());
-                let bytes = std::fs::read(path).unwrap();
+                let (parent, name) = offer.path.split().unwrap();
+                let dir = self.hosts[at].engine().folder.dir(&parent);
+                let read = dir.and_then(|dir| dir.read_small(&name, offer.expect.size));
+                let same = |stat: &Stat| stat.same_to_ctime(&offer.expect);
+                let Some(bytes) = read.ok().filter(|(stat, _)| same(stat)).and_then(|read| read.1)
+                else {
+                    return self.give(at, Event::Content(ContentEvent::Changed(offer.ticket)));
+                };
                 let (content, size) = (ContentId::of(&bytes), offer.expect.size);
                 self.contents.insert(content, bytes);
                 let holders = self.hosts.iter().map(|host| host.id).collect();
@@ -408,7 +417,10 @@ impl Fleet {
         let first = self.hosts[0].tree();
         let status = self.hosts[0].engine().store_status();
         for host in &mut self.hosts {
-            assert_eq!(host.tree(), first, "node{} differs from node1", host.id);
+            if host.tree() != first {
+                let rows = host.engine().all_rows();
+                assert_eq!(host.tree(), first, "node{} differs from node1; rows {rows}", host.id);
+            }
             let own = host.engine().store_status();
             assert_eq!(own.digest, status.digest);
             let open = host.engine().open_things();
@@ -428,6 +440,22 @@ impl Fleet {
 }
 
 impl Engine {
+    /// Every row and every record, for the message of a failing test.
+    fn all_rows(&mut self) -> String {
+        let mut text = String::new();
+        for (id, row) in self.tables().unwrap().page(None, 1000).unwrap() {
+            let Placed { parent, name, seen, base } = row;
+            let seen = seen.map(|seen| (seen.stat.ino, seen.stat.mode, seen.body));
+            let base = base.map(|base| (base.id, base.view.place, base.version));
+            text += &format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {base:?}");
+        }
+        for (id, record) in self.index.records(None, 1000).unwrap() {
+            let Record { parent, name, body, version, .. } = record;
+            text += &format!("\nrecord {id} in {parent} {name} {body:?} {version:?}");
+        }
+        text
+    }
+
     /// What is open, for the message of a failing test.
     fn open_things(&mut self) -> String {
         let ids = self.outbox.first(20);

@@ -203,7 +203,8 @@ fn random_users_lose_nothing_and_end_equal() {
     if let Some(seed) = number("SEED") {
         return World::run(seed);
     }
-    for seed in 0..number("SEEDS").unwrap_or(40) {
+    let first = number("FIRST").unwrap_or(0);
+    for seed in first..first + number("SEEDS").unwrap_or(40) {
         World::run(seed);
     }
 }
