@@ -133,10 +133,10 @@ impl Checker {
             return Err(format!("{from} speaks in term {term}, of which its disk knows nothing"));
         }
         match body {
-            Body::VoteReply { ballot: Ballot::Real | Ballot::Handover, verdict } => {
-                if *verdict == Verdict::Granted {
-                    return self.check_vote(disk, *from, *to, *term);
-                }
+            Body::VoteReply { ballot: Ballot::Real | Ballot::Handover, verdict }
+                if *verdict == Verdict::Granted =>
+            {
+                return self.check_vote(disk, *from, *to, *term);
             }
             Body::Vote { ballot: Ballot::Real | Ballot::Handover, .. } => {
                 return self.check_vote(disk, *from, *from, *term);

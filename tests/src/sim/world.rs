@@ -266,7 +266,10 @@ impl World {
             | Plan::Client(id, run)
             | Plan::Fetch(id, run) => (*id, *run),
             Plan::Start(id) => return self.start(*id),
-            Plan::Evil => return self.do_evil(),
+            Plan::Evil => {
+                self.do_evil();
+                return Ok(());
+            }
             Plan::Daily => return self.do_daily(),
         };
         let Some(node) = self.nodes.get(&id).filter(|node| node.run == run) else { return Ok(()) };
@@ -555,11 +558,11 @@ impl World {
     }
 
     /// One deed of the evil hand.
-    fn do_evil(&mut self) -> Result<(), String> {
+    fn do_evil(&mut self) {
         let after = self.random.between(self.faults.evil_us / 2, self.faults.evil_us * 2);
         self.plan(after, Plan::Evil);
         let ids: Vec<NodeId> = self.nodes.keys().copied().collect();
-        let Some(victim) = self.random.pick(&ids) else { return Ok(()) };
+        let Some(victim) = self.random.pick(&ids) else { return };
         if self.random.per_mille(self.faults.crash) {
             let all = self.random.per_mille(100);
             for id in ids.iter().filter(|id| all || **id == victim) {
@@ -575,7 +578,6 @@ impl World {
                 node.paused_until = until;
             }
         }
-        Ok(())
     }
 
     /// What people and the rooms above do on any day.
