@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use pickbox_raft::core::ids::NodeId;
 
 use super::ports::Outgoing;
-use super::{Engine, Fatal, Held};
+use super::{Engine, Fatal, Held, LOOK_MS};
 use crate::contents::{
     ContentCommand, ContentEvent, FailReason, FetchFailure, OfferRequest, Quorum, Ticket,
 };
@@ -76,6 +76,7 @@ impl Engine {
         self.data.remove(id);
         self.held.remove(&id);
         self.unsynced.remove(&id);
+        self.looks.remove(&id);
         self.refused_rows.remove(&id);
     }
 
@@ -117,6 +118,7 @@ impl Engine {
         let Some(id) = self.tickets.remove(&ticket) else { return Ok(()) };
         self.offers.remove(&id);
         self.held.remove(&id);
+        self.outbox.remove(id);
         self.look_again(id)
     }
 
@@ -128,9 +130,21 @@ impl Engine {
         }
     }
 
-    /// Has the thing of a row read again.
+    /// Has the thing of a row read again; until that is done nothing is decided about it.
     pub(super) fn look_again(&mut self, id: LocalId) -> Result<(), Fatal> {
         let Some(row) = self.row(id)? else { return Ok(()) };
+        self.looks.insert(id, self.now_ms + LOOK_MS);
         self.ask_examine(row.parent, &row.name)
+    }
+
+    /// Asks again for looks that nothing came of: the watcher may have been too busy.
+    pub(super) fn retry_looks(&mut self) -> Result<(), Fatal> {
+        let late: Vec<_> =
+            self.looks.iter().filter(|(_, at)| **at <= self.now_ms).map(|(id, _)| *id).collect();
+        for id in late {
+            self.looks.remove(&id);
+            self.end_limbo(id)?;
+        }
+        Ok(())
     }
 }

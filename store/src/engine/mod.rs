@@ -60,6 +60,8 @@ pub use self::startup::{Options, Position, StateDir, open_index};
 
 /// How long a directory whose place was taken by another may take to be found elsewhere.
 const LIMBO_MS: u64 = 500;
+/// How soon a look that nothing came of is asked for again.
+const LOOK_MS: u64 = 2_000;
 /// Open directories kept; the least recently opened go first.
 const DIRS_MAX: usize = 256;
 
@@ -199,6 +201,8 @@ pub struct Engine {
     last_serial: Serial,
     data: SmallData,
     limbo: BTreeMap<LocalId, u64>,
+    /// Rows to be looked at before anything is decided about them, and when to ask again.
+    looks: BTreeMap<LocalId, u64>,
     left_out: BTreeSet<RelPath>,
     open_for_writing: BTreeSet<RelPath>,
     /// Rows that the log will never take as they are.
@@ -261,6 +265,7 @@ impl Engine {
             && !self.outbox.contains(id)
             && !self.again.contains(&id)
             && !self.offers.contains_key(&id)
+            && !self.looks.contains_key(&id)
             && !self.refused_rows.contains(&id)
     }
 

@@ -280,6 +280,7 @@ impl Engine {
     /// Compares the three pictures of one row and puts it where it belongs: nowhere, among what
     /// waits for a proposal, or among what waits to be placed.
     pub(super) fn settle(&mut self, id: LocalId) -> Result<(), Fatal> {
+        self.looks.remove(&id);
         if self.is_in_flight(id) {
             self.again.insert(id);
             return Ok(());
@@ -333,10 +334,7 @@ impl Engine {
         if seen.stat.size > INLINE_BYTES_MAX {
             return self.offer(id, row);
         }
-        if let Some(path) = self.path_of_row(id)? {
-            self.out.push_back(Outgoing::Watch(WatchAsk::Examine(path)));
-        }
-        Ok(())
+        if row.parent == LocalId::QUARANTINE { Ok(()) } else { self.look_again(id) }
     }
 }
 

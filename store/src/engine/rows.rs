@@ -42,7 +42,15 @@ impl Engine {
     pub(super) fn set_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
+        let was = match row {
+            Some(Placed { base: Some(_), .. }) => None,
+            _ => self.row(id)?.and_then(|old| old.base),
+        };
         self.tables()?.put(id, row)?;
+        if let Some(base) = was {
+            // What the log has and no row stands for has to be placed, however that came about.
+            self.todo.insert(base.id);
+        }
         if row.is_none() {
             let left = self.tables()?.children(id, None, 3)?;
             debug_assert!(left.is_empty(), "a row went before those below it: {id:?} {left:?}");

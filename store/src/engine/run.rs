@@ -234,6 +234,7 @@ impl Engine {
         for id in late {
             self.end_limbo(id)?;
         }
+        self.retry_looks()?;
         self.retry_stuck()?;
         self.sweep_quarantine()?;
         self.catchup_tick()?;
@@ -247,6 +248,7 @@ impl Engine {
     /// Whether anything is open that only the passing of time brings forward.
     fn waits_for_time(&self) -> bool {
         !self.limbo.is_empty()
+            || !self.looks.is_empty()
             || !self.stuck.is_empty()
             || !self.quarantined.is_empty()
             || self.catchup.is_active()

@@ -322,10 +322,14 @@ impl Engine {
             Some(base) => self.row_of(base.id)?,
             None => None,
         };
-        let Some(into) = into else { return self.surface(id, &row) };
-        if into == id {
+        let is_directory = match into {
+            Some(into) => self.is_directory(into)?,
+            None => false,
+        };
+        if into == Some(id) {
             return Ok(());
         }
+        let Some(into) = into.filter(|_| is_directory) else { return self.surface(id, row) };
         let (Ok(from), Ok(to)) = (self.quarantine.open_dir(&row.name), self.dir(into)) else {
             return Ok(());
         };
@@ -418,7 +422,7 @@ impl Engine {
             return Ok(());
         }
         if stat.kind == Kind::File && stat.size > INLINE_BYTES_MAX {
-            return self.surface(id, &row);
+            return self.surface(id, row);
         }
         let body = match stat.kind {
             Kind::File => match self.quarantine.read_small(&row.name, INLINE_BYTES_MAX) {
@@ -441,20 +445,31 @@ impl Engine {
         self.settle(id)
     }
 
-    fn surface(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
-        let Some(base) = &row.base else { return Ok(()) };
-        let parent = match base.view.place.parent {
-            Some(parent) => self.row_of(parent)?.unwrap_or(LocalId::ROOT),
-            None => LocalId::ROOT,
+    /// Brings a displaced thing back into the folder under a name of its own, as a new one.
+    fn surface(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+        let place = row.base.take().map(|base| base.view.place);
+        let (parent, name) = match place {
+            Some(Place { parent: Some(parent), name }) => {
+                (self.row_of(parent)?.unwrap_or(LocalId::ROOT), name)
+            }
+            Some(Place { parent: None, name }) => (LocalId::ROOT, name),
+            None => (LocalId::ROOT, row.name.clone()),
         };
-        let name = self.conflict_name(&base.view.place.name);
+        let name = self.conflict_name(&name);
         let Ok(dir) = self.dir(parent) else { return Ok(()) };
         if self.quarantine.rename_no_replace(&row.name, &dir, &name).is_ok() {
             self.quarantined.remove(&id);
-            self.set_row(id, None)?;
-            self.ask_examine(parent, &name)?;
+            (row.parent, row.name) = (parent, name);
+            self.dirs.remove(&id);
+            self.set_row(id, Some(&row))?;
+            self.look_again(id)?;
         }
         Ok(())
+    }
+
+    fn is_directory(&mut self, id: LocalId) -> Result<bool, Fatal> {
+        let seen = self.row(id)?.and_then(|row| row.seen);
+        Ok(id == LocalId::ROOT || seen.is_some_and(|seen| seen.stat.kind == Kind::Directory))
     }
 
     /// Small bytes that would otherwise be nowhere but in the log.

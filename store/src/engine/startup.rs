@@ -154,6 +154,7 @@ impl Engine {
             last_serial: Serial::ZERO,
             data: SmallData::default(),
             limbo: BTreeMap::new(),
+            looks: BTreeMap::new(),
             left_out: BTreeSet::new(),
             open_for_writing: BTreeSet::new(),
             refused_rows: HashSet::new(),

@@ -39,6 +39,7 @@ impl Engine {
             + offered
             + self.api_writes.len()
             + self.limbo.len()
+            + self.looks.len()
             + self.open_for_writing.len()
             + self.quarantined_undecided()
             + usize::from(!self.has_scanned())
