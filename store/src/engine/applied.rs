@@ -194,6 +194,13 @@ impl Engine {
             row.base = None;
             return self.set_row(id, Some(&row));
         };
+        if Self::is_displaced(&row) && self.row_of(file)?.is_some_and(|other| other != id) {
+            // Another thing here stands for it; that one will be brought to these bytes.
+            if let Some(base) = &mut row.base {
+                base.view.body = body;
+            }
+            return self.set_row(id, Some(&row));
+        }
         let mut displaced = None;
         if let Some(other) = self.row_of(file)?
             && other != id
@@ -201,8 +208,7 @@ impl Engine {
         {
             // Two things here turned out to be one for the log: the other one is new to it, or,
             // in quarantine, a displaced version of it.
-            displaced = Some((other, other_row.clone()))
-                .filter(|_| other_row.parent == LocalId::QUARANTINE);
+            displaced = displaced_by(&record, &other_row).map(|row| (other, row));
             other_row.base = None;
             self.set_row(other, Some(&other_row))?;
             if displaced.is_none() {
@@ -280,6 +286,15 @@ impl Engine {
             self.keep_bytes(content, &data);
         }
     }
+}
+
+/// A thing that waited in quarantine for its name, now that another one stands for it: displaced.
+fn displaced_by(record: &Record, row: &Placed) -> Option<Placed> {
+    let mut row = Some(row).filter(|row| row.parent == LocalId::QUARANTINE)?.clone();
+    if let Some(base) = &mut row.base {
+        base.view.place = Place { parent: Some(record.parent), name: record.name.clone() };
+    }
+    Some(row)
 }
 
 fn inline_of(op: &Op) -> Option<(&Body, &Vec<u8>)> {

@@ -132,7 +132,15 @@ impl Engine {
 
     /// Has the thing of a row read again; until that is done nothing is decided about it.
     pub(super) fn look_again(&mut self, id: LocalId) -> Result<(), Fatal> {
-        let Some(row) = self.row(id)? else { return Ok(()) };
+        let Some(mut row) = self.row(id)? else { return Ok(()) };
+        if row.parent == LocalId::QUARANTINE {
+            // The sweep reads what is there.
+            if let Some(seen) = &mut row.seen {
+                seen.body = None;
+            }
+            self.quarantined.entry(id).or_insert(self.now_ms);
+            return self.set_row(id, Some(&row));
+        }
         self.looks.insert(id, self.now_ms + LOOK_MS);
         self.ask_examine(row.parent, &row.name)
     }

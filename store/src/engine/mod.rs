@@ -20,6 +20,7 @@ mod observe;
 mod outbox;
 mod place;
 pub mod ports;
+mod quarantine;
 mod queue;
 mod requests;
 mod rows;
@@ -214,7 +215,10 @@ pub struct Engine {
     todo: OrderedSet<FileId>,
     stuck: BTreeMap<FileId, Why>,
     incoming: Incoming,
+    /// What is in quarantine, and since when.
     quarantined: BTreeMap<LocalId, u64>,
+    /// The last of them that was swept; the next sweep goes on behind it.
+    swept: LocalId,
     placed_count: u64,
     /// The highest index at which nothing was waiting to be placed.
     placed_floor: LogIndex,

@@ -4,7 +4,7 @@ use super::rows::{Actual, is_unchanged};
 use super::{Engine, Fatal, LIMBO_MS};
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::engine::ports::{Outgoing, WatchAsk};
-use crate::folder::{Kind, Stat};
+use crate::folder::{FolderError, Kind, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{self, Observation};
 use crate::placed::{LocalId, Placed, Seen};
@@ -89,8 +89,7 @@ impl Engine {
             after = Some(last.clone());
             for (name, _) in page {
                 if names.binary_search(&name).is_err() {
-                    // The listing is older than now: look again before believing it.
-                    self.out.push_back(Outgoing::Watch(WatchAsk::Examine(path.join(&name))));
+                    self.gone_at(parent, &name)?;
                 }
             }
         }
@@ -98,6 +97,10 @@ impl Engine {
 
     fn appeared(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
         let occupant = self.row_at(parent, name)?;
+        let known = occupant.as_ref().and_then(|(_, row)| row.seen.as_ref());
+        if self.is_stale(parent, name, &found.stat, known.map(|seen| seen.stat)) {
+            return self.ask_examine(parent, name);
+        }
         if let Some((id, row)) = &occupant
             && row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(&found.stat))
         {
@@ -121,6 +124,26 @@ impl Engine {
                 }
                 self.replaced(id, row, found)
             }
+        }
+    }
+
+    /// Whether a look is older than what this thread did at the name since: it would tell of our
+    /// own former version as of an edit. One of the same inode is told by its change time.
+    fn is_stale(
+        &mut self,
+        parent: LocalId,
+        name: &Name,
+        found: &Stat,
+        known: Option<Stat>,
+    ) -> bool {
+        let known = known.filter(|known| known.same_inode(found));
+        if known.is_some_and(|known| known.ctime <= found.ctime) {
+            return false;
+        }
+        match self.dir(parent).and_then(|dir| dir.stat(name)) {
+            Ok(now) => !now.same_inode(found) || known.is_some() && now.ctime > found.ctime,
+            Err(FolderError::Absent(_)) => true,
+            Err(_) => false,
         }
     }
 
@@ -204,10 +227,12 @@ impl Engine {
     }
 
     fn gone_at(&mut self, parent: LocalId, name: &Name) -> Result<(), Fatal> {
-        match self.row_at(parent, name)? {
-            Some((id, _)) => self.vanished(id),
-            None => Ok(()),
+        let Some((id, _)) = self.row_at(parent, name)? else { return Ok(()) };
+        if self.dir(parent).and_then(|dir| dir.stat(name)).is_ok() {
+            // The look is older than what was placed there since.
+            return self.look_again(id);
         }
+        self.vanished(id)
     }
 
     /// A file left its place for that of another. Its own place may hold something else by now
@@ -286,6 +311,11 @@ impl Engine {
             return Ok(());
         }
         let Some(row) = self.row(id)? else { return Ok(()) };
+        if Self::is_displaced(&row) {
+            self.outbox.remove(id);
+            self.quarantined.entry(id).or_insert(self.now_ms);
+            return self.sweep_one(id, row);
+        }
         let actual = match self.actual(&row)? {
             Actual::Unread => return self.read_first(id, &row),
             other => other.known(),

@@ -8,8 +8,9 @@
 //! One thread exposes, in log order; a thing that cannot be placed yet (its bytes are on their
 //! way, a path is blocked, an edit of this disk is undecided) is overtaken by the rest.
 
+use super::quarantine::evicted;
 use super::rows::{Actual, agreed_of};
-use super::stage::Staged;
+use super::stage::{Staged, displaced_name};
 use super::{Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::folder::{Dir, FolderError, Kind, Stat};
@@ -288,10 +289,13 @@ impl Engine {
     fn evict(&mut self, local: LocalId, row: Placed) -> Step<()> {
         let dir = ready!(self.dir_step(row.parent));
         let name = self.quarantine_name(local);
-        if let Err(error) = dir.rename_no_replace(&row.name, &self.quarantine, &name) {
-            return self.examine_and_wait(error, row.parent, &row.name);
+        let (parent, old) = (row.parent, row.name.clone());
+        let row = evicted(row, name);
+        self.note_intent(local, &row)?;
+        if let Err(error) = dir.rename_no_replace(&old, &self.quarantine, &row.name) {
+            return self.examine_and_wait(error, parent, &old);
         }
-        self.set_aside(local, row, name)?;
+        self.set_row(local, Some(&row))?;
         Ok(Ok(()))
     }
 
@@ -389,10 +393,11 @@ impl Engine {
         let dir = ready!(self.dir_step(row.parent));
         let wanted = record.attributes;
         // RACE: another inode may be put at the name between the look and these two calls; it
-        // then gets the mode and time that the log has for this name. No content is touched.
+        // then gets the mode and time that the log has for this name. A write in between loses its
+        // time, by which it would be told; its own event makes the watcher read the bytes.
         let set = || -> Result<Stat, FolderError> {
-            if !dir.stat(&row.name)?.same_inode(&seen.stat) {
-                return Err(FolderError::Absent(dir.path().join(&row.name)));
+            if !dir.stat(&row.name)?.same_content_hint(&seen.stat) {
+                return Err(FolderError::Unstable(dir.path().join(&row.name)));
             }
             if seen.stat.kind != Kind::Symlink && seen.stat.masked_mode() != wanted.mode {
                 dir.set_mode(&row.name, wanted.mode)?;
@@ -458,7 +463,8 @@ impl Engine {
                 Err(error) => self.examine_and_wait(error, row.parent, &row.name),
             };
         }
-        let out = self.quarantine_name(local);
+        // The name says whose it was, should this process end before it has a home.
+        let out = displaced_name(&row);
         if let Err(error) = dir.rename_no_replace(&row.name, &self.staging, &out) {
             return self.examine_and_wait(error, row.parent, &row.name);
         }

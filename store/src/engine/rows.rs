@@ -115,6 +115,10 @@ impl Engine {
     }
 
     pub(super) fn place_of(&mut self, row: &Placed) -> Result<Place, Fatal> {
+        if let (LocalId::QUARANTINE, Some(base)) = (row.parent, &row.base) {
+            // Whatever came out of the folder did not leave its place by a user's hand.
+            return Ok(base.view.place.clone());
+        }
         Ok(Place { parent: self.file_of(row.parent)?, name: row.name.clone() })
     }
 

@@ -5,15 +5,12 @@ use std::collections::HashMap;
 
 use super::place::Why;
 use super::ports::{Outgoing, WatchAsk};
-use super::startup::names_in;
 use super::{Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::contents::ContentCommand;
-use crate::folder::{Dir, FolderError, Kind, NewFile, Stat};
-use crate::lease::{Lease, open_for_writing};
+use crate::folder::{FolderError, Kind, NewFile, Stat};
 use crate::name::Name;
-use crate::placed::{LocalId, Placed, Seen};
-use crate::reconcile::{Base, Place};
+use crate::placed::{LocalId, Placed};
 use crate::record::{Body, FileId, Record};
 
 /// A thing in staging, about to be exposed.
@@ -215,263 +212,6 @@ impl Engine {
         }
     }
 
-    /// Finds a home for what an exposing displaced, now in staging under `name`. `seen.body` is
-    /// known if it is the version that was expected; that goes to history as soon as nobody can
-    /// write to it any more. Anything else is an edit, on `base`.
-    pub(super) fn retire(
-        &mut self,
-        name: &Name,
-        seen: Seen,
-        base: Option<Base>,
-    ) -> Result<(), Fatal> {
-        match (seen.stat.kind, &seen.body) {
-            (Kind::Symlink, _) => {
-                if let Err(error) = self.staging.unlink(name) {
-                    log::warn!("event=retire_failed error=\"{error}\"");
-                }
-                return Ok(());
-            }
-            (Kind::File, Some(Body::File { content, .. }))
-                if !may_be_written(&self.staging, name) =>
-            {
-                self.keep_in_history(name, *content);
-                return Ok(());
-            }
-            _ => {}
-        }
-        self.quarantine_it(name, seen, base)
-    }
-
-    fn keep_in_history(&mut self, name: &Name, content: ContentId) {
-        if let Err(error) = self.history.keep(&self.staging, name, content) {
-            log::warn!("event=history_failed content={content} error=\"{error}\"");
-        }
-    }
-
-    /// A displaced thing that somebody still writes to, or that is not what was expected: watched
-    /// until it is settled (trap T11).
-    fn quarantine_it(&mut self, name: &Name, seen: Seen, base: Option<Base>) -> Result<(), Fatal> {
-        let local = self.new_local();
-        let kept = self.quarantine_name(local);
-        if let Err(error) = self.staging.rename_no_replace(name, &self.quarantine, &kept) {
-            log::warn!("event=quarantine_failed error=\"{error}\"");
-            return Ok(());
-        }
-        let row = Placed { parent: LocalId::QUARANTINE, name: kept, seen: Some(seen), base };
-        self.set_row(local, Some(&row))?;
-        self.quarantined.insert(local, self.now_ms);
-        self.settle(local)
-    }
-
-    pub(super) fn quarantine_name(&self, local: LocalId) -> Name {
-        Name::made(format!("q.{}.{}", self.incarnation, local.get()))
-    }
-
-    /// Looks at what waits in quarantine: the version that was expected goes to history once
-    /// nobody can write to it.
-    pub(super) fn sweep_quarantine(&mut self) -> Result<(), Fatal> {
-        let waiting: Vec<_> = self.quarantined.keys().copied().take(64).collect();
-        for id in waiting {
-            let Some(row) = self.row(id)?.filter(|row| row.parent == LocalId::QUARANTINE) else {
-                self.quarantined.remove(&id);
-                continue;
-            };
-            self.sweep_one(id, row)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn sweep_one(&mut self, id: LocalId, row: Placed) -> Result<(), Fatal> {
-        let (Some(seen), Ok(stat)) = (&row.seen, self.quarantine.stat(&row.name)) else {
-            if !self.tables()?.children(id, None, 1)?.is_empty() {
-                // The log is about to hear what became of them.
-                return Ok(());
-            }
-            self.quarantined.remove(&id);
-            return self.set_row(id, None);
-        };
-        if stat.kind == Kind::Directory {
-            return self.sweep_directory(id, row);
-        }
-        if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
-            return self.read_quarantined(id, row, stat);
-        }
-        let unchanged =
-            row.base.as_ref().is_none_or(|base| Some(&base.view.body) == seen.body.as_ref());
-        let primary = match &row.base {
-            Some(base) => self.row_of(base.id)? == Some(id),
-            None => false,
-        };
-        if !unchanged || primary || may_be_written(&self.quarantine, &row.name) {
-            return Ok(());
-        }
-        if let Some(Body::File { content, .. }) = &seen.body
-            && let Err(error) = self.history.keep(&self.quarantine, &row.name, *content)
-        {
-            log::warn!("event=history_failed content={content} error=\"{error}\"");
-            return Ok(());
-        }
-        self.quarantined.remove(&id);
-        self.set_row(id, None)
-    }
-
-    /// A directory out of its place waits for its name to become free; but if another one here
-    /// became the same for the log meanwhile, what it holds goes there.
-    fn sweep_directory(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
-        let into = match &row.base {
-            Some(base) => self.row_of(base.id)?,
-            None => None,
-        };
-        let is_directory = match into {
-            Some(into) => self.is_directory(into)?,
-            None => false,
-        };
-        if into == Some(id) {
-            return Ok(());
-        }
-        let Some(into) = into.filter(|_| is_directory) else { return self.surface(id, row) };
-        let (Ok(from), Ok(to)) = (self.quarantine.open_dir(&row.name), self.dir(into)) else {
-            return Ok(());
-        };
-        for name in names_in(&from)? {
-            self.hand_over(id, &name, &from, into, &to)?;
-        }
-        if self.quarantine.rmdir(&row.name).is_err() {
-            return Ok(());
-        }
-        self.children_vanish(id)?;
-        row.seen = None;
-        self.set_row(id, Some(&row))?;
-        self.sweep_one(id, row)
-    }
-
-    /// Moves one thing from a displaced directory into the one that stands in for it.
-    fn hand_over(
-        &mut self,
-        directory: LocalId,
-        name: &Name,
-        from: &Dir,
-        into: LocalId,
-        to: &Dir,
-    ) -> Result<(), Fatal> {
-        let known = self.row_at(directory, name)?;
-        match from.rename_no_replace(name, to, name) {
-            Ok(()) => {
-                if let Some((id, mut row)) = known {
-                    row.parent = into;
-                    self.set_row(id, Some(&row))?;
-                }
-                self.ask_examine(into, name)
-            }
-            Err(FolderError::Exists(_)) => match known {
-                Some((id, row)) if row.base.is_some() => {
-                    let kept = self.quarantine_name(id);
-                    if from.rename_no_replace(name, &self.quarantine, &kept).is_ok() {
-                        self.set_aside(id, row, kept)?;
-                        self.settle(id)?;
-                    }
-                    Ok(())
-                }
-                known => {
-                    let beside = self.conflict_name(name);
-                    if from.rename_no_replace(name, to, &beside).is_ok() {
-                        if let Some((id, mut row)) = known {
-                            row.parent = into;
-                            row.name = beside.clone();
-                            self.set_row(id, Some(&row))?;
-                        }
-                        self.ask_examine(into, &beside)?;
-                    }
-                    Ok(())
-                }
-            },
-            Err(error) => {
-                log::warn!("event=hand_over_failed error=\"{error}\"");
-                Ok(())
-            }
-        }
-    }
-
-    /// Notes that a thing of the log is in quarantine until its own name is free.
-    pub(super) fn set_aside(
-        &mut self,
-        id: LocalId,
-        mut row: Placed,
-        kept: Name,
-    ) -> Result<(), Fatal> {
-        row.parent = LocalId::QUARANTINE;
-        row.name = kept.clone();
-        if let Some(base) = &mut row.base {
-            base.view.place = Place { parent: None, name: kept };
-        }
-        self.set_row(id, Some(&row))
-    }
-
-    /// The name for what cannot have its own because another thing has it.
-    fn conflict_name(&self, name: &Name) -> Name {
-        let suffix = format!(".conflict-{}-{}", self.name, self.index.position().index);
-        let room = crate::name::NAME_BYTES_MAX.saturating_sub(suffix.len());
-        let bytes = name.as_bytes().get(..room).unwrap_or(name.as_bytes());
-        Name::new([bytes, suffix.as_bytes()].concat()).unwrap_or_else(|_| name.clone())
-    }
-
-    /// Reads a displaced thing whose bytes are not known. A large one is brought back into the
-    /// folder under a name of its own, where it is found and replicated like any new file.
-    fn read_quarantined(&mut self, id: LocalId, mut row: Placed, stat: Stat) -> Result<(), Fatal> {
-        if may_be_written(&self.quarantine, &row.name) && stat.kind == Kind::File {
-            return Ok(());
-        }
-        if stat.kind == Kind::File && stat.size > INLINE_BYTES_MAX {
-            return self.surface(id, row);
-        }
-        let body = match stat.kind {
-            Kind::File => match self.quarantine.read_small(&row.name, INLINE_BYTES_MAX) {
-                Ok((stat, Some(data))) => {
-                    let body = Body::File { size: stat.size, content: ContentId::of(&data) };
-                    self.data.insert(id, data);
-                    body
-                }
-                _ => return Ok(()),
-            },
-            Kind::Symlink => match self.quarantine.read_link(&row.name) {
-                Ok((_, target)) => Body::Symlink { target },
-                Err(_) => return Ok(()),
-            },
-            // Directories are swept apart, and nothing special is ever displaced.
-            Kind::Directory | Kind::Special => return Ok(()),
-        };
-        row.seen = Some(Seen { stat, body: Some(body) });
-        self.set_row(id, Some(&row))?;
-        self.settle(id)
-    }
-
-    /// Brings a displaced thing back into the folder under a name of its own, as a new one.
-    fn surface(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
-        let place = row.base.take().map(|base| base.view.place);
-        let (parent, name) = match place {
-            Some(Place { parent: Some(parent), name }) => {
-                (self.row_of(parent)?.unwrap_or(LocalId::ROOT), name)
-            }
-            Some(Place { parent: None, name }) => (LocalId::ROOT, name),
-            None => (LocalId::ROOT, row.name.clone()),
-        };
-        let name = self.conflict_name(&name);
-        let Ok(dir) = self.dir(parent) else { return Ok(()) };
-        if self.quarantine.rename_no_replace(&row.name, &dir, &name).is_ok() {
-            self.quarantined.remove(&id);
-            (row.parent, row.name) = (parent, name);
-            self.dirs.remove(&id);
-            self.set_row(id, Some(&row))?;
-            self.look_again(id)?;
-        }
-        Ok(())
-    }
-
-    fn is_directory(&mut self, id: LocalId) -> Result<bool, Fatal> {
-        let seen = self.row(id)?.and_then(|row| row.seen);
-        Ok(id == LocalId::ROOT || seen.is_some_and(|seen| seen.stat.kind == Kind::Directory))
-    }
-
     /// Small bytes that would otherwise be nowhere but in the log.
     pub(super) fn keep_bytes(&mut self, content: ContentId, data: &[u8]) {
         let name = Name::made(format!("k.{content}"));
@@ -502,17 +242,20 @@ pub(super) fn whole_name(content: ContentId) -> Name {
     Name::made(format!("c.{content}"))
 }
 
+/// What a thing is called in staging on its way out of the folder, as [`staged_file_name`]: for
+/// a thing that the log never knew, a name that no start takes for one of the log.
+pub(super) fn displaced_name(row: &Placed) -> Name {
+    let hash = row.content().map_or_else(String::new, |content| content.to_string());
+    let short = hash.get(..16).unwrap_or("-");
+    match &row.base {
+        Some(base) => Name::made(format!("{}.out.{short}", base.id)),
+        None => Name::made(format!("out.{short}")),
+    }
+}
+
 /// What a thing is called in staging: which file, which of its versions, what it should hold.
 fn staged_file_name(id: FileId, record: &Record, content: Option<ContentId>) -> Name {
     let hash: String = content.map_or_else(String::new, |content| content.to_string());
     let short = hash.get(..16).unwrap_or("-");
     Name::made(format!("{id}.{}.{short}", record.changed))
-}
-
-/// Whether a program may still write to a file that has left the folder.
-fn may_be_written(dir: &Dir, name: &Name) -> bool {
-    match dir.open_read(name) {
-        Ok(file) => open_for_writing(&file) == Lease::Busy,
-        Err(_) => false,
-    }
 }

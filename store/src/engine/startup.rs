@@ -164,6 +164,7 @@ impl Engine {
             stuck: BTreeMap::new(),
             incoming: Incoming::default(),
             quarantined: BTreeMap::new(),
+            swept: LocalId::default(),
             placed_count: 0,
             placed_floor: pickbox_raft::core::ids::Index::ZERO,
             offers: HashMap::new(),
@@ -303,7 +304,9 @@ impl Engine {
             Kind::File => self.hash_staged(name),
             _ => None,
         };
+        let is_outgoing = name.as_bytes().windows(5).any(|part| part == b".out.");
         if let Some(content) = content
+            && !is_outgoing
             && content.to_string().get(..16) == Some(hash)
         {
             // What its name says: made here from the log, never exposed. It can be made again.
@@ -344,6 +347,13 @@ impl Engine {
             }
             let Ok(stat) = self.quarantine.stat(&name) else { continue };
             if stat.kind != Kind::File {
+                // The sweep brings it back into the folder.
+                let id = self.new_local();
+                let seen = Some(Seen { stat, body: None });
+                let row = Placed { parent: LocalId::QUARANTINE, name, seen, base: None };
+                self.set_row(id, Some(&row))?;
+                self.quarantined.insert(id, 0);
+                self.recovered += 1;
                 continue;
             }
             // Its row did not survive: the bytes stay findable by their hash.

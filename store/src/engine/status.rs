@@ -40,7 +40,6 @@ impl Engine {
             + self.api_writes.len()
             + self.limbo.len()
             + self.looks.len()
-            + self.open_for_writing.len()
             + self.quarantined_undecided()
             + usize::from(!self.has_scanned())
     }

@@ -450,11 +450,13 @@ impl Engine {
             let Placed { parent, name, seen, base } = row;
             let seen = seen.map(|seen| (seen.stat.ino, seen.stat.mode, seen.body));
             let base = base.map(|base| (base.id, base.view.place, base.version));
-            text += &format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {base:?}");
+            let line = format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {base:?}");
+            text.push_str(&line);
         }
         for (id, record) in self.index.records(None, 1000).unwrap() {
             let Record { parent, name, body, version, .. } = record;
-            text += &format!("\nrecord {id} in {parent} {name} {body:?} {version:?}");
+            let line = format!("\nrecord {id} in {parent} {name} {body:?} {version:?}");
+            text.push_str(&line);
         }
         text
     }
