@@ -232,9 +232,20 @@ impl Engine {
             seen.stat = stat;
         }
         self.unsynced.insert(local);
-        self.set_row(local, Some(&row))?;
         self.placed_count += 1;
+        self.set_row(local, Some(&row))?;
+        self.settle_touched(local, &row)?;
         Ok(Ok(()))
+    }
+
+    /// Mode or time were changed by a user while a thing was being placed: that is an edit.
+    fn settle_touched(&mut self, local: LocalId, row: &Placed) -> Result<(), Fatal> {
+        match (&row.seen, &row.base) {
+            (Some(seen), Some(base)) if seen.attributes() != base.view.attributes => {
+                self.settle(local)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that a name is free for a thing of the log. `Some` is a directory that is there
@@ -334,6 +345,7 @@ impl Engine {
             self.settle(local)?;
             return Ok(Err(Why::Undecided));
         }
+        self.settle_touched(local, &row)?;
         Ok(Ok(()))
     }
 
@@ -382,7 +394,7 @@ impl Engine {
                 },
                 ..old_base
             };
-            self.retire(&displaced, Seen { stat: out, body }, Some(base))?;
+            self.retire(&displaced, &Seen { stat: out, body }, Some(base))?;
         }
         Ok(Ok(()))
     }
@@ -471,7 +483,7 @@ impl Engine {
         self.set_row(local, None)?;
         let (Some(seen), Ok(stat)) = (row.seen, self.staging.stat(&out)) else { return Ok(Ok(())) };
         let body = seen.body.filter(|_| seen.stat.same_content_hint(&stat));
-        self.retire(&out, Seen { stat, body }, row.base)?;
+        self.retire(&out, &Seen { stat, body }, row.base)?;
         Ok(Ok(()))
     }
 

@@ -44,7 +44,7 @@ impl Engine {
     pub(super) fn retire(
         &mut self,
         name: &Name,
-        seen: Seen,
+        seen: &Seen,
         base: Option<Base>,
     ) -> Result<(), Fatal> {
         match (seen.stat.kind, &seen.body) {
@@ -147,11 +147,11 @@ impl Engine {
         if stat.kind == Kind::Directory {
             return self.sweep_directory(id, row);
         }
-        if !Self::is_displaced(&row) {
-            return Ok(());
-        }
         if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
             return self.read_displaced(id, row, stat);
+        }
+        if !Self::is_displaced(&row) {
+            return Ok(());
         }
         if self.is_edit(&row)? {
             self.outbox.insert(id);
@@ -220,7 +220,7 @@ impl Engine {
         };
         row.seen = Some(Seen { stat, body: Some(body) });
         self.set_row(id, Some(&row))?;
-        self.sweep_one(id, row)
+        self.settle(id)
     }
 
     /// A large one that looks as it did when it was part of the folder is the version that was
@@ -240,7 +240,7 @@ impl Engine {
         if let (true, true, Some(base)) = (same, as_agreed, &row.base) {
             row.seen = Some(Seen { stat, body: Some(base.view.body.clone()) });
             self.set_row(id, Some(&row))?;
-            return self.sweep_one(id, row);
+            return self.settle(id);
         }
         self.surface(id, row)
     }

@@ -328,9 +328,9 @@ impl Engine {
         let body = content.map(|content| Body::File { size: stat.size, content });
         let expected = base.as_ref().is_some_and(|base| Some(&base.view.body) == body.as_ref());
         if expected || base.is_none() {
-            return self.retire(name, Seen { stat, body }, None);
+            return self.retire(name, &Seen { stat, body }, None);
         }
-        self.retire(name, Seen { stat, body: None }, base)
+        self.retire(name, &Seen { stat, body: None }, base)
     }
 
     fn hash_staged(&self, name: &Name) -> Option<ContentId> {

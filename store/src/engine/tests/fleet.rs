@@ -449,13 +449,18 @@ impl Engine {
         for (id, row) in self.tables().unwrap().page(None, 1000).unwrap() {
             let Placed { parent, name, seen, base } = row;
             let seen = seen.map(|seen| (seen.stat.ino, seen.stat.mode, seen.body));
+            let mode = base.as_ref().map(|base| base.view.attributes.mode);
             let base = base.map(|base| (base.id, base.view.place, base.version));
-            let line = format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {base:?}");
+            let line =
+                format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {mode:?} {base:?}");
             text.push_str(&line);
         }
         for (id, record) in self.index.records(None, 1000).unwrap() {
-            let Record { parent, name, body, version, .. } = record;
-            let line = format!("\nrecord {id} in {parent} {name} {body:?} {version:?}");
+            let Record { parent, name, body, version, attributes, .. } = record;
+            let line = format!(
+                "\nrecord {id} in {parent} {name} {body:?} {} {version:?}",
+                attributes.mode
+            );
             text.push_str(&line);
         }
         text
