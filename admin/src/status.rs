@@ -31,6 +31,8 @@ pub struct StatusReport {
     pub pending: u64,
     /// What `pending` consists of.
     pub pending_parts: Pending,
+    /// Some of what is pending or was left out, each with its reason.
+    pub waiting: Vec<String>,
     /// Conflict copies that nobody has dealt with.
     pub conflicts: u64,
     /// The digest over all current files, in hex; equal on all nodes with an equal applied index.
@@ -225,6 +227,7 @@ impl StatusReport {
         writeln!(out, "applied_index: {}", self.applied_index)?;
         writeln!(out, "placed_index: {}", self.placed_index)?;
         writeln!(out, "pending: {}", self.pending)?;
+        self.waiting.iter().try_for_each(|line| writeln!(out, "waiting: {line}"))?;
         writeln!(out, "conflicts: {}", self.conflicts)?;
         writeln!(out, "root_digest: {}", self.root_digest)?;
         writeln!(out, "members: {}", self.members.len())?;
@@ -271,6 +274,7 @@ pub(crate) mod tests {
             placed_index: 18204,
             pending: 0,
             pending_parts: Pending::default(),
+            waiting: Vec::new(),
             conflicts: 0,
             root_digest: "9f3c21aa".repeat(4),
             members: (1..=3).map(member).collect(),

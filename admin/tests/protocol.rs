@@ -71,6 +71,7 @@ fn report() -> StatusReport {
         placed_index: 1,
         pending: 0,
         pending_parts: Pending::default(),
+        waiting: Vec::new(),
         conflicts: 0,
         root_digest: "00".repeat(16),
         members: vec![MemberReport {

@@ -389,10 +389,10 @@ fn spawn_admin(
     engine: Sender<Request>,
     name: String,
 ) -> io::Result<()> {
-    let (wishes, wished) = bounded(WISHES_MAX);
+    let (wishes, asked_for) = bounded(WISHES_MAX);
     let members_log = log.clone();
     crew.start("members", move || {
-        run_wishes(&wished, &members_log);
+        run_wishes(&asked_for, &members_log);
         None
     })?;
     let node = DaemonNode { engine, wishes, log, watch, name };

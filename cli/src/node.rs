@@ -119,7 +119,9 @@ impl DaemonNode {
             let counts = tell(|reply| watch.ask(Ask::Status(reply)).is_ok());
             let watch = counts.map(|counts| Seen { counts, untaken: watch.untaken() });
             match log {
-                Some(log) => Ok(Reply::Status(Box::new(report(name, &store, log, watch.as_ref())))),
+                Some(log) => {
+                    Ok(Reply::Status(Box::new(report(name, &store, &log, watch.as_ref()))))
+                }
                 None => Err(Refusal::new(
                     Code::Stopping,
                     "the log does not answer: the node is stopping",
@@ -221,7 +223,7 @@ fn version_report(line: VersionLine) -> VersionReport {
     }
 }
 
-fn report(name: String, store: &StoreStatus, log: Status, watch: Option<&Seen>) -> StatusReport {
+fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>) -> StatusReport {
     let name_of = |id| {
         let found = log.members.iter().find(|known| known.member.id == id);
         found.map(|known| known.member.name.clone())
@@ -245,10 +247,11 @@ fn report(name: String, store: &StoreStatus, log: Status, watch: Option<&Seen>) 
         placed_index: placed,
         pending: parts.total(),
         pending_parts: parts,
+        waiting: store.waiting.clone(),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
-        members: log.members.iter().map(|known| member_report(known, &log)).collect(),
-        counters: counters(store, &log, watch),
+        members: log.members.iter().map(|known| member_report(known, log)).collect(),
+        counters: counters(store, log, watch),
     }
 }
 

@@ -287,9 +287,8 @@ impl Engine {
         if let Some(op) = draft.made.get(&row.parent) {
             return Ok(Some(Parent::Op(*op)));
         }
-        if row.parent == LocalId::QUARANTINE {
-            // It was displaced from its place: that is where it belongs.
-            return Ok(row.base.as_ref().and_then(|base| base.view.place.parent).map(Parent::Id));
+        if let Some(home) = self.home_of(row)? {
+            return Ok(home.parent.map(Parent::Id));
         }
         Ok(self.file_of(row.parent)?.map(Parent::Id))
     }

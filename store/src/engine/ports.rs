@@ -133,8 +133,8 @@ pub struct StoreStatus {
     pub unplaced: u64,
     /// Of those, the ones that something hinders.
     pub blocked: u64,
-    /// Why, for a few of them.
-    pub blocked_why: Vec<String>,
+    /// Some of what is open or left out, each with its path and reason.
+    pub waiting: Vec<String>,
     /// Files that were put back after a power cut.
     pub recovered: u64,
     /// Things here that are not replicated (devices, sockets, unreadable files).

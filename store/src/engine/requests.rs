@@ -42,7 +42,7 @@ impl Engine {
                 self.take_write(ApiWrite { request, op: Op::Remove { path } });
             }
             Query::Status => {
-                let status = self.store_status();
+                let status = self.store_status()?;
                 (request.reply)(Answer::Status(Box::new(status)));
             }
             Query::Log(path) => {

@@ -136,13 +136,24 @@ impl Engine {
 
     /// Where a row stands, for a proposal. One in quarantine belongs where it was displaced from.
     pub(super) fn at_of(&mut self, row: &Placed, parent: Parent) -> Result<At, Fatal> {
-        if let (LocalId::QUARANTINE, Some(base)) = (row.parent, &row.base) {
-            let place = base.view.place.clone();
+        if let Some(place) = self.home_of(row)? {
             let directory = self.path_of_file(place.parent)?;
             return Ok(At { parent, path: directory.join(&place.name), name: place.name });
         }
         let path = self.path_of_row(row.parent)?.unwrap_or_default().join(&row.name);
         Ok(At { parent, name: row.name.clone(), path })
+    }
+
+    /// Where a thing in quarantine belongs: a displaced one where it stood, one that waits for its
+    /// name where the log has it.
+    pub(super) fn home_of(&self, row: &Placed) -> Result<Option<Place>, Fatal> {
+        let (LocalId::QUARANTINE, Some(base)) = (row.parent, &row.base) else { return Ok(None) };
+        if Self::is_displaced(row) {
+            return Ok(Some(base.view.place.clone()));
+        }
+        let record = self.index.record(base.id)?;
+        let place = record.map(|record| Place { parent: Some(record.parent), name: record.name });
+        Ok(Some(place.unwrap_or(Place { parent: Some(FileId::ROOT), name: row.name.clone() })))
     }
 
     /// The path of a directory of the log: on this disk if it is here, else in the log, else the

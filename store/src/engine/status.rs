@@ -3,14 +3,16 @@
 use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::Index as LogIndex;
 
-use super::Engine;
 use super::place::Why;
 use super::ports::{Outgoing, StoreStatus};
+use super::{Engine, Fatal};
+use crate::name::RelPath;
+use crate::placed::LocalId;
 
 /// Rows that may wait for a proposal before the watcher has to wait.
 pub(super) const OUTBOX_MAX: usize = 16 * 1024;
-/// Reasons shown for things that cannot be placed.
-const REASONS_MAX: usize = 5;
+/// Open things that STATUS names.
+const NAMED_MAX: usize = 8;
 
 impl Engine {
     /// The highest index whose changes all stand in the folder.
@@ -48,11 +50,12 @@ impl Engine {
         self.quarantined.keys().filter(|id| !self.outbox.contains(**id)).count()
     }
 
-    pub(super) fn store_status(&self) -> StoreStatus {
+    pub(super) fn store_status(&mut self) -> Result<StoreStatus, Fatal> {
+        let waiting = self.waiting()?;
         let counts = self.index.counts();
         let blocked = self.stuck.values().filter(|why| matches!(why, Why::Blocked(_)));
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        StoreStatus {
+        Ok(StoreStatus {
             applied: self.index.position().index,
             placed: self.placed_index(),
             digest: self.index.digest().to_string(),
@@ -60,17 +63,59 @@ impl Engine {
             conflicts: counts.conflicts,
             undecided: wide(self.undecided()),
             unplaced: wide(self.todo.len() + self.stuck.len()),
-            blocked: wide(blocked.clone().count()),
-            blocked_why: blocked
-                .take(REASONS_MAX)
-                .map(|why| match why {
-                    Why::Blocked(error) => error.to_string(),
-                    _ => String::new(),
-                })
-                .collect(),
+            blocked: wide(blocked.count()),
+            waiting,
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
             live: self.has_scanned(),
+        })
+    }
+
+    /// Names some of what is open, what hinders it first.
+    fn waiting(&mut self) -> Result<Vec<String>, Fatal> {
+        let mut lines = Vec::new();
+        let stuck: Vec<_> =
+            self.stuck.iter().take(NAMED_MAX).map(|(id, why)| (*id, why.clone())).collect();
+        for (id, why) in stuck {
+            let path = self.index.path_of(id)?.unwrap_or_default();
+            lines.push(match why {
+                Why::Content(content) => format!("{path}: its content {content} is on its way"),
+                Why::Undecided => format!("{path}: a change made here goes first"),
+                Why::Blocked(error) => format!("{path}: {error}"),
+            });
+        }
+        let rows = [
+            (self.outbox.first(NAMED_MAX), "not proposed yet"),
+            (self.flying.iter().take(NAMED_MAX).copied().collect(), "proposed, not committed yet"),
+            (self.offers.keys().take(NAMED_MAX).copied().collect(), "on its way to the others"),
+            (self.looks.keys().take(NAMED_MAX).copied().collect(), "being looked at again"),
+            (self.limbo.keys().take(NAMED_MAX).copied().collect(), "moved away, perhaps deleted"),
+            (self.quarantined.keys().take(NAMED_MAX).copied().collect(), "displaced, perhaps open"),
+        ];
+        for (ids, what) in rows {
+            for id in ids {
+                let path = self.shown_path(id)?;
+                lines.push(format!("{path}: {what}"));
+            }
+        }
+        let left = self.left_out.iter().take(NAMED_MAX);
+        lines.extend(left.map(|path| format!("{path}: left out, not replicated")));
+        lines.truncate(NAMED_MAX);
+        Ok(lines)
+    }
+
+    /// The path that people know a row by.
+    fn shown_path(&mut self, id: LocalId) -> Result<RelPath, Fatal> {
+        let Some(row) = self.row(id)? else { return Ok(RelPath::root()) };
+        match self.home_of(&row)? {
+            Some(home) => {
+                let directory = match home.parent {
+                    Some(parent) => self.index.path_of(parent)?.unwrap_or_default(),
+                    None => RelPath::root(),
+                };
+                Ok(directory.join(&home.name))
+            }
+            None => Ok(self.path_of_row(id)?.unwrap_or_default()),
         }
     }
 }

@@ -415,13 +415,13 @@ impl Fleet {
     /// All folders equal, all digests equal, nothing pending.
     pub(super) fn assert_same(&mut self) {
         let first = self.hosts[0].tree();
-        let status = self.hosts[0].engine().store_status();
+        let status = self.hosts[0].engine().store_status().unwrap();
         for host in &mut self.hosts {
             if host.tree() != first {
                 let rows = host.engine().all_rows();
                 assert_eq!(host.tree(), first, "node{} differs from node1; rows {rows}", host.id);
             }
-            let own = host.engine().store_status();
+            let own = host.engine().store_status().unwrap();
             assert_eq!(own.digest, status.digest);
             let mut open = host.engine().open_things();
             if own.undecided + own.unplaced > 0 {
