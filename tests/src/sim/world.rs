@@ -1,7 +1,9 @@
 //! The world: time, what is planned, and the nodes.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pickbox_raft::disk::sim::Keep;
@@ -120,7 +122,9 @@ impl World {
     }
 
     pub(crate) fn run(mut self) -> Result<Report, Failure> {
-        match self.live() {
+        // An assertion of the code under test must name its seed too.
+        let lived = catch_unwind(AssertUnwindSafe(|| self.live()));
+        match lived.unwrap_or_else(|panic| Err(in_panic(&*panic))) {
             Ok(()) => Ok(self.report),
             Err(reason) => Err(Failure {
                 seed: self.options.seed,
@@ -671,6 +675,13 @@ impl World {
         self.nodes.insert(member.id, Node::new(member.id, Members::default())?);
         self.start(member.id)
     }
+}
+
+/// What a panic said.
+fn in_panic(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it panics: {}", text.unwrap_or("without words"))
 }
 
 /// A message without the bytes that it carries.
