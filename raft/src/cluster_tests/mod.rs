@@ -15,6 +15,7 @@ use crate::net::tests::rig::{PATIENCE, wait_until};
 use crate::{Error, Start};
 use rig::{Node, Place, leader, voters};
 
+mod hang;
 mod measure;
 mod rig;
 

@@ -65,7 +65,7 @@ pub(crate) struct Node {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread")
 }
 

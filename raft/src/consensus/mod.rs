@@ -429,3 +429,23 @@ fn in_words(fatal: Fatal) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pickbox_raft_core::ids::Term;
+
+    use super::*;
+
+    /// checklist 55: who finds its log lost, or itself doubled, is told what happened and what to
+    /// do about it.
+    #[test]
+    fn a_state_that_cannot_be_is_told_with_its_repair() {
+        let (first, second) = (NodeId::new(1), NodeId::new(2));
+        let lost = Fatal::LogLost { acknowledged: Index::new(9), last: Index::new(4) };
+        let lost = in_words(lost);
+        assert!(lost.contains("entry 9") && lost.contains("ends at 4"), "{lost}");
+        assert!(lost.contains("remove its state and let it join again"), "{lost}");
+        let two = in_words(Fatal::TwoLeaders { term: Term::new(7), first, second });
+        assert!(two.contains("nodes 1 and 2") && two.contains("remove its state"), "{two}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What a log finds when its files are not as they were written.
 
 use super::super::record::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX};
-use super::super::segment;
+use super::super::segment::{self, RECORDS_FROM};
 use super::*;
 use crate::disk::sim::{Random, SECTOR_BYTES};
 
@@ -57,7 +57,7 @@ fn a_log_cut_in_its_last_record_ends_before_it() {
     }
 }
 
-/// Source: checklist 120, fault 27; Alagappan et al., FAST 2018.
+/// Source: checklist 120, 128, fault 27; Alagappan et al., FAST 2018.
 #[test]
 fn a_damaged_record_before_valid_ones_is_never_cut_off() {
     let (disk, _, ends) = log_of(3, 40);
@@ -77,6 +77,37 @@ fn a_damaged_record_before_valid_ones_is_never_cut_off() {
 
 fn payload_bytes(record: &[u8]) -> usize {
     Header::parse(record).unwrap().length
+}
+
+/// Source: checklist 130: whom a node voted for is not replaced by what it said before, whether the
+/// vote has a record of its own or stands in the head of a segment.
+#[test]
+fn a_damaged_vote_is_never_forgotten() {
+    let (disk, mut wal) = created();
+    wal.commit([hard_state(3)]).unwrap();
+    let start = at(wal.offset);
+    wal.commit([hard_state(4)]).unwrap();
+    wal.commit([append(1, 4, 10)]).unwrap();
+    let covered = HEADER_BYTES + payload_bytes(&disk.peek(FIRST).unwrap()[start..]);
+    for offset in start..start + covered {
+        let disk = disk.fork();
+        assert!(disk.flip_bit(FIRST, u64::try_from(offset).unwrap(), 6));
+        assert_eq!(corrupt_at(&disk), (FIRST.into(), u64::try_from(start).unwrap()));
+    }
+    for index in 2..=24 {
+        wal.commit([append(index, 4, 1000)]).unwrap();
+    }
+    wal.commit([compact(24, 4)]).unwrap();
+    maintain_all(&mut wal);
+    let (first, head) = (wal.segments.first_key_value().unwrap(), at(RECORDS_FROM));
+    let path = segment::path(*first.0);
+    assert!(*first.0 > 1, "the head is all that tells of the vote");
+    let covered = HEADER_BYTES + payload_bytes(&disk.peek(&path).unwrap()[head..]);
+    for offset in head..head + covered {
+        let disk = disk.fork();
+        assert!(disk.flip_bit(&path, u64::try_from(offset).unwrap(), 6));
+        assert!(reopen(&disk).is_err(), "a flip at {offset}");
+    }
 }
 
 /// Source: checklist 120, 124: damage in an older segment, and in the head of a newer one.
