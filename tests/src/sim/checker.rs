@@ -7,6 +7,8 @@
 //! | leader completeness: a leader has all that was committed in former terms | [`Checker::on_leader`] |
 //! | state machine safety: one entry an index, no gap, none twice | [`Checker::on_apply`] |
 //! | nothing is acknowledged before it is durable | [`Checker::on_send`] |
+//! | the members in force are those that the log names | [`Checker::on_write`] |
+//! | the state above never runs ahead of the log below it | [`Checker::on_hand_out`] |
 //! | one vote a term, over crashes | [`Checker::on_send`] |
 //! | what is committed is durable on a majority | [`Checker::on_commit`] |
 //! | reads see all that was committed before them | [`Checker::on_read`] |
@@ -16,7 +18,7 @@ use std::collections::BTreeMap;
 use pickbox_raft_core::Core;
 use pickbox_raft_core::event::LogOp;
 use pickbox_raft_core::ids::{Index, LogPosition, NodeId, Term};
-use pickbox_raft_core::log::Entry;
+use pickbox_raft_core::log::{Content, Entry};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
 
@@ -48,6 +50,8 @@ pub(crate) struct Checker {
     votes: BTreeMap<(NodeId, Term), NodeId>,
     /// Each entry ever written: what it says and the term of the one before it.
     written: BTreeMap<(Index, Term), (u64, Term)>,
+    /// What each entry that changes the members puts in force.
+    members: BTreeMap<(Index, Term), Members>,
     /// By index, from 1.
     applied: Vec<Applied>,
     /// The highest index that was ever committed, and its term.
@@ -76,6 +80,9 @@ impl Checker {
         let first = *self.leaders.entry(term).or_insert(id);
         if first != id {
             return Err(format!("{first} and {id} both lead term {term}"));
+        }
+        if core.last().term != term {
+            return Err(format!("leader {id} appends no entry of its term {term}"));
         }
         // A vote may come so late that a later term has a leader already, who commits what this
         // one never hears of: only what was committed in former terms must be here.
@@ -118,11 +125,25 @@ impl Checker {
                 LogOp::HardState(_) | LogOp::Compact { .. } => {}
             }
         }
-        Ok(())
+        if ops.is_empty() { Ok(()) } else { self.check_members(core) }
+    }
+
+    /// The members in force are those of the newest such entry that is in the log (thesis, 4.1).
+    fn check_members(&self, core: &Core) -> Check {
+        let in_log = |at: &&(Index, Term)| core.term_at(at.0) == Some(at.1);
+        let Some(newest) = self.members.keys().rev().find(in_log) else { return Ok(()) };
+        if self.members.get(newest) == Some(core.members()) {
+            Ok(())
+        } else {
+            Err(format!("{} goes by other members than those of entry {}", core.id(), newest.0))
+        }
     }
 
     fn check_entry(&mut self, entry: &Entry, previous: LogPosition) -> Check {
         let key = (entry.index, entry.term);
+        if let Content::Members(members) = &entry.content {
+            self.members.entry(key).or_insert_with(|| members.clone());
+        }
         let value = (fingerprint(entry), previous.term);
         let known = *self.written.entry(key).or_insert(value);
         if known == value {
@@ -139,9 +160,10 @@ impl Checker {
             return Err(format!("{from} speaks in term {term}, of which its disk knows nothing"));
         }
         match body {
-            Body::VoteReply { ballot: Ballot::Real | Ballot::Handover, verdict }
-                if *verdict == Verdict::Granted =>
-            {
+            Body::VoteReply {
+                ballot: Ballot::Real | Ballot::Handover,
+                verdict: Verdict::Granted,
+            } => {
                 return self.check_vote(disk, *from, *to, *term);
             }
             Body::Vote { ballot: Ballot::Real | Ballot::Handover, .. } => {
@@ -219,6 +241,15 @@ impl Checker {
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// A node hands an entry to the room above; `disk` is what it has stored.
+    pub(crate) fn on_hand_out(id: NodeId, disk: &Shadow, entry: &Entry) -> Check {
+        if disk.holds(entry.position()) {
+            Ok(())
+        } else {
+            Err(format!("{id} hands out {}, which its own disk lacks", entry.index))
+        }
     }
 
     /// A read that was asked for when `floor` was committed was answered with `index`.

@@ -27,6 +27,8 @@ pub struct Faults {
     pub partition: u64,
     /// Deeds that stop a node for a while (as SIGSTOP does).
     pub pause: u64,
+    /// Deaths after which a bit of the log on disk is another one.
+    pub rot: u64,
 }
 
 impl Faults {
@@ -43,6 +45,7 @@ impl Faults {
         crash: 0,
         partition: 0,
         pause: 0,
+        rot: 0,
     };
 
     /// A world between harmless and hopeless. Each evil is left out in some worlds, so that the
@@ -62,6 +65,12 @@ impl Faults {
             crash: some(50, 400),
             partition: some(50, 300),
             pause: some(20, 100),
+            rot: 0,
         }
+    }
+
+    /// Disks forget in one world out of four.
+    pub(crate) fn draw_rot(random: &mut Random) -> u64 {
+        if random.per_mille(250) { random.between(100, 600) } else { 0 }
     }
 }

@@ -21,9 +21,23 @@ pub(crate) fn fingerprint(entry: &Entry) -> u64 {
         }),
         Content::Proposal(proposal) => {
             let hash = fold(fold(start, proposal.origin.get()), proposal.incarnation.get());
-            fold(hash, proposal.serial.get())
+            fold(fold(hash, proposal.serial.get()), of_bytes(&proposal.payload))
         }
     }
+}
+
+/// What a payload says, as a number: one bit more or less must show.
+fn of_bytes(payload: &Payload) -> u64 {
+    let bytes = match payload {
+        Payload::Open { name } => name.as_bytes(),
+        Payload::Data(data) => data,
+    };
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+        u64::from_le_bytes(word)
+    });
+    words.fold(u64::try_from(bytes.len()).unwrap_or(u64::MAX), fold)
 }
 
 /// One origin's run, as the log has it.

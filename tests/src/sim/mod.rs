@@ -71,6 +71,8 @@ pub struct Report {
     pub transfers: u64,
     /// Old entries read back from the log.
     pub log_reads: u64,
+    /// Nodes whose disk changed what it held, and that noticed.
+    pub lost: u64,
 }
 
 /// A run that went wrong.

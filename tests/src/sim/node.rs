@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pickbox_raft::disk::Disk;
 use pickbox_raft::disk::sim::SimDisk;
 use pickbox_raft::wal::{Options, Wal, WalError};
 use pickbox_raft_core::event::{LogOp, LogRead, NeedState, ReadPurpose};
@@ -14,6 +15,7 @@ use pickbox_raft_core::time::Time;
 use pickbox_raft_core::{Config, Core};
 
 use super::machine::Machine;
+use super::random::Random;
 use super::shadow::{Change, Shadow, changes};
 
 /// Small, so that all bounds are reached: the usual ones would need megabytes.
@@ -32,6 +34,10 @@ pub(crate) struct Node {
     disk: SimDisk,
     /// What the log on disk must say.
     pub(crate) shadow: Shadow,
+    /// The same before the newest batch, and that batch: a record that nothing follows cannot be
+    /// told from one that was never synced.
+    before_newest: Shadow,
+    newest: Vec<Change>,
     /// What was on its way to the disk when the node died: any first part of it may be there.
     unsynced: Vec<Change>,
     /// The state above, as of its last checkpoint.
@@ -40,6 +46,18 @@ pub(crate) struct Node {
     pub(crate) run: u64,
     pub(crate) paused_until: u64,
     pub(crate) up: Option<Running>,
+    pub(crate) health: Health,
+}
+
+/// Whether the log on a node's disk is what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It is.
+    Sound,
+    /// One bit is not.
+    Rotten,
+    /// The log refused to open, or the node was found to lack what it had: people must replace it.
+    Lost,
 }
 
 /// What a crash takes away.
@@ -112,6 +130,9 @@ impl Node {
             run: 0,
             paused_until: 0,
             up: None,
+            health: Health::Sound,
+            before_newest: Shadow::new(LogPosition::default()),
+            newest: Vec::new(),
         })
     }
 
@@ -124,15 +145,40 @@ impl Node {
         self.disk.restart(keep);
     }
 
-    /// Starts from what is on the disk.
+    /// While the node is down, one bit of its log turns.
+    pub(crate) fn rot(&mut self, random: &mut Random) {
+        let names = self.disk.list("wal").unwrap_or_default();
+        let count = u64::try_from(names.len()).unwrap_or(0);
+        let chosen = usize::try_from(random.between(0, count.saturating_sub(1))).unwrap_or(0);
+        let Some(path) = names.get(chosen).map(|name| format!("wal/{name}")) else { return };
+        let bytes = self.disk.peek(&path).unwrap_or_default();
+        // Where something is written, rather than in the zeros behind.
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        let offset = random.between(0, u64::try_from(written).unwrap_or(0));
+        if self.disk.flip_bit(&path, offset, u8::try_from(random.between(0, 7)).unwrap_or(0)) {
+            self.health = Health::Rotten;
+        }
+    }
+
+    /// Starts from what is on the disk, if that is still what was written.
     pub(crate) fn start(&mut self, now: u64, seed: u64) -> Result<(), String> {
         self.run += 1;
-        let (wal, restored) =
-            Wal::restore(self.disk.clone(), options(seed)).map_err(|error| damaged(&error))?;
+        let (wal, restored) = match Wal::restore(self.disk.clone(), options(seed)) {
+            Ok(found) => found,
+            Err(_) if self.health != Health::Sound => {
+                self.health = Health::Lost;
+                return Ok(());
+            }
+            Err(error) => return Err(damaged(&error)),
+        };
         let config = Config { limits: LIMITS, ..Config::new(self.id, seed) };
         let machine = self.checkpoint.clone();
         let core = Core::new(config, restored, machine.at.index, Time::from_micros(now));
-        self.find_on_disk(&core)?;
+        if !self.find_on_disk(&core)? {
+            self.health = Health::Lost;
+            return Ok(());
+        }
+        self.health = Health::Sound;
         let client = Client {
             incarnation: Incarnation::new(self.run),
             serial: Serial::ZERO,
@@ -156,18 +202,22 @@ impl Node {
         Ok(())
     }
 
-    /// What was synced must be there; of the rest a first part may be.
-    fn find_on_disk(&mut self, core: &Core) -> Result<(), String> {
-        let mut found = self.shadow.equals(core);
-        let mut unsynced = std::mem::take(&mut self.unsynced).into_iter();
-        while !found {
-            let Some(change) = unsynced.next() else {
-                return Err(format!("{} does not find on its disk what it synced", self.id));
-            };
-            self.shadow.take(&change)?;
-            found = self.shadow.equals(core);
+    /// What was synced must be there; of the rest a first part may be. `false`: the newest batch
+    /// is damaged, and nothing on this disk can tell.
+    fn find_on_disk(&mut self, core: &Core) -> Result<bool, String> {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        if let Some((shadow, found)) = self.shadow.find(&unsynced, core)? {
+            if !found.is_empty() {
+                self.before_newest = std::mem::replace(&mut self.shadow, shadow);
+                self.newest = found.to_vec();
+            }
+            return Ok(true);
         }
-        Ok(())
+        let is_rotten = self.health == Health::Rotten;
+        if is_rotten && self.before_newest.find(&self.newest, core)?.is_some() {
+            return Ok(false);
+        }
+        Err(format!("{} does not find on its disk what it synced", self.id))
     }
 
     /// Gives the disk its next batch if it is idle. Says whether it has work now.
@@ -202,8 +252,13 @@ impl Node {
             up.wal.sync().map_err(|error| damaged(&error))?;
             up.wal.maintain().map_err(|error| damaged(&error))?;
         }
-        for change in std::mem::take(&mut batch.changes) {
-            self.shadow.take(&change)?;
+        let changes = std::mem::take(&mut batch.changes);
+        if !changes.is_empty() {
+            self.before_newest.clone_from(&self.shadow);
+            for change in &changes {
+                self.shadow.take(change)?;
+            }
+            self.newest = changes;
         }
         Ok(batch)
     }

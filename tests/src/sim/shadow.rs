@@ -82,6 +82,25 @@ impl Shadow {
         at.index < self.base.index || self.term_at(at.index) == Some(at.term)
     }
 
+    /// What a node that has just started has: this, or this and a first part of `more`, which is
+    /// told too. `None` when it is neither.
+    pub(crate) fn find<'a>(
+        &self,
+        more: &'a [Change],
+        core: &Core,
+    ) -> Result<Option<(Self, &'a [Change])>, String> {
+        let mut shadow = self.clone();
+        for taken in 0..=more.len() {
+            if shadow.equals(core) {
+                return Ok(more.get(..taken).map(|found| (shadow, found)));
+            }
+            if let Some(change) = more.get(taken) {
+                shadow.take(change)?;
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether a node that has just started has what this says.
     pub(crate) fn equals(&self, core: &Core) -> bool {
         if self.hard_state != core.hard_state() || self.last() != core.last().index {

@@ -19,7 +19,7 @@ use super::checker::{Before, Checker};
 use super::faults::Faults;
 use super::machine::fold;
 use super::network::Network;
-use super::node::{Job, Node, Running};
+use super::node::{Health, Job, Node, Running};
 use super::random::Random;
 use super::{Failure, Options, Report, Story};
 
@@ -75,6 +75,10 @@ impl Ord for Planned {
 pub(crate) struct World {
     options: Options,
     random: Random,
+    /// Decides over rot alone, so that worlds without it stay what they were.
+    rot_random: Random,
+    /// Nodes whose disks may rot: fewer than a majority of the first members.
+    rot_max: u64,
     faults: Faults,
     network: Network,
     checker: Checker,
@@ -97,12 +101,16 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
-        let faults = Faults::draw(&mut random);
+        let mut rot_random = Random::new(!options.seed);
+        let rot = Faults::draw_rot(&mut rot_random);
+        let faults = Faults { rot, ..Faults::draw(&mut random) };
         let size = random.pick(&[1, 2, 3, 3, 3, 4, 5]).unwrap_or(3);
         let think_us = random.pick(&[2_000, 50_000, 200_000]).unwrap_or(50_000);
         Self {
             options,
             random,
+            rot_random,
+            rot_max: (size - 1) / 2,
             faults,
             network: Network::default(),
             checker: Checker::default(),
@@ -197,10 +205,12 @@ impl World {
             return false;
         };
         let last = leader.core.last().index;
-        let learners = leader.core.members().members.iter().any(|m| !m.role.is_voter());
+        let is_lost = |id| self.nodes.get(&id).is_some_and(|node| node.health == Health::Lost);
+        let members = leader.core.members().members.iter();
+        let learners = members.filter(|m| !m.role.is_voter()).any(|m| !is_lost(m.id));
         self.joining.is_none()
             && !learners
-            && self.nodes.values().all(|node| {
+            && self.nodes.values().filter(|node| node.health != Health::Lost).all(|node| {
                 node.up.as_ref().is_some_and(|up| {
                     up.client.outstanding.is_none()
                         && up.core.commit() == last
@@ -211,7 +221,7 @@ impl World {
 
     fn unrest(&self) -> String {
         let lines = self.nodes.values().map(|node| match &node.up {
-            None => format!("{} is down", node.id),
+            None => format!("{} is down and {:?}", node.id, node.health),
             Some(up) => format!(
                 "{} {:?} term {} commit {} last {} applied {} waits for {:?} needs {:?}",
                 node.id,
@@ -347,6 +357,9 @@ impl World {
         checker.on_commit(&up.core, members, |id| nodes.get(&id).map(|node| &node.shadow))?;
         for message in &out.messages {
             checker.on_send(&node.shadow, message)?;
+        }
+        for entry in &out.committed {
+            Checker::on_hand_out(id, &node.shadow, entry)?;
         }
         Ok(())
     }
@@ -525,11 +538,15 @@ impl World {
     fn start(&mut self, id: NodeId) -> Result<(), String> {
         let seed = self.random.next();
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.up.is_none()) else {
-            return Ok(());
-        };
+        let is_down = |node: &&mut Node| node.up.is_none() && node.health != Health::Lost;
+        let Some(node) = self.nodes.get_mut(&id).filter(is_down) else { return Ok(()) };
         node.start(now, seed)?;
         let run = node.run;
+        if node.health == Health::Lost {
+            self.report.lost += 1;
+            self.tell(|| format!("{id} finds its log damaged and stays down"));
+            return Ok(());
+        }
         let ahead = node.up.as_ref().filter(|up| up.machine.at.index > up.core.last().index);
         let at = ahead.map(|up| (up.machine.at, up.machine.members.clone()));
         self.tell(|| format!("{id} starts"));
@@ -554,9 +571,16 @@ impl World {
         let rest = if self.random.per_mille(100) { 8_000_000 } else { 1_500_000 };
         let after = self.random.between(1_000, rest);
         self.tell(|| format!("{id} dies, its disk keeps {keep:?}"));
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.crash(keep);
-            self.report.crashes += 1;
+        let unsound = self.nodes.values().filter(|node| node.health != Health::Sound).count();
+        let rots = u64::try_from(unsound).is_ok_and(|unsound| unsound < self.rot_max)
+            && self.rot_random.per_mille(self.faults.rot);
+        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.health != Health::Lost) else {
+            return;
+        };
+        node.crash(keep);
+        self.report.crashes += 1;
+        if rots {
+            node.rot(&mut self.rot_random);
         }
         self.plan(after, Plan::Start(id));
     }
