@@ -9,7 +9,7 @@ use mio::{Registry, Token, Waker};
 /// Rings one polling thread. Clones ring the same one.
 ///
 /// The sender puts something where the thread looks, then rings. The thread says
-/// [`Bell::may_sleep`], looks once more, and polls only if it found nothing: of the two, at least
+/// `may_sleep`, looks once more, and polls only if it found nothing: of the two, at least
 /// one sees what the other did, so no ring is lost, and a thread that is awake costs its senders
 /// no eventfd write.
 #[derive(Clone, Debug)]

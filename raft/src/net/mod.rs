@@ -2,11 +2,11 @@
 //!
 //! Each node listens at one address. A pair of members uses two connections for each purpose
 //! (consensus, contents): the one who speaks dials. So who dials and who accepts never race, and
-//! each direction has its own back-pressure. A connection begins with a handshake ([`hello`]) that
+//! each direction has its own back-pressure. A connection begins with a handshake (`hello`) that
 //! names the cluster, both nodes and the purpose; what does not fit is refused by name, counted,
 //! and logged once in a while.
 //!
-//! The consensus thread owns the listener and its connections ([`transport`]); content connections
+//! The consensus thread owns the listener and its connections (`transport`); content connections
 //! go to the bulk thread ([`crate::bulk`]), so that no transfer delays a heartbeat.
 
 pub(crate) mod backoff;

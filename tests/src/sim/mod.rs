@@ -9,8 +9,8 @@
 //! SIM_SEED=1234 cargo test -p pickbox-tests --profile sim --test sim
 //! ```
 //!
-//! What must hold is checked after each step by [`checker`]; what goes wrong is decided by
-//! [`faults`]. After the given number of steps all faults stop, and the cluster must come to rest
+//! What must hold is checked after each step by `checker`; what goes wrong is decided by
+//! `faults`. After the given number of steps all faults stop, and the cluster must come to rest
 //! with every change applied everywhere.
 
 mod checker;
