@@ -364,7 +364,12 @@ impl Engine {
         if seen.stat.size > INLINE_BYTES_MAX {
             return self.offer(id, row);
         }
-        if row.parent == LocalId::QUARANTINE { Ok(()) } else { self.look_again(id) }
+        if row.parent == LocalId::QUARANTINE {
+            // The sweep reads it.
+            self.quarantined.entry(id).or_insert(self.now_ms);
+            return Ok(());
+        }
+        self.look_again(id)
     }
 }
 

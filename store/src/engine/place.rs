@@ -371,7 +371,12 @@ impl Engine {
             Err(error) => return Ok(Err(Why::Blocked(error))),
         };
         let was = new.base.as_ref().map(|base| base.view.place.clone());
-        let (expected, displaced) = (old_seen.stat.same_content_hint(&out), staged.name.clone());
+        let displaced = staged.name.clone();
+        let expected = match out.kind {
+            // What it holds moves its time; whether it may go is for rmdir to say.
+            Kind::Directory => old_seen.stat.same_inode(&out),
+            _ => old_seen.stat.same_content_hint(&out),
+        };
         if expected && out.kind == Kind::Directory && self.staging.rmdir(&displaced).is_err() {
             // Something in it that the log does not know: it stays until that is settled.
             // RACE: between the two exchanges the name shows the new thing for some microseconds.

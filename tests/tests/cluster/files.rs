@@ -289,7 +289,13 @@ fn a_name_becomes_another_kind_of_thing() {
     cluster.await_that("it is a link everywhere", |cluster| {
         (0..cluster.count()).all(|node| fs::read_link(cluster.path(node, "thing")).is_ok())
     });
-    assert_eq!(cluster.await_converged().len(), 1);
+    let tree = cluster.await_converged();
+    assert_eq!(
+        tree.len(),
+        1,
+        "{:?}",
+        tree.keys().map(|name| name.escape_ascii().to_string()).collect::<Vec<_>>()
+    );
 }
 
 /// mtimes are data: `make` and `rsync` rely on them.
