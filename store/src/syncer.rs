@@ -3,7 +3,7 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::folder::{Dir, Folder};
+use crate::folder::{Dir, Folder, FolderError};
 use crate::name::RelPath;
 
 /// Above this many files one `syncfs(2)` is cheaper than a sync each.
@@ -12,7 +12,7 @@ pub const FILES_MAX: usize = 1_000;
 /// What to make durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncJob {
-    /// These files, and the directories that hold them.
+    /// These files and directories, and the directories that hold them.
     Files(Vec<RelPath>),
     /// The whole file system.
     All,
@@ -41,17 +41,25 @@ pub fn run(folder: &Folder, jobs: &Receiver<SyncJob>, done: &Sender<SyncDone>) {
 /// The first thing that could not be synced; a file that is gone by now is no error.
 pub fn sync(folder: &Folder, job: &SyncJob) -> Result<(), String> {
     let SyncJob::Files(paths) = job else { return sync_all(folder.root()) };
-    let mut parents = std::collections::BTreeSet::new();
+    let mut directories = std::collections::BTreeSet::new();
     for path in paths {
-        let Some((parent, name)) = path.split() else { continue };
+        let Some((parent, name)) = path.split() else {
+            directories.insert(path.clone());
+            continue;
+        };
         let Ok(dir) = folder.dir(&parent) else { continue };
-        if let Ok(file) = dir.open_read(&name) {
-            file.sync_data().map_err(|error| format!("{path}: {error}"))?;
+        match dir.open_read(&name) {
+            // Mode and time too: the log that tells them is about to be let go.
+            Ok(file) => file.sync_all().map_err(|error| format!("{path}: {error}"))?,
+            Err(FolderError::WrongKind(_)) => {
+                directories.insert(path.clone());
+            }
+            Err(_) => {}
         }
-        parents.insert(parent);
+        directories.insert(parent);
     }
-    for parent in parents {
-        if let Ok(dir) = folder.dir(&parent) {
+    for directory in directories {
+        if let Ok(dir) = folder.dir(&directory) {
             dir.sync().map_err(|error| error.to_string())?;
         }
     }

@@ -107,6 +107,8 @@ impl Engine {
                 Flight::Api(write) => write.answer(api_answer(at.index, outcome)),
                 Flight::Row(FlownRow { id, what, facts }) => {
                     self.flying.remove(&id);
+                    // A program's write is not on the disk because the log has it.
+                    self.unsynced.insert(id);
                     self.link(id, what, &facts, outcome)?;
                     rows.push(id);
                 }

@@ -1,9 +1,13 @@
 //! Checkpoints: the index and the files that it speaks of made durable, then the log let go.
 //!
-//! First the files placed since the last one are synced, on another thread; then the index
-//! commits durably, a new journal begins, and the log may drop what lies before. The position
-//! that counts is the one at which the syncing began: what was placed meanwhile is in the index
-//! but perhaps not on the disk, so after a power cut it is looked at again (see `startup`).
+//! First the files that disk and log came to agree on since the last one are synced, on another
+//! thread: those placed here, and this node's own whose proposals were committed, since the log
+//! that is let go may be all that holds them. Then the index commits durably, a new journal
+//! begins, and the log may drop what lies before. The position that counts is the one at which
+//! the syncing began: what was placed meanwhile is in the index but perhaps not on the disk, so
+//! after a power cut it is looked at again (see `startup`).
+
+use std::collections::HashSet;
 
 use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::LogPosition;
@@ -11,6 +15,7 @@ use redb::{ReadableTable, TableDefinition};
 
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
+use crate::placed::LocalId;
 use crate::syncer::{FILES_MAX, SyncDone, SyncJob};
 
 /// Bytes of entries after which a checkpoint is made.
@@ -21,9 +26,52 @@ const CHECKPOINT_AGE_MS: u64 = 60_000;
 /// What the engine keeps in the index beside the pictures.
 const META: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
 
+/// What has to reach the disk before a checkpoint may let go of the log that made it.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    rows: HashSet<LocalId>,
+    /// More than is worth a sync each, or things that have no row.
+    whole: bool,
+}
+
+impl Unsynced {
+    /// Adds the thing of a row, and with it its name in its directory.
+    pub(super) fn insert(&mut self, id: LocalId) {
+        if !self.whole {
+            self.rows.insert(id);
+            self.whole = self.rows.len() > FILES_MAX;
+        }
+        if self.whole {
+            self.rows = HashSet::new();
+        }
+    }
+
+    /// Adds everything.
+    pub(super) fn insert_all(&mut self) {
+        self.whole = true;
+        self.rows = HashSet::new();
+    }
+
+    /// The thing of a row is no more.
+    pub(super) fn remove(&mut self, id: LocalId) {
+        self.rows.remove(&id);
+    }
+
+    fn extend(&mut self, other: Self) {
+        if other.whole {
+            self.insert_all();
+        }
+        for id in other.rows {
+            self.insert(id);
+        }
+    }
+}
+
 /// How far the checkpoint under way is.
 #[derive(Debug, Default)]
 pub(super) struct State {
+    /// What the sync under way covers: owed again unless it is known to have worked.
+    syncing: Unsynced,
     /// Where the syncing began; `None`: no checkpoint is under way.
     running: Option<LogPosition>,
     /// When the last one ended.
@@ -49,17 +97,20 @@ impl Engine {
     pub(super) fn begin_checkpoint(&mut self) -> Result<SyncJob, Fatal> {
         self.checkpoint.running = Some(self.index.position());
         self.bytes_since_checkpoint = 0;
-        let waiting = self.incoming.drain();
-        for (content, data) in &waiting {
+        for (content, data) in self.incoming.drain() {
             // Bytes that only the log has: they must outlive it.
-            self.stash(*content, data);
+            self.stash(content, &data);
         }
-        let unsynced = std::mem::take(&mut self.unsynced);
-        if unsynced.len() > FILES_MAX || !waiting.is_empty() {
+        // A sync that is under way and not over is no sync: the node may be stopping.
+        let under_way = std::mem::take(&mut self.checkpoint.syncing);
+        self.unsynced.extend(under_way);
+        self.checkpoint.syncing = std::mem::take(&mut self.unsynced);
+        if self.checkpoint.syncing.whole {
             return Ok(SyncJob::All);
         }
-        let mut paths = Vec::with_capacity(unsynced.len());
-        for id in unsynced {
+        let ids: Vec<_> = self.checkpoint.syncing.rows.iter().copied().collect();
+        let mut paths = Vec::with_capacity(ids.len());
+        for id in ids {
             paths.extend(self.path_of_row(id)?);
         }
         Ok(SyncJob::Files(paths))
@@ -68,8 +119,10 @@ impl Engine {
     pub(super) fn synced(&mut self, done: &SyncDone) -> Result<(), Fatal> {
         let Some(position) = self.checkpoint.running.take() else { return Ok(()) };
         self.checkpoint.last_ms = self.now_ms;
+        let synced = std::mem::take(&mut self.checkpoint.syncing);
         if let Some(why) = &done.failed {
             log::error!("event=checkpoint_failed error=\"{why}\"");
+            self.unsynced.extend(synced);
             self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
             return Ok(());
         }

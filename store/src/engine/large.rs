@@ -75,7 +75,7 @@ impl Engine {
         self.outbox.remove(id);
         self.data.remove(id);
         self.held.remove(&id);
-        self.unsynced.remove(&id);
+        self.unsynced.remove(id);
         self.looks.remove(&id);
         self.refused_rows.remove(&id);
     }

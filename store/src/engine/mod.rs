@@ -238,7 +238,7 @@ pub struct Engine {
     /// before that is no edit.
     cut_time: Option<Time>,
     recovered: u64,
-    unsynced: HashSet<LocalId>,
+    unsynced: checkpoint::Unsynced,
     bytes_since_checkpoint: u64,
     /// Whether anything was written that readers of the index do not see yet.
     index_changed: bool,

@@ -44,7 +44,13 @@ impl Engine {
         self.index_changed = true;
         let was = match row {
             Some(Placed { base: Some(_), .. }) => None,
-            _ => self.row(id)?.and_then(|old| old.base),
+            _ => self.row(id)?.and_then(|old| {
+                if row.is_none() {
+                    // That a name is gone has to reach the disk like a new one.
+                    self.unsynced.insert(old.parent);
+                }
+                old.base
+            }),
         };
         self.tables()?.put(id, row)?;
         if let Some(base) = was {

@@ -93,7 +93,7 @@ impl Engine {
         let name = whole_name(content);
         let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
         match self.staging.write_new(&name, new) {
-            Ok(_) | Err(FolderError::Exists(_)) => {}
+            Ok(_) | Err(FolderError::Exists(_)) => self.unsynced.insert_all(),
             Err(error) => log::warn!("event=stash_failed content={content} error=\"{error}\""),
         }
     }

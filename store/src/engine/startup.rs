@@ -177,7 +177,7 @@ impl Engine {
             suspects: HashSet::new(),
             cut_time: None,
             recovered: 0,
-            unsynced: HashSet::new(),
+            unsynced: checkpoint::Unsynced::default(),
             bytes_since_checkpoint: 0,
             index_changed: false,
             checkpoint: checkpoint::State::default(),

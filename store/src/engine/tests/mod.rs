@@ -2,5 +2,6 @@
 //! drives step by step: no thread, no clock, no socket.
 
 mod fleet;
+mod keeping;
 mod random;
 mod stories;
