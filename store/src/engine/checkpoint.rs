@@ -10,13 +10,16 @@
 use std::collections::HashSet;
 
 use pickbox_raft::api::Command;
-use pickbox_raft::core::ids::LogPosition;
+use pickbox_raft::core::ids::{Index as LogIndex, LogPosition};
 use redb::{ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
 
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
+use crate::index::IndexError;
 use crate::placed::LocalId;
 use crate::syncer::{FILES_MAX, SyncDone, SyncJob};
+use crate::time::Time;
 
 /// Bytes of entries after which a checkpoint is made.
 const CHECKPOINT_LOG_BYTES: u64 = 64 * 1024 * 1024;
@@ -67,6 +70,15 @@ impl Unsynced {
     }
 }
 
+/// A power cut, from the start that noticed it until all that it may have damaged is settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cut {
+    /// Files that the log changed after this are suspect.
+    pub(super) since: LogIndex,
+    /// When the start noticed it.
+    pub(super) time: Time,
+}
+
 /// How far the checkpoint under way is.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -74,6 +86,10 @@ pub(super) struct State {
     syncing: Unsynced,
     /// Where the syncing began; `None`: no checkpoint is under way.
     running: Option<LogPosition>,
+    /// Whether the last one failed: then the next waits for its time.
+    failed: bool,
+    /// Whether no damage of a power cut was open when this one began.
+    settles_cut: bool,
     /// When the last one ended.
     last_ms: u64,
     /// Up to where the disk is known to be whole.
@@ -82,12 +98,19 @@ pub(super) struct State {
 
 impl Engine {
     pub(super) fn wants_checkpoint(&self) -> bool {
-        self.checkpoint.running.is_none() && self.is_live() && self.bytes_since_checkpoint > 0
+        let changed = self.bytes_since_checkpoint > 0 || self.cut.is_some();
+        self.checkpoint.running.is_none() && self.is_live() && changed
     }
 
     pub(super) fn checkpoint_tick(&mut self) -> Result<(), Fatal> {
+        if !self.wants_checkpoint() {
+            return Ok(());
+        }
         let old = self.now_ms.saturating_sub(self.checkpoint.last_ms) >= CHECKPOINT_AGE_MS;
-        if self.wants_checkpoint() && (old || self.bytes_since_checkpoint >= CHECKPOINT_LOG_BYTES) {
+        let large = self.bytes_since_checkpoint >= CHECKPOINT_LOG_BYTES;
+        // As long as a cut is open, edits made while the daemon is down would be taken for damage.
+        let settled = self.cut.is_some() && !self.checkpoint.failed && self.is_cut_settled()?;
+        if settled || self.bytes_since_checkpoint > 0 && (old || large) {
             let job = self.begin_checkpoint()?;
             self.out.push_back(Outgoing::Sync(job));
         }
@@ -96,6 +119,7 @@ impl Engine {
 
     pub(super) fn begin_checkpoint(&mut self) -> Result<SyncJob, Fatal> {
         self.checkpoint.running = Some(self.index.position());
+        self.checkpoint.settles_cut = self.cut.is_some() && self.is_cut_settled()?;
         self.bytes_since_checkpoint = 0;
         for (content, data) in self.incoming.drain() {
             // Bytes that only the log has: they must outlive it.
@@ -120,6 +144,7 @@ impl Engine {
         let Some(position) = self.checkpoint.running.take() else { return Ok(()) };
         self.checkpoint.last_ms = self.now_ms;
         let synced = std::mem::take(&mut self.checkpoint.syncing);
+        self.checkpoint.failed = done.failed.is_some();
         if let Some(why) = &done.failed {
             log::error!("event=checkpoint_failed error=\"{why}\"");
             self.unsynced.extend(synced);
@@ -138,6 +163,10 @@ impl Engine {
         self.flush_journal()?;
         let bytes = postcard::to_allocvec(&position).map_err(|_| Fatal::Encode)?;
         self.set_meta("floor", &bytes)?;
+        if std::mem::take(&mut self.checkpoint.settles_cut) {
+            self.drop_meta("cut")?;
+            self.cut = None;
+        }
         let state = self.state.dir()?;
         self.journal.rotate(&state)?;
         // Rows are in the index from here on; what is in flight is nowhere but in the journal.
@@ -168,16 +197,35 @@ impl Engine {
         }
     }
 
+    /// The power cut that a former run noticed and did not come to the end of.
+    pub(super) fn open_cut(&self) -> Result<Option<Cut>, Fatal> {
+        Ok(self.meta("cut")?.and_then(|bytes| postcard::from_bytes(&bytes).ok()))
+    }
+
+    pub(super) fn note_cut(&mut self, cut: Cut) -> Result<(), Fatal> {
+        let bytes = postcard::to_allocvec(&cut).map_err(|_| Fatal::Encode)?;
+        self.cut = Some(cut);
+        self.set_meta("cut", &bytes)
+    }
+
     pub(super) fn set_meta(&mut self, key: &str, value: &[u8]) -> Result<(), Fatal> {
-        let set = || -> Result<(), crate::index::IndexError> {
+        let set = || -> Result<(), IndexError> {
             self.index.tables()?.open_table(META)?.insert(key, value)?;
             Ok(())
         };
         Ok(set()?)
     }
 
+    fn drop_meta(&mut self, key: &str) -> Result<(), Fatal> {
+        let drop = || -> Result<(), IndexError> {
+            self.index.tables()?.open_table(META)?.remove(key)?;
+            Ok(())
+        };
+        Ok(drop()?)
+    }
+
     pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, Fatal> {
-        let get = || -> Result<Option<Vec<u8>>, crate::index::IndexError> {
+        let get = || -> Result<Option<Vec<u8>>, IndexError> {
             let table = self.index.tables()?.open_table(META)?;
             Ok(table.get(key)?.map(|value| value.value().to_vec()))
         };

@@ -237,6 +237,8 @@ pub struct Engine {
     /// When this run began, if the one before ended in a power cut: a file that is empty since
     /// before that is no edit.
     cut_time: Option<Time>,
+    /// A power cut whose damage is not yet settled.
+    cut: Option<checkpoint::Cut>,
     recovered: u64,
     unsynced: checkpoint::Unsynced,
     bytes_since_checkpoint: u64,

@@ -334,8 +334,8 @@ impl Engine {
             Decision::Forget => self.set_row(id, None)?,
             Decision::Adopt => self.adopt(id, row)?,
             Decision::Create | Decision::Propose(_) | Decision::Delete => {
-                if self.is_suspect(&row)? {
-                    return self.recover(id, row);
+                if let Some(file) = self.suspect(&row)? {
+                    return self.recover(id, row, file);
                 }
                 self.outbox.insert(id);
             }

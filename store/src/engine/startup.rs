@@ -11,17 +11,20 @@
 //! A power cut takes more: renames and bytes that were never synced, of placed files and of the
 //! journal alike. After one (another boot or mount, and no mark of a clean stop) the files that
 //! the log changed since the last checkpoint are *suspect*: their bytes are never proposed; if
-//! they differ, the agreed version is placed again, and what was found goes to history.
+//! they differ, the agreed version is placed again, and what was found goes to history. That a cut
+//! was noticed is durable until the last suspect is settled, so that a kill meanwhile, or another
+//! cut, takes nothing of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pickbox_raft::api::Command;
-use pickbox_raft::core::ids::{Incarnation, LogPosition, NodeId, Serial};
+use pickbox_raft::core::ids::{Incarnation, Index as LogIndex, LogPosition, NodeId, Serial};
 use pickbox_raft::core::log::{Payload, Proposal};
 use pickbox_raft::core::members::Members;
 
+use super::checkpoint::Cut;
 use super::journal_file::JournalFile;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
@@ -36,6 +39,7 @@ use crate::index::Index;
 use crate::name::{Name, RelPath};
 use crate::placed::journal::{self, Note, Replay, replay};
 use crate::placed::{LocalId, Placed, Seen};
+use crate::reconcile::Base;
 use crate::record::{Body, FileId};
 use crate::time::Time;
 
@@ -166,7 +170,7 @@ impl Engine {
             quarantined: BTreeMap::new(),
             swept: LocalId::default(),
             placed_count: 0,
-            placed_floor: pickbox_raft::core::ids::Index::ZERO,
+            placed_floor: LogIndex::ZERO,
             offers: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 0,
@@ -176,6 +180,7 @@ impl Engine {
             phase: Phase::Replaying,
             suspects: HashSet::new(),
             cut_time: None,
+            cut: None,
             recovered: 0,
             unsynced: checkpoint::Unsynced::default(),
             bytes_since_checkpoint: 0,
@@ -228,14 +233,20 @@ impl Engine {
         self.checkpoint.floor =
             floor.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default();
         let mark = self.meta("mark")?;
-        let cut = mark.is_some_and(|mark| mark != b"clean" && mark != now.as_bytes());
-        if cut {
+        self.cut = self.open_cut()?;
+        if mark.is_some_and(|mark| mark != b"clean" && mark != now.as_bytes()) {
             let wall = pickbox_raft::clock::wall();
             let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
-            self.cut_time = Some(Time { secs, nanos: wall.subsec_nanos() });
+            let time = Time { secs, nanos: wall.subsec_nanos() };
+            let floor = self.checkpoint.floor.index;
+            let since = self.cut.as_ref().map_or(floor, |former| former.since.min(floor));
+            self.note_cut(Cut { since, time })?;
+        }
+        if let Some(cut) = &self.cut {
+            self.cut_time = Some(cut.time);
             log::warn!(
                 "event=power_cut action=\"what changed since index {} is checked\"",
-                self.checkpoint.floor.index
+                cut.since
             );
         }
         self.set_meta("mark", now.as_bytes())
@@ -388,8 +399,9 @@ impl Engine {
             self.flying.clear();
             self.note_flight(None);
         }
-        if self.cut_time.is_some() {
-            self.find_suspects()?;
+        if let Some(cut) = &self.cut {
+            let since = cut.since;
+            self.find_suspects(since)?;
         }
         // The watcher walks the folder at its start; what it saw waits until now.
         self.compare_all()
@@ -397,8 +409,7 @@ impl Engine {
 
     /// The files that the log changed since the disk was last known to be whole. Nothing that
     /// placed says of their bytes is believed.
-    fn find_suspects(&mut self) -> Result<(), Fatal> {
-        let floor = self.checkpoint.floor.index;
+    fn find_suspects(&mut self, floor: LogIndex) -> Result<(), Fatal> {
         let mut after = None;
         loop {
             let page = self.index.records(after, 1024)?;
@@ -464,31 +475,72 @@ impl Engine {
         }
     }
 
-    /// Whether what stands here may be what a power cut left of it, and not an edit.
-    pub(super) fn is_suspect(&mut self, row: &Placed) -> Result<bool, Fatal> {
-        let Some(base) = &row.base else { return Ok(false) };
-        if self.suspects.remove(&base.id) {
-            return Ok(true);
+    /// Which file of the log a power cut left this of, if it may be that and not an edit.
+    pub(super) fn suspect(&mut self, row: &Placed) -> Result<Option<FileId>, Fatal> {
+        let file = match &row.base {
+            Some(base) => Some(base.id),
+            None => self.namesake(row)?,
+        };
+        let Some(file) = file else { return Ok(None) };
+        if self.suspects.remove(&file) {
+            return Ok(Some(file));
         }
-        let (Some(cut), Some(seen)) = (self.cut_time, &row.seen) else { return Ok(false) };
+        let (Some(cut), Some(seen)) = (self.cut_time, &row.seen) else { return Ok(None) };
         if seen.stat.kind != Kind::File || seen.stat.size > 0 || seen.stat.ctime >= cut {
-            return Ok(false);
+            return Ok(None);
         }
-        let agreed = self.index.record(base.id)?.map(|record| record.body);
-        Ok(matches!(agreed, Some(Body::File { size, .. }) if size > 0))
+        let agreed = self.index.record(file)?.map(|record| record.body);
+        Ok(matches!(agreed, Some(Body::File { size, .. }) if size > 0).then_some(file))
     }
 
-    /// Puts the agreed version back over what a power cut left; that goes to history.
-    pub(super) fn recover(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
-        let Some(mut base) = row.base.take() else { return Ok(()) };
+    /// The file that the log has where a file stands here whose row the cut took.
+    fn namesake(&mut self, row: &Placed) -> Result<Option<FileId>, Fatal> {
+        let is_file = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::File);
+        if self.cut.is_none() || !is_file {
+            return Ok(None);
+        }
+        let Some(parent) = self.file_of(row.parent)? else { return Ok(None) };
+        let Some(file) = self.index.lookup(parent, &row.name)? else { return Ok(None) };
+        Ok(self.row_of(file)?.is_none().then_some(file))
+    }
+
+    /// Whether the folder has been walked and nothing in it is in doubt any more.
+    pub(super) fn is_cut_settled(&mut self) -> Result<bool, Fatal> {
+        if !self.has_scanned() {
+            return Ok(false);
+        }
+        let ids: Vec<_> = self.suspects.iter().copied().collect();
+        for id in ids {
+            if !self.stands_here(id)? {
+                self.suspects.remove(&id);
+            }
+        }
+        Ok(self.suspects.is_empty())
+    }
+
+    /// Whether a file of the log is on this disk, or something without a row at its name.
+    fn stands_here(&mut self, id: FileId) -> Result<bool, Fatal> {
+        if self.row_of(id)?.is_some() {
+            return Ok(true);
+        }
+        let Some(record) = self.index.record(id)? else { return Ok(false) };
+        let Some(parent) = self.row_of(record.parent)? else { return Ok(false) };
+        Ok(self.row_at(parent, &record.name)?.is_some_and(|(_, row)| row.base.is_none()))
+    }
+
+    /// Puts the agreed version of `file` back over what a power cut left; that goes to history.
+    pub(super) fn recover(
+        &mut self,
+        id: LocalId,
+        mut row: Placed,
+        file: FileId,
+    ) -> Result<(), Fatal> {
         self.recovered += 1;
-        let file = base.id;
         match self.actual(&row)? {
             Actual::Gone | Actual::Unread => self.set_row(id, None)?,
             Actual::Known(view) => {
-                base.view = view;
-                base.version = crate::record::VersionVector::default();
-                row.base = Some(base);
+                let version = crate::record::VersionVector::default();
+                row.base = Some(Base { id: file, view, version });
                 self.set_row(id, Some(&row))?;
             }
         }
@@ -507,7 +559,7 @@ fn parse_file_id(text: &str) -> Option<FileId> {
     let mut parts = text.split('.');
     Some(FileId {
         epoch: parts.next()?.parse().ok()?,
-        index: pickbox_raft::core::ids::Index::new(parts.next()?.parse().ok()?),
+        index: LogIndex::new(parts.next()?.parse().ok()?),
         ordinal: parts.next()?.parse().ok()?,
     })
 }

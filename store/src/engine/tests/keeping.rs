@@ -67,3 +67,90 @@ fn a_sync_under_way_is_no_sync_yet() {
     assert_eq!(files_of(engine.begin_checkpoint().unwrap()), ["f"]);
     assert_eq!(files_of(engine.begin_checkpoint().unwrap()), ["f"]);
 }
+
+/// A fleet in which host 1 placed a version after its last checkpoint; then its power was cut, and
+/// half of the file did not make it to the disk.
+fn cut_short() -> Fleet {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "the old version");
+    fleet.checkpoint(1);
+    share(&mut fleet, 0, "f", "the newer version");
+    cut_power(&mut fleet, 1);
+    fleet.hosts[1].write("f", "the newer");
+    fleet.start(1);
+    fleet
+}
+
+/// Ends a host so that its next start finds another boot than the one that wrote last.
+fn cut_power(fleet: &mut Fleet, at: usize) {
+    let engine = fleet.hosts[at].engine();
+    engine.set_meta("mark", b"another boot").unwrap();
+    engine.index.checkpoint().unwrap();
+    fleet.kill(at);
+}
+
+fn assert_recovered(mut fleet: Fleet) {
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    for host in &fleet.hosts {
+        assert_eq!(host.read("f"), "the newer version");
+        assert_eq!(host.tree().len(), 1);
+    }
+}
+
+#[test]
+fn what_a_power_cut_shortened_is_no_edit() {
+    assert_recovered(cut_short());
+}
+
+#[test]
+fn a_kill_after_the_start_that_noticed_a_power_cut_forgets_no_suspect() {
+    let mut fleet = cut_short();
+    fleet.kill(1);
+    fleet.start(1);
+    assert_recovered(fleet);
+}
+
+#[test]
+fn a_checkpoint_between_a_power_cut_and_the_scan_forgets_no_suspect() {
+    let mut fleet = cut_short();
+    while fleet.deliver(1) {}
+    fleet.checkpoint(1);
+    fleet.kill(1);
+    fleet.start(1);
+    assert_recovered(fleet);
+}
+
+/// The row of a fresh file is in the journal only, which is not synced either.
+#[test]
+fn a_shortened_file_whose_row_was_lost_is_no_edit() {
+    let mut fleet = Fleet::new(3);
+    fleet.checkpoint(1);
+    share(&mut fleet, 1, "f", "the newer version");
+    let engine = fleet.hosts[1].engine();
+    let file = engine.index.resolve(&rel("f")).unwrap().unwrap();
+    let local = engine.row_of(file).unwrap().unwrap();
+    engine.set_row(local, None).unwrap();
+    cut_power(&mut fleet, 1);
+    fleet.hosts[1].write("f", "the newer");
+    fleet.start(1);
+    assert_recovered(fleet);
+}
+
+/// An edit made while the daemon is down, long after a cut, is an edit.
+#[test]
+fn a_settled_power_cut_is_over() {
+    let mut fleet = cut_short();
+    fleet.settle();
+    fleet.converge();
+    assert!(fleet.hosts[1].engine().is_cut_settled().unwrap());
+    fleet.checkpoint(1);
+    fleet.kill(1);
+    fleet.hosts[1].write("f", "edited while down");
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("f"), "edited while down");
+}
