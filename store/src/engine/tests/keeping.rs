@@ -132,6 +132,7 @@ fn a_shortened_file_whose_row_was_lost_is_no_edit() {
     let file = engine.index.resolve(&rel("f")).unwrap().unwrap();
     let local = engine.row_of(file).unwrap().unwrap();
     engine.set_row(local, None).unwrap();
+    engine.flush_journal().unwrap();
     cut_power(&mut fleet, 1);
     fleet.hosts[1].write("f", "the newer");
     fleet.start(1);
