@@ -225,6 +225,7 @@ struct Store {
     content_events: Receiver<pickbox_store::contents::ContentEvent>,
     peers: Receiver<(pickbox_raft::core::ids::NodeId, Vec<u8>)>,
     sync_folder: Folder,
+    history: Arc<HistoryStore>,
 }
 
 impl Store {
@@ -265,11 +266,11 @@ impl Store {
                 incarnation: me.incarnation,
                 folder,
                 state,
-                history,
+                history: history.clone(),
             },
             index,
         )?;
-        Ok(Self { engine, worker, contents, content_events, peers, sync_folder })
+        Ok(Self { engine, worker, contents, content_events, peers, sync_folder, history })
     }
 }
 
@@ -331,7 +332,7 @@ fn spawn_store(
     store: Store,
     ends: StoreEnds,
 ) -> Result<(Engine, Channels), AnyError> {
-    let Store { engine, worker, contents, content_events, peers, sync_folder } = store;
+    let Store { engine, worker, contents, content_events, peers, sync_folder, history } = store;
     let (jobs, sync_jobs) = bounded(1);
     let (sync_done, synced) = bounded(1);
     let (log, bulk) = (parts.handle.clone(), parts.bulk_handle.clone());
@@ -340,7 +341,7 @@ fn spawn_store(
         None
     })?;
     crew.start("syncer", move || {
-        syncer::run(&sync_folder, &sync_jobs, &sync_done);
+        syncer::run(&sync_folder, &history, &sync_jobs, &sync_done);
         None
     })?;
     let watch = ends.watch;

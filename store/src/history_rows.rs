@@ -8,6 +8,9 @@ use crate::content_id::ContentId;
 use crate::name::RelPath;
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
+/// How long a displaced version stays in the list: 30 days by the wall clocks of the node that
+/// displaced it and of the leader. A node keeps the bytes no longer than that either.
+pub const HISTORY_KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Most rows that one `PruneHistory` takes away, some 50 us each; the leader asks again while
 /// there are more.
 pub const PRUNE_ROWS_MAX: usize = 1_000;

@@ -1,13 +1,25 @@
 //! The `syncer` thread: makes placed files durable before a checkpoint, away from the path of an
-//! edit. One job at a time.
+//! edit. One job at a time. Between the jobs it keeps the bytes of the history within their bounds,
+//! which takes as long and is as little in a hurry.
 
-use crossbeam_channel::{Receiver, Sender};
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use pickbox_raft::clock;
+
+use crate::contents::history::{Evicted, HistoryStore};
 use crate::folder::{Dir, Folder, FolderError};
+use crate::history_rows::HISTORY_KEPT_MS;
 use crate::name::RelPath;
+use crate::time::Time;
 
 /// Above this many files one `syncfs(2)` is cheaper than a sync each.
 pub const FILES_MAX: usize = 1_000;
+
+/// How often the history is held against its share of the disk.
+pub const TRIM_EVERY: Duration = Duration::from_mins(1);
+/// How often each object of the history is asked for its age.
+pub const TRIM_AGE_EVERY: Duration = Duration::from_hours(1);
 
 /// What to make durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +38,64 @@ pub struct SyncDone {
 }
 
 /// Runs until its channel closes.
-pub fn run(folder: &Folder, jobs: &Receiver<SyncJob>, done: &Sender<SyncDone>) {
-    for job in jobs {
-        let failed = sync(folder, &job).err();
-        if done.send(SyncDone { failed }).is_err() {
-            return;
+pub fn run(
+    folder: &Folder,
+    history: &HistoryStore,
+    jobs: &Receiver<SyncJob>,
+    done: &Sender<SyncDone>,
+) {
+    let mut trimmer = Trimmer::default();
+    loop {
+        match jobs.recv_timeout(TRIM_EVERY) {
+            Ok(job) => {
+                let failed = sync(folder, &job).err();
+                if done.send(SyncDone { failed }).is_err() {
+                    return;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
+        trimmer.turn(history, clock::now());
+    }
+}
+
+/// When the history was last looked at.
+#[derive(Debug, Default)]
+struct Trimmer {
+    share: Option<Instant>,
+    age: Option<Instant>,
+}
+
+impl Trimmer {
+    fn turn(&mut self, history: &HistoryStore, now: Instant) {
+        let is_due = |last: Option<Instant>, every: Duration| {
+            last.is_none_or(|last| now.saturating_duration_since(last) >= every)
+        };
+        if is_due(self.age, TRIM_AGE_EVERY) {
+            self.age = Some(now);
+            told("age", history.evict_older(oldest_kept(clock::wall())));
+        }
+        if is_due(self.share, TRIM_EVERY) {
+            self.share = Some(now);
+            told("share", history.limit_bytes().and_then(|limit| history.evict(limit)));
+        }
+    }
+}
+
+/// The moment before which nothing of the history is kept.
+fn oldest_kept(wall: Duration) -> Time {
+    let oldest = wall.saturating_sub(Duration::from_millis(HISTORY_KEPT_MS));
+    Time { secs: i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX), nanos: oldest.subsec_nanos() }
+}
+
+fn told(why: &str, evicted: Result<Evicted, FolderError>) {
+    match evicted {
+        Ok(Evicted { count: 0, .. }) => {}
+        Ok(Evicted { count, bytes }) => {
+            log::info!("event=history_evicted why={why} count={count} bytes={bytes}");
+        }
+        Err(error) => log::warn!("event=history_evict_failed error=\"{error}\""),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The bytes of displaced versions, by hash: `HH/SHA256`, where `HH` are the first two digits.
 //!
 //! The *list* of versions is agreed state; this is each node's cache of their bytes, bounded and
-//! dropped before anything else is refused for space. A displaced inode becomes an object by one
-//! rename, so that its bytes are never copied; its mtime stays the user's.
+//! dropped before anything else is refused for space: the longest displaced goes first, by the
+//! ctime that the rename gave it. A displaced inode becomes an object by one rename, so that its
+//! bytes are never copied; its mtime stays the user's.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +14,7 @@ use super::staging::hash_file;
 use crate::content_id::ContentId;
 use crate::folder::{Dir, FolderError, Stat};
 use crate::name::Name;
+use crate::time::Time;
 
 /// History may take this part of the file system: a tenth.
 const SHARE_DIVISOR: u64 = 10;
@@ -31,7 +33,7 @@ pub struct HistoryStore {
 pub enum Kept {
     /// It is an object now.
     New,
-    /// The same bytes were there already: the file was removed.
+    /// The same bytes were there already: this file took their place.
     Known,
 }
 
@@ -62,7 +64,11 @@ impl HistoryStore {
     /// When it cannot be read.
     pub fn open(dir: Dir) -> Result<Self, FolderError> {
         let store = Self { dir, bytes: AtomicU64::new(0) };
-        let bytes = store.objects()?.iter().map(|object| object.stat.size).sum();
+        let mut bytes = 0;
+        store.each_group(|_, objects| {
+            bytes += objects.iter().map(|object| object.size).sum::<u64>();
+            Ok(())
+        })?;
         store.bytes.store(bytes, Ordering::Relaxed);
         Ok(store)
     }
@@ -85,7 +91,14 @@ impl HistoryStore {
                 self.bytes.fetch_add(size, Ordering::Relaxed);
                 Ok(Kept::New)
             }
-            Err(FolderError::Exists(_)) => from.unlink(name).map(|()| Kept::Known),
+            Err(FolderError::Exists(_)) => {
+                // It counts as displaced now, not when its bytes first were: they stay as long.
+                from.exchange(name, &dir, &object)?;
+                let old = from.stat(name)?.size;
+                self.bytes.fetch_add(size, Ordering::Relaxed);
+                self.bytes.fetch_sub(old.min(self.bytes()), Ordering::Relaxed);
+                from.unlink(name).map(|()| Kept::Known)
+            }
             Err(error) => Err(error),
         }
     }
@@ -164,9 +177,13 @@ impl HistoryStore {
         if self.bytes() <= limit_bytes {
             return Ok(evicted);
         }
-        let mut objects = self.objects()?;
+        let mut objects = Vec::new();
+        self.each_group(|_, mut group| {
+            objects.append(&mut group);
+            Ok(())
+        })?;
         // The rename that made it an object moved its ctime; nothing did since.
-        objects.sort_by_key(|object| (object.stat.ctime, object.content));
+        objects.sort_by_key(|object| (object.since, object.content));
         for object in objects {
             if self.bytes() <= limit_bytes {
                 break;
@@ -178,23 +195,51 @@ impl HistoryStore {
         Ok(evicted)
     }
 
-    /// Every object, unordered. What is not named like one is left alone.
-    fn objects(&self) -> Result<Vec<Listed>, FolderError> {
-        let mut all = Vec::new();
+    /// Drops the objects that became history before `before`.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn evict_older(&self, before: Time) -> Result<Evicted, FolderError> {
+        let mut evicted = Evicted::default();
+        self.each_group(|store, objects| {
+            for object in objects.into_iter().filter(|object| object.since < before) {
+                let dropped = store.drop_object(object.content)?;
+                evicted.count += dropped.count;
+                evicted.bytes += dropped.bytes;
+            }
+            Ok(())
+        })?;
+        Ok(evicted)
+    }
+
+    /// Visits all objects, those of one group at a time, so that a million of them are not held
+    /// at once. What is not named like one is left alone.
+    fn each_group(
+        &self,
+        mut visit: impl FnMut(&Self, Vec<Listed>) -> Result<(), FolderError>,
+    ) -> Result<(), FolderError> {
         for group in self.dir.list()? {
             let dir = match self.dir.open_dir(&group?.name) {
                 Err(FolderError::NotDirectory(_) | FolderError::Absent(_)) => continue,
                 other => other?,
             };
+            let mut objects = Vec::new();
             for object in dir.list()? {
                 let name = object?.name;
                 let text = std::str::from_utf8(name.as_bytes()).ok();
-                if let Some(content) = text.and_then(ContentId::parse_hex) {
-                    all.push(Listed { content, stat: dir.stat(&name)? });
+                let Some(content) = text.and_then(ContentId::parse_hex) else { continue };
+                match dir.stat(&name) {
+                    Ok(Stat { size, ctime, .. }) => {
+                        objects.push(Listed { content, size, since: ctime });
+                    }
+                    // Another thread found it rotten, or a newer file takes its place.
+                    Err(FolderError::Absent(_)) => {}
+                    Err(error) => return Err(error),
                 }
             }
+            visit(self, objects)?;
         }
-        Ok(all)
+        Ok(())
     }
 
     /// Where an object goes; its group is made when it is the first there.
@@ -216,7 +261,9 @@ impl HistoryStore {
 #[derive(Debug)]
 struct Listed {
     content: ContentId,
-    stat: Stat,
+    size: u64,
+    /// When it became history.
+    since: Time,
 }
 
 /// The group and the name of an object.

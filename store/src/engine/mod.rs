@@ -23,6 +23,7 @@ pub mod ports;
 mod quarantine;
 mod queue;
 mod requests;
+mod retention;
 mod rows;
 mod run;
 mod stage;
@@ -210,6 +211,11 @@ pub struct Engine {
     refused_rows: HashSet<LocalId>,
     api_writes: VecDeque<ApiWrite>,
     api_bytes: usize,
+    /// Whether this node leads: then it asks for old history to be forgotten.
+    leads: bool,
+    next_prune_ms: u64,
+    /// What was displaced before this is to be forgotten, with the next proposal.
+    prune_before_ms: Option<u64>,
 
     // From the log to the disk.
     todo: OrderedSet<FileId>,

@@ -61,7 +61,7 @@ pub(super) enum Flight {
     Row(FlownRow),
     /// A client's write.
     Api(ApiWrite),
-    /// A client's write of a former run: nobody is left to tell.
+    /// A client's write of a former run, or housekeeping: nobody is to be told.
     Forgotten,
 }
 
@@ -125,7 +125,8 @@ impl Engine {
         if !self.is_live() || self.in_flight.is_some() {
             return Ok(());
         }
-        if self.outbox.is_empty() && self.api_writes.is_empty() {
+        let idle = self.outbox.is_empty() && self.api_writes.is_empty();
+        if idle && self.prune_before_ms.is_none() {
             return Ok(());
         }
         let mut draft = Draft::default();
@@ -137,6 +138,10 @@ impl Engine {
             }
         }
         self.draft_api_writes(&mut draft);
+        if let Some(before_wall_ms) = self.prune_before_ms.take_if(|_| draft.has_room(0)) {
+            // If it does not get into the log, the next look finds the same rows.
+            draft.push(Op::PruneHistory { before_wall_ms }, Flight::Forgotten, 0);
+        }
         if draft.ops.is_empty() { Ok(()) } else { self.send(draft) }
     }
 
@@ -478,7 +483,7 @@ impl Engine {
     }
 }
 
-fn wall_ms() -> u64 {
+pub(super) fn wall_ms() -> u64 {
     u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Select, Sender};
-use pickbox_raft::api::{Command, Delivery};
+use pickbox_raft::api::{Command, Delivery, Role};
 use pickbox_raft::core::ids::NodeId;
 
+use super::outbox::wall_ms;
 use super::ports::{Outgoing, Request, WatchAsk};
+use super::retention::PRUNE_EVERY_MS;
 use super::{Engine, Fatal};
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::name::Name;
@@ -165,6 +167,8 @@ impl Engine {
         }
         if self.waits_for_time() {
             let _ = select.ready_timeout(Duration::from_millis(TICK_MS));
+        } else if self.leads {
+            let _ = select.ready_timeout(Duration::from_millis(PRUNE_EVERY_MS));
         } else {
             let _ = select.ready();
         }
@@ -193,7 +197,11 @@ impl Engine {
                 self.refused(serial)
             }
             Delivery::NeedState { from, at_least } => self.need_state(from, at_least),
-            Delivery::Role(_) | Delivery::Read { .. } => Ok(()),
+            Delivery::Role(change) => {
+                self.leads = change.role == Role::Leader;
+                Ok(())
+            }
+            Delivery::Read { .. } => Ok(()),
             Delivery::Stopped(why) => Err(Fatal::Worker(why)),
         }
     }
@@ -239,6 +247,7 @@ impl Engine {
         self.sweep_quarantine()?;
         self.catchup_tick()?;
         self.checkpoint_tick()?;
+        self.retention_tick(wall_ms())?;
         if std::mem::take(&mut self.index_changed) {
             self.index.commit()?;
         }

@@ -11,7 +11,7 @@ use super::error::IndexError;
 use super::tables::{self, LIVE};
 use crate::agreed::tree;
 use crate::content_id::ContentId;
-use crate::history_rows::{HistoryKey, HistoryOf, HistoryRow};
+use crate::history_rows::{BY_TIME, HistoryKey, HistoryOf, HistoryRow};
 use crate::name::{Name, RelPath};
 use crate::record::{FileId, Record};
 
@@ -107,6 +107,24 @@ impl Index {
         let contents = self.tables()?.open_table(LIVE.contents)?;
         let rows = contents.range((&content.0, 0)..=(&content.0, u128::MAX))?;
         rows.take(limit).map(|row| Ok(FileId::from_number(row?.0.value().1))).collect()
+    }
+
+    /// When the oldest row of the history was displaced, in milliseconds since 1970 by the wall
+    /// clock of the node that displaced it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn oldest_history(&self) -> Result<Option<u64>, IndexError> {
+        let keys = self.tables()?.open_table(LIVE.history_keys)?;
+        let Some(row) = keys.range::<&[u8]>(BY_TIME..)?.next() else { return Ok(None) };
+        let (key, ()) = {
+            let (key, unit) = row?;
+            (key, unit.value())
+        };
+        let Some(tail) = key.value().strip_prefix(BY_TIME) else { return Ok(None) };
+        let (time, _) =
+            tail.split_first_chunk().ok_or(IndexError::Corrupt("a key of the history"))?;
+        Ok(Some(u64::from_be_bytes(*time)))
     }
 
     /// Up to `limit` rows of the history, oldest first, behind `after`.

@@ -440,6 +440,34 @@ fn history_takes_the_inode_and_drops_the_oldest_first() {
     assert!(history.limit_bytes().unwrap() > 0);
 }
 
+/// What is displaced again stays as long as what is displaced for the first time.
+#[test]
+fn history_drops_by_age_and_counts_from_the_last_displacement() {
+    let cluster = Cluster::new(1);
+    let dir = cluster.open(1, "history").dir(&RelPath::root()).unwrap();
+    let history = HistoryStore::open(dir).unwrap();
+    let folder = cluster.open(1, "folder").dir(&RelPath::root()).unwrap();
+    let keep = |data: &[u8]| {
+        cluster.write(1, "f", data);
+        history.keep(&folder, &name("f"), ContentId::of(data)).unwrap();
+        let object = history.open_object(ContentId::of(data)).unwrap();
+        Stat::of(object).unwrap().ctime
+    };
+    let first = keep(b"again");
+    let mut other = keep(b"other");
+    while other == first {
+        other = keep(b"other");
+    }
+    let mut again = keep(b"again");
+    while again == other {
+        again = keep(b"again");
+    }
+    let evicted = history.evict_older(again).unwrap();
+    assert_eq!((evicted.count, history.bytes()), (1, 5));
+    assert!(matches!(history.open_verified(ContentId::of(b"other")).unwrap(), Object::Absent));
+    assert!(matches!(history.open_verified(ContentId::of(b"again")).unwrap(), Object::Intact(_)));
+}
+
 /// Fault 60: a peer that talks nonsense harms nobody.
 #[test]
 fn nonsense_from_a_peer_is_dropped() {

@@ -199,7 +199,7 @@ impl Fleet {
         }
     }
 
-    fn give(&mut self, at: usize, event: Event) {
+    pub(super) fn give(&mut self, at: usize, event: Event) {
         if !self.hosts[at].is_up() {
             return;
         }

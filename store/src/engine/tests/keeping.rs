@@ -1,6 +1,14 @@
 //! What must outlive a power cut, a month, and the end of a run.
 
+use pickbox_raft::api::{Delivery, Role, RoleChange};
+use pickbox_raft::core::ids::Term;
+
 use super::fleet::{Fleet, rel};
+use crate::engine::Event;
+use crate::engine::outbox::wall_ms;
+use crate::engine::ports::{Answer, Query, VersionLine};
+use crate::engine::retention::PRUNE_EVERY_MS;
+use crate::history_rows::HISTORY_KEPT_MS;
 use crate::syncer::{SyncDone, SyncJob};
 
 /// Writes on a host, lets everybody see it.
@@ -154,4 +162,57 @@ fn a_settled_power_cut_is_over() {
     fleet.converge();
     fleet.assert_same();
     assert_eq!(fleet.hosts[0].read("f"), "edited while down");
+}
+
+fn versions(fleet: &mut Fleet, at: usize, path: &str) -> Vec<VersionLine> {
+    let Answer::Versions(lines) = fleet.ask(at, Query::Log(rel(path))) else { panic!() };
+    lines
+}
+
+fn lead(fleet: &mut Fleet, at: usize) {
+    let change = RoleChange { role: Role::Leader, term: Term::new(1), leader: None };
+    fleet.give(at, Event::Log(Delivery::Role(change)));
+}
+
+/// The time rides in the entry; nobody looks at its own clock while applying.
+#[test]
+fn the_leader_has_versions_forgotten_after_thirty_days() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    let before = wall_ms();
+    share(&mut fleet, 1, "f", "two!");
+    let after = wall_ms();
+    lead(&mut fleet, 2);
+    for (at, wall_ms, count) in [
+        (2, before + HISTORY_KEPT_MS, 2),
+        (1, after + HISTORY_KEPT_MS + 1, 2),
+        (2, after + HISTORY_KEPT_MS + 1, 1),
+    ] {
+        fleet.pass(at, PRUNE_EVERY_MS);
+        let engine = fleet.hosts[at].engine();
+        engine.next_prune_ms = 0;
+        engine.retention_tick(wall_ms).unwrap();
+        fleet.settle();
+        for host in 0..3 {
+            assert_eq!(versions(&mut fleet, host, "f").len(), count, "host {host}");
+        }
+    }
+    fleet.assert_same();
+}
+
+/// Nothing is proposed when nothing is old, or the list was looked through a moment ago.
+#[test]
+fn an_idle_leader_proposes_nothing() {
+    let mut fleet = Fleet::new(1);
+    share(&mut fleet, 0, "f", "one");
+    share(&mut fleet, 0, "f", "two!");
+    lead(&mut fleet, 0);
+    fleet.settle();
+    let engine = fleet.hosts[0].engine();
+    let index = engine.index.position().index;
+    engine.retention_tick(wall_ms() + 2 * HISTORY_KEPT_MS).unwrap();
+    assert_eq!(engine.prune_before_ms, None, "looked a moment ago");
+    fleet.pass(0, PRUNE_EVERY_MS);
+    fleet.settle();
+    assert_eq!(fleet.hosts[0].engine().index.position().index, index);
 }
