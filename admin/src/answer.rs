@@ -70,13 +70,16 @@ fn json(value: &impl Serialize) -> Result<String, Refusal> {
 #[derive(Serialize)]
 struct PieceFields {
     size: u64,
+    sha256: Option<String>,
     offset: u64,
     data: String,
 }
 
 impl From<&Piece> for PieceFields {
     fn from(piece: &Piece) -> Self {
-        Self { size: piece.size, offset: piece.offset, data: STANDARD.encode(&piece.data) }
+        let Piece { size, sha256, offset, data } = piece;
+        let (size, offset) = (*size, *offset);
+        Self { size, sha256: sha256.clone(), offset, data: STANDARD.encode(data) }
     }
 }
 
@@ -122,16 +125,16 @@ mod tests {
         let read: Vec<VersionReport> =
             serde_json::from_str(answer.strip_prefix("OK ").unwrap()).unwrap();
         assert_eq!(read, vec![version]);
-        let piece = Piece { size: 2, offset: 0, data: b"hi".to_vec() };
+        let piece = Piece { size: 2, sha256: None, offset: 0, data: b"hi".to_vec() };
         assert_eq!(
             text(Ok(Reply::Piece(piece)), Form::Json),
-            "OK {\"size\":2,\"offset\":0,\"data\":\"aGk=\"}\n"
+            "OK {\"size\":2,\"sha256\":null,\"offset\":0,\"data\":\"aGk=\"}\n"
         );
     }
 
     #[test]
     fn an_answer_over_the_bound_is_an_error() {
-        let piece = Piece { size: 0, offset: 0, data: vec![0; ANSWER_BYTES_MAX] };
+        let piece = Piece { size: 0, sha256: None, offset: 0, data: vec![0; ANSWER_BYTES_MAX] };
         assert!(text(Ok(Reply::Piece(piece)), Form::Json).starts_with("ERROR too-large"));
     }
 }

@@ -22,7 +22,7 @@
 //! | `FORWARD {json}` | `OK index N` when committed, see [`forward`] |
 //! | `ADD_VOTER id address` | `OK ...`: it follows as a learner and votes once it has caught up |
 //! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
-//! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64 |
+//! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64, and the SHA-256 of all of it |
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
 //! | `SESSION` | as the first line: `OK session`; the connection stays open |
 //! | `HELP` | these lines |

@@ -120,11 +120,14 @@ pub enum VersionState {
     Gone,
 }
 
-/// A part of a version's content.
+/// A part of a version's content. The node has verified it only if it is all of the content; who
+/// reads more than one piece hashes what came and compares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Size of the whole content.
     pub size: u64,
+    /// SHA-256 of the whole content in hex, if it is a file.
+    pub sha256: Option<String>,
     /// Where this part begins.
     pub offset: u64,
     /// The bytes; empty at the end.

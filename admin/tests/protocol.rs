@@ -34,7 +34,8 @@ impl Node for FakeNode {
             Request::AddVoter { .. } => ticket.answer(Ok(Reply::Added { number: 4 })),
             Request::Log(_) => ticket.answer(Err(Refusal::new(Code::NotFound, "no such file"))),
             Request::Cat { offset, .. } => {
-                ticket.answer(Ok(Reply::Piece(Piece { size: 9, offset, data: vec![7; 2] })));
+                let (size, data) = (9, vec![7; 2]);
+                ticket.answer(Ok(Reply::Piece(Piece { size, sha256: None, offset, data })));
             }
             Request::Find(_) => drop(ticket),
         }

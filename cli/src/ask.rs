@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pickbox_admin::node::{VersionReport, VersionState};
 use pickbox_admin::{StatusReport, Verdict, client};
+use pickbox_store::contents::hasher::Hasher;
 use serde::Deserialize;
 
 use crate::exit::{CliError, Exit};
@@ -15,6 +16,8 @@ use crate::output::{show, table};
 
 /// How long a daemon may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// How often a piece is asked for while its content is on its way: ten minutes in all.
+const PIECE_TRIES: u32 = 20;
 /// Where a daemon is asked unless told otherwise.
 pub(crate) const ADDRESS_DEFAULT: &str = "127.0.0.1:9001";
 
@@ -52,7 +55,7 @@ pub(crate) struct LogArguments {
     json: bool,
 }
 
-/// Print a version of a file, byte for byte.
+/// Print a version of a file, byte for byte. What was printed is it only if the exit code is 0.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "cat")]
 pub(crate) struct CatArguments {
@@ -64,7 +67,7 @@ pub(crate) struct CatArguments {
     #[argh(option, default = "default_address()")]
     addr: String,
 
-    /// print the pieces as lines of JSON with the fields size, offset and data (base64)
+    /// print the pieces as lines of JSON with the fields size, sha256, offset and data (base64)
     #[argh(switch)]
     json: bool,
 }
@@ -167,6 +170,7 @@ fn version_table(versions: &[VersionReport]) -> String {
 #[derive(Deserialize)]
 struct Piece {
     size: u64,
+    sha256: Option<String>,
     offset: u64,
     data: String,
 }
@@ -175,8 +179,9 @@ pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
     let address = resolve(&arguments.addr)?;
     let version = one_line(&arguments.version);
     let mut offset: u64 = 0;
+    let mut hasher = Hasher::default();
     loop {
-        let answer = ask_ok(address, &format!("CAT +{offset} {version}"))?;
+        let answer = ask_for_piece(address, &format!("CAT +{offset} {version}"))?;
         let piece: Piece = parse(&answer)?;
         let data =
             STANDARD.decode(&piece.data).map_err(|error| CliError::Answer(error.to_string()))?;
@@ -190,9 +195,10 @@ pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
             Output::Json => show(format!("{answer}\n").as_bytes())?,
             Output::People => show(&data)?,
         }
+        hasher.update(&data);
         offset = u64::try_from(data.len()).map_or(u64::MAX, |length| offset.saturating_add(length));
         if offset >= piece.size {
-            return Ok(Exit::Ok);
+            return verified(hasher, piece.sha256.as_deref());
         }
         if data.is_empty() {
             return Err(CliError::Answer(format!(
@@ -200,6 +206,31 @@ pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
                 piece.size
             )));
         }
+    }
+}
+
+/// A piece may have to wait until its content is fetched from another node, which goes on after
+/// one request for it has been given up.
+fn ask_for_piece(address: SocketAddr, line: &str) -> Result<String, CliError> {
+    let mut answer = ask_ok(address, line);
+    for _ in 1..PIECE_TRIES {
+        match &answer {
+            Err(CliError::Refused { code, .. }) if code == "unknown" => {}
+            _ => break,
+        }
+        answer = ask_ok(address, line);
+    }
+    answer
+}
+
+/// The end of a version: only here it is known whether what was shown is it.
+fn verified(hasher: Hasher, sha256: Option<&str>) -> Result<Exit, CliError> {
+    let actual = hasher.finish().to_string();
+    match sha256 {
+        Some(expected) if expected != actual => Err(CliError::Damaged(format!(
+            "the version has the SHA-256 {expected}, the bytes that came have {actual}"
+        ))),
+        _ => Ok(Exit::Ok),
     }
 }
 

@@ -60,6 +60,8 @@ pub enum CliError {
     },
     /// The daemon answered something that is not understood.
     Answer(String),
+    /// What came is not what it should be.
+    Damaged(String),
     /// Something on this machine did not work.
     Local {
         /// What was being done, such as "cannot write the file X".
@@ -103,6 +105,11 @@ impl fmt::Display for CliError {
                 f,
                 "The answer is not understood: {text}. Is this the admin port of a pickboxd of the \
                  same version?"
+            ),
+            Self::Damaged(text) => write!(
+                f,
+                "What was shown is damaged: {text}. Do not use it; ask another node (--addr), or \
+                 this one again: it looks for a good copy by itself."
             ),
             Self::Local { doing, source } => write!(f, "{doing}: {source}."),
         }

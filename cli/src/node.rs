@@ -13,7 +13,10 @@ use pickbox_raft::api::{AddError, Command, MemberStatus, Role, Status};
 use pickbox_raft::core::ids::Index;
 use pickbox_raft::core::members::MemberRole as RaftRole;
 use pickbox_store::content_id::ContentId;
-use pickbox_store::engine::ports::{Answer, Query, Request as Asked, StoreStatus, VersionLine};
+use pickbox_store::engine::CAT_PIECE_BYTES;
+use pickbox_store::engine::ports::{
+    Answer, Piece as Part, Query, Request as Asked, StoreStatus, VersionLine,
+};
 use pickbox_store::op::Refusal as Cannot;
 use pickbox_watch::{Ask, Counts};
 
@@ -21,6 +24,8 @@ use pickbox_watch::{Ask, Counts};
 const TELL: Duration = Duration::from_millis(500);
 /// How long a change of the members may take.
 const ADD: Duration = Duration::from_secs(15);
+
+const _: () = assert!(CAT_PIECE_BYTES == 1 << PIECE_BYTES_MAX.ilog2());
 
 /// How the watcher stands.
 #[derive(Debug)]
@@ -78,9 +83,9 @@ impl Node for DaemonNode {
                 other => Err(refusal(other)),
             }),
             Request::Cat { path, index, offset } => {
-                let query = Query::Cat(path, Index::new(index));
+                let query = Query::Cat { path, index: Index::new(index), offset };
                 self.ask(query, ticket, move |answer| match answer {
-                    Answer::Bytes(bytes) => Ok(Reply::Piece(piece(&bytes, offset))),
+                    Answer::Piece(part) => Ok(Reply::Piece(piece(part))),
                     other => Err(refusal(other)),
                 });
             }
@@ -196,12 +201,9 @@ fn refusal(answer: Answer) -> Refusal {
     }
 }
 
-fn piece(bytes: &[u8], offset: u64) -> Piece {
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let rest = bytes.get(from..).unwrap_or_default();
-    let data = rest.get(..PIECE_BYTES_MAX).unwrap_or(rest).to_vec();
-    Piece { size, offset, data }
+fn piece(part: Part) -> Piece {
+    let Part { size, offset, content, data } = part;
+    Piece { size, sha256: content.map(|content| content.to_string()), offset, data }
 }
 
 fn reports(lines: Vec<VersionLine>) -> Vec<VersionReport> {

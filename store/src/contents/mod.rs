@@ -145,16 +145,9 @@ pub enum ContentCommand {
         /// Which run.
         incarnation: Incarnation,
     },
-    /// Hash a live file: answered by [`ContentEvent::Hashed`], [`ContentEvent::Changed`] or
-    /// [`ContentEvent::Failed`].
-    Hash {
-        /// Names it in the answer.
-        ticket: Ticket,
-        /// Where it is.
-        path: RelPath,
-        /// How it looked when the engine decided.
-        expect: Stat,
-    },
+    /// Read all of an object of the history; if it does not hash to its name it is removed, and
+    /// [`ContentEvent::Rotten`] told.
+    Verify(ContentId),
     /// Stop the thread.
     Stop,
 }
@@ -185,15 +178,6 @@ pub enum ContentEvent {
         ticket: Ticket,
         /// Why.
         reason: FailReason,
-    },
-    /// A hash that was asked for.
-    Hashed {
-        /// Which request.
-        ticket: Ticket,
-        /// What the file holds.
-        content: ContentId,
-        /// How it looked before and after.
-        stat: Stat,
     },
     /// The content is in staging as [`staging::staged_name`].
     Fetched(ContentId),

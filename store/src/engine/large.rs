@@ -94,7 +94,7 @@ impl Engine {
                     self.settle_offer(id);
                 }
             }
-            ContentEvent::Hashed { .. } | ContentEvent::Staged { .. } => {}
+            ContentEvent::Staged { .. } => {}
             ContentEvent::Changed(ticket) => self.offer_failed(ticket)?,
             ContentEvent::Failed { ticket, reason } => {
                 if let FailReason::Unreadable(why) = &reason {
@@ -108,7 +108,10 @@ impl Engine {
                 self.retry_stuck()?;
             }
             ContentEvent::FetchFailed { content, reason } => self.fetch_failed(content, reason),
-            ContentEvent::Rotten(content) => log::warn!("event=rotten_history content={content}"),
+            ContentEvent::Rotten(content) => {
+                log::warn!("event=rotten_history content={content}");
+                self.forget_open(content);
+            }
             ContentEvent::Stopped(why) => return Err(Fatal::Worker(why)),
         }
         Ok(())

@@ -12,6 +12,7 @@
 //!   exposed ([`place`]); the echo comes back as a sighting, compares equal and ends.
 
 mod applied;
+mod cat;
 mod catchup;
 mod checkpoint;
 mod journal_file;
@@ -55,6 +56,7 @@ use crate::placed::journal::FlightNote;
 use crate::record::FileId;
 use crate::time::Time;
 
+pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
 pub use self::requests::API_BYTES_MAX;
 pub use self::run::{Channels, Event};
@@ -235,7 +237,7 @@ pub struct Engine {
     next_ticket: u64,
     held: HashMap<LocalId, Held>,
     fetching: HashSet<ContentId>,
-    cats: Vec<(ContentId, Request)>,
+    cats: cat::State,
 
     // Start, checkpoint, catch-up.
     phase: Phase,

@@ -68,8 +68,15 @@ pub enum Query {
     Status,
     /// The versions of a path.
     Log(RelPath),
-    /// The bytes of one version.
-    Cat(RelPath, Index),
+    /// A piece of one version, at most `CAT_PIECE_BYTES`.
+    Cat {
+        /// The path.
+        path: RelPath,
+        /// An entry, at which this version was current.
+        index: Index,
+        /// Where the piece begins.
+        offset: u64,
+    },
     /// Where a content is, or was.
     Find(ContentId),
 }
@@ -87,12 +94,26 @@ pub enum Answer {
     Status(Box<StoreStatus>),
     /// Versions, newest first.
     Versions(Vec<VersionLine>),
-    /// Bytes of a version.
-    Bytes(Vec<u8>),
+    /// A piece of a version.
+    Piece(Piece),
     /// No such path, version or content.
     NotFound,
     /// The version is known but nobody who can be reached has its bytes.
     Unavailable(String),
+}
+
+/// A part of a version. Only one that is all of its content has been verified; who reads a longer
+/// one hashes what came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Bytes of the whole version.
+    pub size: u64,
+    /// Where this part begins.
+    pub offset: u64,
+    /// What the whole version is; `None` for a symlink.
+    pub content: Option<ContentId>,
+    /// The bytes; empty at the end.
+    pub data: Vec<u8>,
 }
 
 /// One version of a file.

@@ -1,13 +1,10 @@
-//! What clients ask: writes through the log, versions, contents.
-
-use std::io::Read;
+//! What clients ask: writes through the log, and which versions there are.
 
 use pickbox_raft::core::ids::{Index as LogIndex, NodeId};
 
-use super::ports::{Answer, Outgoing, Query, Request, VersionLine};
+use super::ports::{Answer, Query, Request, VersionLine};
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::ContentId;
-use crate::contents::{ContentCommand, FetchFailure};
 use crate::history_rows::{HistoryOf, HistoryRow, Reason};
 use crate::name::RelPath;
 use crate::op::{Incoming, Op};
@@ -20,10 +17,6 @@ pub const API_BYTES_MAX: usize = 1024 * 1024;
 const API_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Versions listed at most.
 const VERSIONS_MAX: usize = 1_000;
-/// Bytes of a version that are answered in one piece.
-const CAT_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Requests that may wait for a content.
-const CATS_MAX: usize = 64;
 /// Mode of a file that a client made.
 const API_MODE: u16 = 0o644;
 
@@ -51,7 +44,7 @@ impl Engine {
                 let found = !lines.is_empty();
                 (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });
             }
-            Query::Cat(path, index) => self.cat(request, &path, index)?,
+            Query::Cat { path, index, offset } => self.cat(request, &path, index, offset)?,
             Query::Find(content) => {
                 let lines = self.find(content)?;
                 let found = !lines.is_empty();
@@ -90,9 +83,7 @@ impl Engine {
         for write in self.api_writes.drain(..) {
             write.answer(Answer::Unavailable("the node is stopping".into()));
         }
-        for (_, request) in self.cats.drain(..) {
-            (request.reply)(Answer::Unavailable("the node is stopping".into()));
-        }
+        self.give_up_cats();
     }
 
     fn author_name(&self, node: NodeId) -> String {
@@ -162,98 +153,16 @@ impl Engine {
         Ok(lines)
     }
 
-    fn cat(&mut self, request: Request, path: &RelPath, index: LogIndex) -> Result<(), Fatal> {
-        let versions = self.versions(path)?;
-        let wanted = versions.into_iter().find(|version| {
+    /// What a path held when entry `index` had been applied.
+    pub(super) fn version_at(
+        &self,
+        path: &RelPath,
+        index: LogIndex,
+    ) -> Result<Option<Body>, Fatal> {
+        let wanted = self.versions(path)?.into_iter().find(|version| {
             version.line.index <= index && version.until.is_none_or(|until| index < until)
         });
-        let answer = match wanted.map(|version| version.body) {
-            None | Some(Body::Directory) => Answer::NotFound,
-            Some(Body::Symlink { target }) => Answer::Bytes(target),
-            Some(Body::File { size, .. }) if size > CAT_BYTES_MAX => Answer::Unavailable(format!(
-                "{size} bytes are more than an answer holds ({CAT_BYTES_MAX})"
-            )),
-            Some(Body::File { size, content }) => match self.bytes_of(content, size)? {
-                Some(bytes) => Answer::Bytes(bytes),
-                None if self.cats.len() >= CATS_MAX => Answer::Busy,
-                None => {
-                    self.cats.push((content, request));
-                    if self.fetching.insert(content) {
-                        let from = Vec::new();
-                        let fetch = ContentCommand::Fetch { content, size, from };
-                        self.out.push_back(Outgoing::Content(fetch));
-                    }
-                    return Ok(());
-                }
-            },
-        };
-        (request.reply)(answer);
-        Ok(())
-    }
-
-    /// The bytes of a content, if this node has them, verified.
-    fn bytes_of(&mut self, content: ContentId, size: u64) -> Result<Option<Vec<u8>>, Fatal> {
-        if size == 0 {
-            return Ok(Some(Vec::new()));
-        }
-        for id in self.index.holders_of_content(content, 8)? {
-            let Some(local) = self.row_of(id)? else { continue };
-            let Some(row) = self.row(local)? else { continue };
-            let Ok(dir) = self.dir(row.parent) else { continue };
-            if let Ok((_, Some(bytes))) = dir.read_small(&row.name, size)
-                && ContentId::of(&bytes) == content
-            {
-                return Ok(Some(bytes));
-            }
-        }
-        if let Ok((_, Some(bytes))) =
-            self.staging.read_small(&super::stage::whole_name(content), size)
-            && ContentId::of(&bytes) == content
-        {
-            return Ok(Some(bytes));
-        }
-        let Some(file) = self.history.open_object(content) else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let read = file.take(CAT_BYTES_MAX).read_to_end(&mut bytes);
-        Ok((read.is_ok() && ContentId::of(&bytes) == content).then_some(bytes))
-    }
-
-    /// A content has arrived in staging: those who wait to read it are answered.
-    pub(super) fn answer_cats(&mut self, content: ContentId) -> Result<(), Fatal> {
-        let (ready, rest) =
-            std::mem::take(&mut self.cats).into_iter().partition(|(c, _)| *c == content);
-        self.cats = rest;
-        let ready: Vec<(ContentId, Request)> = ready;
-        if ready.is_empty() {
-            return Ok(());
-        }
-        let bytes = self.bytes_of(content, CAT_BYTES_MAX)?;
-        for (_, request) in ready {
-            (request.reply)(match &bytes {
-                Some(bytes) => Answer::Bytes(bytes.clone()),
-                None => Answer::Unavailable("its bytes did not verify".into()),
-            });
-        }
-        if !self.stuck.values().any(|why| *why == super::place::Why::Content(content)) {
-            self.out.push_back(Outgoing::Content(ContentCommand::Release(content)));
-        }
-        Ok(())
-    }
-
-    pub(super) fn fail_cats(&mut self, content: ContentId, reason: FetchFailure) {
-        let why = match reason {
-            FetchFailure::NobodyHasIt => "no node that can be reached has its bytes any more",
-            FetchFailure::NobodyReachable => "no other node can be reached",
-            FetchFailure::NoSpace => "the disk is full",
-            FetchFailure::Disk => "the disk failed",
-            FetchFailure::Busy => "too many contents are being fetched",
-        };
-        let (failed, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.cats).into_iter().partition(|(c, _)| *c == content);
-        self.cats = rest;
-        for (_, request) in failed {
-            (request.reply)(Answer::Unavailable(why.into()));
-        }
+        Ok(wanted.map(|version| version.body))
     }
 }
 

@@ -248,6 +248,7 @@ impl Engine {
         self.catchup_tick()?;
         self.checkpoint_tick()?;
         self.retention_tick(wall_ms())?;
+        self.cats_tick();
         if std::mem::take(&mut self.index_changed) {
             self.index.commit()?;
         }
@@ -261,6 +262,7 @@ impl Engine {
             || !self.stuck.is_empty()
             || !self.quarantined.is_empty()
             || self.catchup.is_active()
+            || self.cats.is_active()
             || self.wants_checkpoint()
             || self.index_changed
     }

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use pickbox_raft::core::ids::NodeId;
+
 use super::place::Why;
 use super::ports::{Outgoing, WatchAsk};
 use super::{Engine, Fatal};
@@ -194,8 +196,12 @@ impl Engine {
 
     /// Asks for a content, once: the worker tries on until it has it.
     pub(super) fn fetch(&mut self, content: ContentId, size: u64, record: &Record) {
+        self.fetch_from(content, size, vec![record.author]);
+    }
+
+    /// Asks for a content of these nodes first, then of all.
+    pub(super) fn fetch_from(&mut self, content: ContentId, size: u64, from: Vec<NodeId>) {
         if self.fetching.insert(content) {
-            let from = vec![record.author];
             self.out.push_back(Outgoing::Content(ContentCommand::Fetch { content, size, from }));
         }
     }

@@ -30,7 +30,7 @@ use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
 use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, Phase, catchup, checkpoint};
+use super::{Engine, Fatal, Phase, cat, catchup, checkpoint};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -179,7 +179,7 @@ impl Engine {
             next_ticket: 0,
             held: HashMap::new(),
             fetching: HashSet::new(),
-            cats: Vec::new(),
+            cats: cat::State::default(),
             phase: Phase::Replaying,
             suspects: HashSet::new(),
             cut_time: None,

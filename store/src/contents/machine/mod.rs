@@ -224,7 +224,8 @@ pub enum Action {
     SyncStaged(ContentId),
     /// Remove what is in staging under this hash.
     Remove(ContentId),
-    /// A peer got bytes of it from here that were not it: verify what is stored.
+    /// A peer got bytes of it from here that were not it, or a client reads it: verify what is
+    /// stored.
     Verify(ContentId),
     /// Tell the engine.
     Tell(ContentEvent),
@@ -326,8 +327,9 @@ impl Machine {
             ContentCommand::Release(content) => self.release(content),
             ContentCommand::Adopted(content) => self.adopted(content),
             ContentCommand::Close { origin, incarnation } => self.close(origin, incarnation),
-            // These two are the worker's own.
-            ContentCommand::Hash { .. } | ContentCommand::Stop => {}
+            ContentCommand::Verify(content) => self.act(Action::Verify(content)),
+            // The worker's own.
+            ContentCommand::Stop => {}
         }
     }
 

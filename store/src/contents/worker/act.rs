@@ -5,10 +5,10 @@ use super::jobs::{Finishing, Job, Origin};
 use super::links::Outgoing;
 use super::serve::{Served, offer_over};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
-use crate::contents::live::{LiveFile, ReadError};
+use crate::contents::Ticket;
+use crate::contents::live::LiveFile;
 use crate::contents::machine::{Action, Done, Durability, PullFailure, PullKey};
 use crate::contents::staging::{Partial, remove_staged, store_small, sync_staged};
-use crate::contents::{ContentEvent, FailReason, Ticket};
 use crate::folder::Stat;
 use crate::name::RelPath;
 
@@ -186,24 +186,6 @@ impl ContentWorker {
             && !self.jobs.iter().any(|job| job.is_verify_of(content))
         {
             self.jobs.push(Job::verify(content, file));
-        }
-    }
-
-    /// The engine wants a hash and nothing else.
-    pub(super) fn hash_asked(&mut self, ticket: Ticket, path: &RelPath, expect: Stat) {
-        match LiveFile::open(&self.parts.folder, path, expect) {
-            Ok(live) => self.jobs.push(Job::hash_asked(ticket, live)),
-            Err(error) => self.tell(hash_failed(ticket, error)),
-        }
-    }
-}
-
-/// What the engine hears of a hash that is not to be had.
-pub(super) fn hash_failed(ticket: Ticket, error: ReadError) -> ContentEvent {
-    match error {
-        ReadError::Changed => ContentEvent::Changed(ticket),
-        ReadError::Unreadable(words) => {
-            ContentEvent::Failed { ticket, reason: FailReason::Unreadable(words) }
         }
     }
 }

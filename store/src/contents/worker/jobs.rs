@@ -3,7 +3,6 @@
 
 use std::fs::File;
 
-use super::act::hash_failed;
 use super::serve::{Served, offer_over};
 use super::{ContentWorker, Turn};
 use crate::content_id::ContentId;
@@ -17,8 +16,8 @@ use crate::folder::Stat;
 /// A long reading.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Of a live file, for its hash.
-    Hash { ticket: Ticket, purpose: Purpose, live: LiveFile, hasher: Hasher, at: u64 },
+    /// Of a live file on offer, for its hash.
+    Hash { ticket: Ticket, live: LiveFile, hasher: Hasher, at: u64 },
     /// Of a file of this node, into staging.
     Copy {
         key: PullKey,
@@ -27,15 +26,8 @@ pub(super) enum Job {
         expect: Option<ContentId>,
         durability: Durability,
     },
-    /// Of a history object that somebody found wrong.
+    /// Of a history object that somebody found wrong, or reads.
     Verify { content: ContentId, file: File, hasher: Hasher, at: u64 },
-}
-
-/// What a hash is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Offer,
-    Asked,
 }
 
 /// Whether the bytes are in the copy already.
@@ -77,11 +69,7 @@ enum Sliced {
 
 impl Job {
     pub(super) fn hash_offer(ticket: Ticket, live: LiveFile) -> Self {
-        Self::Hash { ticket, purpose: Purpose::Offer, live, hasher: Hasher::default(), at: 0 }
-    }
-
-    pub(super) fn hash_asked(ticket: Ticket, live: LiveFile) -> Self {
-        Self::Hash { ticket, purpose: Purpose::Asked, live, hasher: Hasher::default(), at: 0 }
+        Self::Hash { ticket, live, hasher: Hasher::default(), at: 0 }
     }
 
     pub(super) fn copy(
@@ -100,7 +88,7 @@ impl Job {
     }
 
     pub(super) fn is_of_offer(&self, offer: Ticket) -> bool {
-        matches!(self, Self::Hash { ticket, purpose: Purpose::Offer, .. } if *ticket == offer)
+        matches!(self, Self::Hash { ticket, .. } if *ticket == offer)
     }
 
     pub(super) fn is_copy_of(&self, pull: PullKey) -> bool {
@@ -146,14 +134,14 @@ impl ContentWorker {
 
     fn step_job(&mut self, job: &mut Job) -> Sliced {
         match job {
-            Job::Hash { ticket, purpose, live, hasher, at } => {
+            Job::Hash { ticket, live, hasher, at } => {
+                let ticket = *ticket;
                 match hash_slice(live, hasher, at, &mut self.buffer) {
                     Ok(None) => Sliced::More,
-                    Ok(Some((content, stat))) => hashed(*ticket, *purpose, content, stat),
-                    Err(error) => match purpose {
-                        Purpose::Offer => Sliced::Done(offer_over(*ticket, error)),
-                        Purpose::Asked => Sliced::Tell(hash_failed(*ticket, error)),
-                    },
+                    Ok(Some((content, stat))) => {
+                        Sliced::Done(Done::OfferHashed { ticket, content, stat })
+                    }
+                    Err(error) => Sliced::Done(offer_over(ticket, error)),
                 }
             }
             Job::Copy { key, source, state, expect, durability } => {
@@ -258,13 +246,6 @@ fn hash_slice(
     }
     let stat = live.look()?;
     Ok(Some((std::mem::take(hasher).finish(), stat)))
-}
-
-fn hashed(ticket: Ticket, purpose: Purpose, content: ContentId, stat: Stat) -> Sliced {
-    match purpose {
-        Purpose::Offer => Sliced::Done(Done::OfferHashed { ticket, content, stat }),
-        Purpose::Asked => Sliced::Tell(ContentEvent::Hashed { ticket, content, stat }),
-    }
 }
 
 /// Why a copy could not go on.

@@ -180,9 +180,6 @@ impl ContentWorker {
         for taken in 0..COMMANDS_PER_TURN {
             match self.parts.commands.try_recv() {
                 Ok(ContentCommand::Stop) | Err(TryRecvError::Disconnected) => return Turn::Over,
-                Ok(ContentCommand::Hash { ticket, path, expect }) => {
-                    self.hash_asked(ticket, &path, expect);
-                }
                 Ok(command) => self.input(Input::Command(command), &[]),
                 Err(TryRecvError::Empty) if taken == 0 => return Turn::Idle,
                 Err(TryRecvError::Empty) => break,

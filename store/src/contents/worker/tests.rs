@@ -352,23 +352,23 @@ fn rotten_history_is_not_believed_and_is_removed() {
     assert_eq!(fs::read_dir(group).unwrap().count(), 0);
 }
 
+/// A client reads an object that is too large to be hashed for each piece of it.
 #[test]
-fn a_hash_is_told_with_the_look_that_it_belongs_to() {
+fn an_object_is_verified_when_asked_for() {
     let mut cluster = Cluster::new(1);
-    let data = bytes(1, 2 * PIECE_BYTES);
-    let stat = cluster.write(1, "big", &data);
-    let ask = |ticket, expect| ContentCommand::Hash {
-        ticket: Ticket(ticket),
-        path: RelPath::new("big").unwrap(),
-        expect,
-    };
-    cluster.command(1, ask(1, stat));
-    cluster.command(1, ask(2, Stat { size: 7, ..stat }));
+    let (good, bad) = (bytes(1, 2 * PIECE_BYTES), bytes(2, 2 * PIECE_BYTES));
+    let history = cluster.open(1, "history").dir(&RelPath::root()).unwrap();
+    let history = HistoryStore::open(history).unwrap();
+    let folder = cluster.open(1, "folder").dir(&RelPath::root()).unwrap();
+    for content in [&good, &bad].map(|data| ContentId::of(data)) {
+        cluster.write(1, "f", &good);
+        history.keep(&folder, &name("f"), content).unwrap();
+        cluster.command(1, ContentCommand::Verify(content));
+    }
     cluster.settle();
-    let content = ContentId::of(&data);
-    let seen = &cluster.nodes[&1].seen;
-    assert!(seen.contains(&ContentEvent::Hashed { ticket: Ticket(1), content, stat }));
-    assert!(seen.contains(&ContentEvent::Changed(Ticket(2))));
+    assert_eq!(cluster.nodes[&1].seen, [ContentEvent::Rotten(ContentId::of(&bad))]);
+    assert!(history.open_object(ContentId::of(&good)).is_some());
+    assert!(history.open_object(ContentId::of(&bad)).is_none());
 }
 
 /// A start removes what was never acknowledged, keeps what hashes to its name, touches nothing

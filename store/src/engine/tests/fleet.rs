@@ -43,6 +43,8 @@ pub(super) struct Fleet {
     pub(super) hosts: Vec<Host>,
     log: Vec<Entry>,
     contents: HashMap<ContentId, Vec<u8>>,
+    /// What engines wanted verified.
+    pub(super) verified: Vec<ContentId>,
 }
 
 pub(super) fn rel(path: &str) -> RelPath {
@@ -52,6 +54,11 @@ pub(super) fn rel(path: &str) -> RelPath {
 impl Host {
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.home.path().join("folder").join(path)
+    }
+
+    /// The state directory.
+    pub(super) fn state(&self) -> PathBuf {
+        self.home.path().join("state")
     }
 
     pub(super) fn write(&self, path: &str, text: &str) {
@@ -112,7 +119,8 @@ impl Fleet {
             .collect();
         let next_id = NodeId::new(count + 1);
         let members = Members { members, outgoing_voters: Vec::new(), next_id };
-        let mut fleet = Self { hosts: Vec::new(), log: Vec::new(), contents: HashMap::new() };
+        let (hosts, log) = (Vec::new(), Vec::new());
+        let mut fleet = Self { hosts, log, contents: HashMap::new(), verified: Vec::new() };
         fleet.append(Content::Members(members));
         for id in 1..=count {
             let home = TempDir::new().unwrap();
@@ -247,6 +255,7 @@ impl Fleet {
                 }
                 self.give(at, Event::Content(ContentEvent::Fetched(content)));
             }
+            ContentCommand::Verify(content) => self.verified.push(content),
             _ => {}
         }
     }

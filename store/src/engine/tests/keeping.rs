@@ -4,10 +4,12 @@ use pickbox_raft::api::{Delivery, Role, RoleChange};
 use pickbox_raft::core::ids::Term;
 
 use super::fleet::{Fleet, rel};
-use crate::engine::Event;
+use crate::content_id::ContentId;
+use crate::contents::hasher::Hasher;
 use crate::engine::outbox::wall_ms;
-use crate::engine::ports::{Answer, Query, VersionLine};
+use crate::engine::ports::{Answer, Piece, Query, VersionLine};
 use crate::engine::retention::PRUNE_EVERY_MS;
+use crate::engine::{CAT_PIECE_BYTES, Event};
 use crate::history_rows::HISTORY_KEPT_MS;
 use crate::syncer::{SyncDone, SyncJob};
 
@@ -215,4 +217,97 @@ fn an_idle_leader_proposes_nothing() {
     fleet.pass(0, PRUNE_EVERY_MS);
     fleet.settle();
     assert_eq!(fleet.hosts[0].engine().index.position().index, index);
+}
+
+/// Reads one piece of what a path held at an entry.
+fn cat(fleet: &mut Fleet, at: usize, line: &VersionLine, offset: u64) -> Piece {
+    let query = Query::Cat { path: line.path.clone(), index: line.index, offset };
+    match fleet.ask(at, query) {
+        Answer::Piece(piece) => piece,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reads a version as `pickbox cat` does.
+fn cat_all(fleet: &mut Fleet, at: usize, line: &VersionLine) -> ContentId {
+    let (mut hasher, mut offset) = (Hasher::default(), 0);
+    loop {
+        let piece = cat(fleet, at, line, offset);
+        assert_eq!((piece.content, piece.offset), (line.content, offset));
+        let len = u64::try_from(piece.data.len()).unwrap();
+        assert!(len <= CAT_PIECE_BYTES);
+        hasher.update(&piece.data);
+        offset += len;
+        if offset >= piece.size {
+            return hasher.finish();
+        }
+    }
+}
+
+/// A version of any size is read back, from the folder and from history, by pieces.
+#[test]
+fn a_large_old_version_is_read_back_by_pieces() {
+    let mut fleet = Fleet::new(2);
+    let old = "old ".repeat(10 * 1024 * 1024);
+    share(&mut fleet, 0, "big", &old);
+    share(&mut fleet, 1, "big", &"new ".repeat(100_000));
+    for at in 0..2 {
+        let lines = versions(&mut fleet, at, "big");
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[1].size, 40 * 1024 * 1024);
+        for line in &lines {
+            assert_eq!(Some(cat_all(&mut fleet, at, line)), line.content);
+        }
+    }
+}
+
+/// The copy that was fetched for a reader lies nowhere but in its open file.
+#[test]
+fn a_version_that_was_fetched_is_read_to_its_end() {
+    let mut fleet = Fleet::new(2);
+    let old = "old ".repeat(200_000);
+    share(&mut fleet, 0, "big", &old);
+    share(&mut fleet, 1, "big", "small");
+    let content = ContentId::of(old.as_bytes());
+    fleet.hosts[1].engine().history.drop_object(content).unwrap();
+    let line = versions(&mut fleet, 1, "big").remove(1);
+    let first = cat(&mut fleet, 1, &line, 0);
+    assert_eq!(first.content, Some(content));
+    // The worker was told that it may go.
+    let staged = crate::engine::stage::whole_name(content);
+    fleet.hosts[1].engine().staging.unlink(&staged).unwrap();
+    fleet.hosts[0].engine().history.drop_object(content).unwrap();
+    assert_eq!(cat_all(&mut fleet, 1, &line), content);
+    fleet.pass(1, 61_000);
+    assert!(!fleet.hosts[1].engine().cats.is_active(), "closed after a minute of silence");
+}
+
+/// What fits into one piece is verified before it is shown; more is verified beside the reading.
+#[test]
+fn rotten_versions_are_not_shown_or_at_least_looked_into() {
+    let mut fleet = Fleet::new(3);
+    let large = "large ".repeat(100_000);
+    share(&mut fleet, 0, "small", "small");
+    share(&mut fleet, 0, "large", &large);
+    for path in ["small", "large"] {
+        share(&mut fleet, 0, path, "other");
+        let line = versions(&mut fleet, 1, path).remove(1);
+        let content = line.content.unwrap();
+        let hex = content.to_string();
+        let object = fleet.hosts[1].state().join("history").join(&hex[..2]).join(&hex);
+        let mut bytes = std::fs::read(&object).unwrap();
+        bytes[0] ^= 1;
+        std::fs::write(&object, bytes).unwrap();
+        let piece = cat_quietly(&mut fleet, 1, &line);
+        assert_eq!(piece.1, [content], "the worker is to verify it");
+        let whole = piece.0.size <= CAT_PIECE_BYTES;
+        assert_eq!(whole, ContentId::of(&piece.0.data) == content);
+    }
+}
+
+/// As [`cat`], with what the worker was asked to verify meanwhile.
+fn cat_quietly(fleet: &mut Fleet, at: usize, line: &VersionLine) -> (Piece, Vec<ContentId>) {
+    fleet.verified.clear();
+    let piece = cat(fleet, at, line, 0);
+    (piece, std::mem::take(&mut fleet.verified))
 }

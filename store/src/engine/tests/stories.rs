@@ -30,8 +30,9 @@ fn an_edit_replaces_and_its_former_version_is_history() {
     fleet.assert_same();
     let Answer::Versions(lines) = fleet.ask(2, Query::Log(rel("f"))) else { panic!() };
     assert_eq!(lines.len(), 2);
-    let old = Query::Cat(rel("f"), lines[1].index);
-    assert_eq!(fleet.ask(2, old), Answer::Bytes(b"one".to_vec()));
+    let old = Query::Cat { path: rel("f"), index: lines[1].index, offset: 1 };
+    let Answer::Piece(piece) = fleet.ask(2, old) else { panic!() };
+    assert_eq!((piece.size, piece.data.as_slice()), (3, b"ne".as_slice()));
     let Answer::Versions(found) = fleet.ask(1, Query::Find(ContentId::of(b"one"))) else {
         panic!()
     };
