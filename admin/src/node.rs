@@ -92,17 +92,19 @@ pub struct VersionReport {
     /// The path that it had.
     #[serde(with = "path_text::json")]
     pub path: RelPath,
-    /// The log index of the change that made it.
+    /// The log index of the change that made it, or deleted what was there.
     pub index: u64,
-    /// What the change did, in one word: `write`, `delete`, `rename`, `conflict`...
+    /// What the change did, in one word: `write`, `delete`, or `conflict`: it lost against a
+    /// concurrent one, and is a conflict copy, or below `.git` in the history only. Renames and
+    /// changes of mode make no version.
     pub change: String,
-    /// The node on which it was made.
+    /// The node on which the change was made.
     pub node_id: String,
     /// Size in bytes, if it is a file.
     pub size: Option<u64>,
     /// SHA-256 of the content in hex, if it is a file.
     pub sha256: Option<String>,
-    /// Modification time, seconds since 1970, if known.
+    /// Modification time, seconds since 1970; none for directories and deletions.
     pub mtime: Option<i64>,
     /// Whether it is the current version, and whether its bytes are on this node.
     pub state: VersionState,
@@ -112,11 +114,12 @@ pub struct VersionReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VersionState {
-    /// It is the file in the folder.
+    /// It is what stands at its path now, by the log.
     Current,
     /// It is kept on this node.
     Kept,
-    /// This node does not have its bytes.
+    /// This node does not have its bytes: other nodes may, and `CAT` asks them. Also of a deletion,
+    /// which has none.
     Gone,
 }
 

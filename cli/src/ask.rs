@@ -152,6 +152,8 @@ fn version_table(versions: &[VersionReport]) -> String {
         let state = match version.state {
             VersionState::Current => "current",
             VersionState::Kept => "kept",
+            // A deletion is a line of its own, and has no bytes that could be anywhere.
+            VersionState::Gone if version.change == "delete" => "-",
             VersionState::Gone => "not here",
         };
         rows.push(vec![

@@ -15,7 +15,7 @@ use pickbox_raft::core::members::MemberRole as RaftRole;
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
-    Answer, Piece as Part, Query, Request as Asked, StoreStatus, VersionLine,
+    Answer, Bytes, Piece as Part, Query, Request as Asked, StoreStatus, VersionLine,
 };
 use pickbox_store::op::Refusal as Cannot;
 use pickbox_watch::{Ask, Counts};
@@ -212,16 +212,19 @@ fn reports(lines: Vec<VersionLine>) -> Vec<VersionReport> {
 
 fn version_report(line: VersionLine) -> VersionReport {
     let is_file = line.content.is_some();
-    let current = line.state == "current" || line.state == "conflict copy";
     VersionReport {
         path: line.path,
         index: line.index.get(),
-        change: line.state,
+        change: line.made.to_string(),
         node_id: line.author,
         size: is_file.then_some(line.size),
         sha256: line.content.map(|content| content.to_string()),
-        mtime: None,
-        state: if current { VersionState::Current } else { VersionState::Kept },
+        mtime: line.mtime.map(|mtime| mtime.secs),
+        state: match line.bytes {
+            Bytes::Current => VersionState::Current,
+            Bytes::Kept => VersionState::Kept,
+            Bytes::Gone => VersionState::Gone,
+        },
     }
 }
 

@@ -103,6 +103,13 @@ impl HistoryStore {
         }
     }
 
+    /// Whether there is an object of this content, without reading it.
+    #[must_use]
+    pub fn has(&self, content: ContentId) -> bool {
+        let Some((group, object)) = names(content) else { return false };
+        self.dir.open_dir(&group).is_ok_and(|dir| dir.stat(&object).is_ok())
+    }
+
     /// Opens an object without reading it: the reader verifies.
     #[must_use]
     pub fn open_object(&self, content: ContentId) -> Option<File> {

@@ -10,6 +10,7 @@ use crate::contents::ContentCommand;
 use crate::name::RelPath;
 use crate::op::Refusal;
 use crate::syncer::SyncJob;
+use crate::time::Time;
 
 /// What leaves the engine, in order.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ pub struct Piece {
 pub struct VersionLine {
     /// The path it had.
     pub path: RelPath,
-    /// The entry that made it; what `cat PATH@INDEX` takes.
+    /// The entry that made it, or deleted it; what `cat PATH@INDEX` takes.
     pub index: Index,
     /// Its content; `None` for a symlink.
     pub content: Option<ContentId>,
@@ -129,10 +130,46 @@ pub struct VersionLine {
     pub size: u64,
     /// The name of the node that made it.
     pub author: String,
-    /// When, by the wall clock of that node, in milliseconds since 1970; 0 when not known.
-    pub wall_ms: u64,
-    /// What it is now: `current`, `replaced at N`, `deleted at N`, `conflict copy`.
-    pub state: String,
+    /// When the file was modified, as the node that made it saw it; `None` for directories and
+    /// deletions.
+    pub mtime: Option<Time>,
+    /// What the entry did.
+    pub made: Made,
+    /// Where its bytes are.
+    pub bytes: Bytes,
+}
+
+/// What an entry did to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// It wrote this version.
+    Write,
+    /// It lost against a concurrent change: this is a conflict copy, or, below `.git`, kept in
+    /// the history only.
+    Conflict,
+    /// It deleted what was there.
+    Delete,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Write => "write",
+            Self::Conflict => "conflict",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// Where the bytes of a version are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bytes {
+    /// It is what the log has at this path now.
+    Current,
+    /// On this node.
+    Kept,
+    /// Not on this node; perhaps on others.
+    Gone,
 }
 
 /// The store's part of STATUS.

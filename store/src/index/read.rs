@@ -4,7 +4,10 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableError};
+use redb::{
+    AccessGuard, Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    TableError,
+};
 
 use super::Index;
 use super::error::IndexError;
@@ -137,31 +140,58 @@ impl Index {
         after: Option<HistoryKey>,
         limit: usize,
     ) -> Result<Vec<HistoryRow>, IndexError> {
+        let start = after.map_or(Bound::Included(HistoryKey::default()), Bound::Excluded);
+        self.history_behind(of, start, Order::OldestFirst, limit)
+    }
+
+    /// The newest rows of the history, up to `limit`, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn newest_history(
+        &self,
+        of: &HistoryOf<'_>,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
+        let start = Bound::Included(HistoryKey::default());
+        self.history_behind(of, start, Order::NewestFirst, limit)
+    }
+
+    fn history_behind(
+        &self,
+        of: &HistoryOf<'_>,
+        start: Bound<HistoryKey>,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<HistoryRow>, IndexError> {
         let txn = self.tables()?;
         let (keys, rows) = (txn.open_table(LIVE.history_keys)?, txn.open_table(LIVE.history)?);
         let prefix = of.prefix();
-        let key = |key: HistoryKey| [prefix.as_slice(), &key.to_bytes()].concat();
-        let first = after.map_or_else(|| prefix.clone(), key);
-        let start = match after {
-            Some(_) => Bound::Excluded(first.as_slice()),
-            None => Bound::Included(first.as_slice()),
+        let key = |key: [u8; 12]| [prefix.as_slice(), &key].concat();
+        let start = start.map(|start| key(start.to_bytes()));
+        let end = key([u8::MAX; 12]);
+        let bounds = (start.as_ref().map(Vec::as_slice), Bound::Included(end.as_slice()));
+        let read = |row: Result<(AccessGuard<'_, &[u8]>, AccessGuard<'_, ()>), StorageError>| {
+            let (key, _) = row?;
+            let tail = key.value().strip_prefix(prefix.as_slice());
+            let key = tail.and_then(HistoryKey::from_bytes);
+            let key = key.ok_or(IndexError::Corrupt("a key of the history"))?;
+            tables::history_row(&rows, key)?
+                .ok_or(IndexError::Corrupt("a key of the history names no row"))
         };
-        let mut found = Vec::new();
-        for row in keys.range::<&[u8]>((start, Bound::Unbounded))?.take(limit) {
-            let (key, ()) = {
-                let (key, unit) = row?;
-                (key, unit.value())
-            };
-            let Some(tail) = key.value().strip_prefix(prefix.as_slice()) else { break };
-            let key =
-                HistoryKey::from_bytes(tail).ok_or(IndexError::Corrupt("a key of the history"))?;
-            found.push(
-                tables::history_row(&rows, key)?
-                    .ok_or(IndexError::Corrupt("a key of the history names no row"))?,
-            );
+        let range = keys.range::<&[u8]>(bounds)?;
+        match order {
+            Order::OldestFirst => range.take(limit).map(read).collect(),
+            Order::NewestFirst => range.rev().take(limit).map(read).collect(),
         }
-        Ok(found)
     }
+}
+
+/// From which end a list is read.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    OldestFirst,
+    NewestFirst,
 }
 
 /// Reads what was last committed, from any thread.

@@ -108,6 +108,11 @@ fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
 }
 
 impl Fleet {
+    /// One host, and a log that has not named any member.
+    pub(super) fn unnamed() -> Self {
+        Self::start_with(1, None)
+    }
+
     pub(super) fn new(count: u64) -> Self {
         let members = (1..=count)
             .map(|id| Member {
@@ -118,10 +123,15 @@ impl Fleet {
             })
             .collect();
         let next_id = NodeId::new(count + 1);
-        let members = Members { members, outgoing_voters: Vec::new(), next_id };
+        Self::start_with(count, Some(Members { members, outgoing_voters: Vec::new(), next_id }))
+    }
+
+    fn start_with(count: u64, members: Option<Members>) -> Self {
         let (hosts, log) = (Vec::new(), Vec::new());
         let mut fleet = Self { hosts, log, contents: HashMap::new(), verified: Vec::new() };
-        fleet.append(Content::Members(members));
+        if let Some(members) = members {
+            fleet.append(Content::Members(members));
+        }
         for id in 1..=count {
             let home = TempDir::new().unwrap();
             std::fs::create_dir(home.path().join("folder")).unwrap();

@@ -7,7 +7,7 @@ use super::fleet::{Fleet, rel};
 use crate::content_id::ContentId;
 use crate::contents::hasher::Hasher;
 use crate::engine::outbox::wall_ms;
-use crate::engine::ports::{Answer, Piece, Query, VersionLine};
+use crate::engine::ports::{Answer, Bytes, Made, Piece, Query, Request, VersionLine};
 use crate::engine::retention::PRUNE_EVERY_MS;
 use crate::engine::{CAT_PIECE_BYTES, Event};
 use crate::history_rows::HISTORY_KEPT_MS;
@@ -310,4 +310,82 @@ fn cat_quietly(fleet: &mut Fleet, at: usize, line: &VersionLine) -> (Piece, Vec<
     fleet.verified.clear();
     let piece = cat(fleet, at, line, 0);
     (piece, std::mem::take(&mut fleet.verified))
+}
+
+/// What was done, when, by whom, and where the bytes are now.
+#[test]
+fn the_log_of_a_path_tells_writes_deletions_and_where_the_bytes_are() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    share(&mut fleet, 1, "f", "two!");
+    std::fs::remove_file(fleet.hosts[2].path("f")).unwrap();
+    fleet.look(2);
+    fleet.settle();
+    share(&mut fleet, 0, "f", "three");
+    let lines = versions(&mut fleet, 2, "f");
+    let told = |line: &VersionLine| (line.made, line.author.clone(), line.bytes, line.size);
+    let expected = [
+        (Made::Write, "node1".to_owned(), Bytes::Current, 5),
+        (Made::Delete, "node3".to_owned(), Bytes::Gone, 0),
+        (Made::Write, "node2".to_owned(), Bytes::Gone, 4),
+        (Made::Write, "node1".to_owned(), Bytes::Kept, 3),
+    ];
+    assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected, "node3 deleted its only copy");
+    assert_eq!(versions(&mut fleet, 0, "f")[2].bytes, Bytes::Kept);
+    assert!(lines.is_sorted_by_key(|line| std::cmp::Reverse(line.index)));
+    let meta = std::fs::metadata(fleet.hosts[0].path("f")).unwrap();
+    let mtime = std::os::unix::fs::MetadataExt::mtime(&meta);
+    assert_eq!(lines[0].mtime.unwrap().secs, mtime);
+    assert_eq!(lines[1].mtime, None);
+    for (line, text) in [(0, "three"), (2, "two!"), (3, "one")] {
+        assert_eq!(cat(&mut fleet, 0, &lines[line], 0).data, text.as_bytes());
+    }
+    let (path, index) = (rel("f"), lines[1].index);
+    assert_eq!(fleet.ask(0, Query::Cat { path, index, offset: 0 }), Answer::NotFound);
+}
+
+#[test]
+fn a_conflict_copy_is_told_by_its_word() {
+    let mut fleet = Fleet::new(2);
+    std::fs::create_dir_all(fleet.hosts[0].path(".git")).unwrap();
+    for path in ["f", ".git/f"] {
+        share(&mut fleet, 0, path, "base");
+    }
+    for at in 0..2 {
+        for path in ["f", ".git/f"] {
+            fleet.hosts[at].write(path, &format!("by host {at}"));
+        }
+        fleet.look(at);
+    }
+    fleet.settle();
+    let copy = fleet.hosts[0].tree().into_keys().find(|name| name.contains("conflict")).unwrap();
+    assert_eq!(versions(&mut fleet, 0, &copy)[0].made, Made::Conflict);
+    // Below .git the loser has no path of its own: it is read at the entry that lost.
+    let lines = versions(&mut fleet, 0, ".git/f");
+    let lost = lines.iter().find(|line| line.made == Made::Conflict).unwrap().clone();
+    assert_eq!(cat(&mut fleet, 0, &lost, 0).data, b"by host 1");
+}
+
+/// A founder writes before the log has named its members.
+#[test]
+fn authors_have_names_before_the_members_do() {
+    let mut fleet = Fleet::unnamed();
+    share(&mut fleet, 0, "f", "one");
+    assert_eq!(versions(&mut fleet, 0, "f")[0].author, "node1");
+}
+
+/// With more versions than are listed, the newest are.
+#[test]
+fn the_newest_versions_are_listed() {
+    let mut fleet = Fleet::new(1);
+    for round in 0..1010 {
+        let data = format!("{round}").into_bytes();
+        let query = Query::Put { path: rel("f"), data };
+        fleet.give(0, Event::Request(Request { query, reply: Box::new(|_| ()) }));
+        fleet.commit(0);
+        fleet.deliver(0);
+    }
+    let lines = versions(&mut fleet, 0, "f");
+    assert_eq!(lines.len(), 1000);
+    assert_eq!(lines[1].content, Some(ContentId::of(b"1008")));
 }
