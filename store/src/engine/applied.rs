@@ -52,6 +52,7 @@ impl Engine {
                     self.out.push_back(Outgoing::Log(Command::Settled(serial)));
                 }
             }
+            Happened::Members => self.regroup_offers(),
             _ => {}
         }
         Ok(())
@@ -91,6 +92,7 @@ impl Engine {
     }
 
     fn opened(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Fatal> {
+        self.close_former(node)?;
         if node == self.me && incarnation == self.incarnation && !self.is_live() {
             self.last_serial = Serial::new(1);
             self.out.push_back(Outgoing::Log(Command::Settled(self.last_serial)));
@@ -246,6 +248,7 @@ impl Engine {
         self.give_back_landed(superseded)?;
         for touch in touched {
             self.keep_unplaced(touch);
+            self.let_go_of(touch)?;
             let inline = change.ops.get(touch.op).and_then(inline_of);
             // An operation that lost touches the winner too: its bytes are not the winner's.
             if let (Some((body, data)), Some(after)) = (inline, &touch.after)

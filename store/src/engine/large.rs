@@ -5,12 +5,19 @@ use std::collections::BTreeSet;
 use pickbox_raft::core::ids::NodeId;
 
 use super::ports::Outgoing;
+use super::stage::content_of_whole;
+use super::startup::names_in;
 use super::{Engine, Fatal, Held, LOOK_MS};
+use crate::agreed::Touched;
+use crate::content_id::ContentId;
 use crate::contents::{
     ContentCommand, ContentEvent, FailReason, FetchFailure, OfferRequest, Quorum, Ticket,
 };
 use crate::placed::{LocalId, Placed, Seen};
-use crate::record::Body;
+use crate::record::{Body, FileId, Record};
+
+/// Files asked for whether they still lack a content.
+const HOLDERS_MAX: usize = 64;
 
 impl Engine {
     pub(super) fn quorum(&self) -> Quorum {
@@ -41,13 +48,95 @@ impl Engine {
         let Some(path) = self.path_of_row(id)? else { return Ok(()) };
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        let peers = self.index.members().members.iter().map(|member| member.id);
-        let peers = peers.filter(|peer| *peer != self.me).collect();
+        let peers = self.peers();
         let (expect, quorum) = (seen.stat, self.quorum());
         self.offers.insert(id, (ticket, expect));
         self.tickets.insert(ticket, id);
         let request = OfferRequest { ticket, path, expect, peers, quorum };
         self.out.push_back(Outgoing::Content(ContentCommand::Offer(request)));
+        Ok(())
+    }
+
+    /// The members changed: what is on offer needs another majority, and other nodes have to hear
+    /// of it.
+    pub(super) fn regroup_offers(&mut self) {
+        let quorum = self.quorum();
+        let peers = self.peers();
+        for ticket in self.tickets.keys() {
+            let (peers, quorum) = (peers.clone(), quorum.clone());
+            let regroup = ContentCommand::Regroup { ticket: *ticket, peers, quorum };
+            self.out.push_back(Outgoing::Content(regroup));
+        }
+    }
+
+    fn peers(&self) -> Vec<NodeId> {
+        let members = self.index.members().members.iter();
+        members.map(|member| member.id).filter(|peer| *peer != self.me).collect()
+    }
+
+    /// A node's new run is open: what its former one offered and never committed may go. What it
+    /// did commit and this disk does not show yet is claimed first.
+    pub(super) fn close_former(&mut self, origin: NodeId) -> Result<(), Fatal> {
+        let session = self.index.sessions().get(origin);
+        let Some(incarnation) = session.and_then(|session| session.closed.last().copied()) else {
+            return Ok(());
+        };
+        for name in names_in(&self.staging)? {
+            let Some(content) = content_of_whole(&name) else { continue };
+            if let Some(size) = self.unplaced_size(content)? {
+                // Answered at once, since it is there.
+                let from = Vec::new();
+                let fetch = ContentCommand::Fetch { content, size, from };
+                self.out.push_back(Outgoing::Content(fetch));
+            }
+        }
+        self.out.push_back(Outgoing::Content(ContentCommand::Close { origin, incarnation }));
+        Ok(())
+    }
+
+    /// The size of a content that the log names for a file which this disk does not show yet.
+    fn unplaced_size(&mut self, content: ContentId) -> Result<Option<u64>, Fatal> {
+        for id in self.index.holders_of_content(content, HOLDERS_MAX)? {
+            if !self.is_placed(id, content)?
+                && let Some(Body::File { size, .. }) = self.index.record(id)?.map(|r| r.body)
+            {
+                return Ok(Some(size));
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_placed(&mut self, id: FileId, content: ContentId) -> Result<bool, Fatal> {
+        let Some(local) = self.row_of(id)? else { return Ok(false) };
+        Ok(self.row(local)?.and_then(|row| row.content()) == Some(content))
+    }
+
+    /// A version was superseded before it stood here: if its bytes are in staging they are history
+    /// now; if they are on their way they are not waited for.
+    pub(super) fn let_go_of(&mut self, touch: &Touched) -> Result<(), Fatal> {
+        let Some(content) = content_of(touch.before.as_ref()) else { return Ok(()) };
+        if content_of(touch.after.as_ref()) == Some(content) {
+            return Ok(());
+        }
+        let staged = super::stage::whole_name(content);
+        let is_here = self.staging.stat(&staged).is_ok();
+        if !is_here && !self.fetching.contains(&content)
+            || self.is_placed(touch.id, content)?
+            || !self.index.holders_of_content(content, 1)?.is_empty()
+        {
+            return Ok(());
+        }
+        self.fetching.remove(&content);
+        let mut command = ContentCommand::Release(content);
+        if is_here {
+            match self.history.keep(&self.staging, &staged, content) {
+                Ok(_) => command = ContentCommand::Adopted(content),
+                Err(error) => {
+                    log::warn!("event=history_failed content={content} error=\"{error}\"");
+                }
+            }
+        }
+        self.out.push_back(Outgoing::Content(command));
         Ok(())
     }
 
@@ -125,7 +214,7 @@ impl Engine {
         self.look_again(id)
     }
 
-    fn fetch_failed(&mut self, content: crate::content_id::ContentId, reason: FetchFailure) {
+    fn fetch_failed(&mut self, content: ContentId, reason: FetchFailure) {
         log::debug!("event=fetch_waits content={content} reason={reason:?}");
         self.fail_cats(content, reason);
         if reason == FetchFailure::Busy {
@@ -157,5 +246,12 @@ impl Engine {
             self.end_limbo(id)?;
         }
         Ok(())
+    }
+}
+
+fn content_of(record: Option<&Record>) -> Option<ContentId> {
+    match record?.body {
+        Body::File { content, .. } => Some(content),
+        Body::Directory | Body::Symlink { .. } => None,
     }
 }

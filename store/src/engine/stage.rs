@@ -259,6 +259,11 @@ pub(super) fn displaced_name(row: &Placed) -> Name {
     }
 }
 
+/// The content of which a file in staging has this name.
+pub(super) fn content_of_whole(name: &Name) -> Option<ContentId> {
+    ContentId::parse_hex(std::str::from_utf8(name.as_bytes()).ok()?.strip_prefix("c.")?)
+}
+
 /// What a thing is called in staging: which file, which of its versions, what it should hold.
 fn staged_file_name(id: FileId, record: &Record, content: Option<ContentId>) -> Name {
     let hash: String = content.map_or_else(String::new, |content| content.to_string());

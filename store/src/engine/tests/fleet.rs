@@ -43,8 +43,8 @@ pub(super) struct Fleet {
     pub(super) hosts: Vec<Host>,
     log: Vec<Entry>,
     contents: HashMap<ContentId, Vec<u8>>,
-    /// What engines wanted verified.
-    pub(super) verified: Vec<ContentId>,
+    /// What engines said to their content workers: which host, what.
+    pub(super) told: Vec<(usize, ContentCommand)>,
 }
 
 pub(super) fn rel(path: &str) -> RelPath {
@@ -128,7 +128,7 @@ impl Fleet {
 
     fn start_with(count: u64, members: Option<Members>) -> Self {
         let (hosts, log) = (Vec::new(), Vec::new());
-        let mut fleet = Self { hosts, log, contents: HashMap::new(), verified: Vec::new() };
+        let mut fleet = Self { hosts, log, contents: HashMap::new(), told: Vec::new() };
         if let Some(members) = members {
             fleet.append(Content::Members(members));
         }
@@ -155,7 +155,8 @@ impl Fleet {
         fleet
     }
 
-    fn append(&mut self, content: Content) {
+    /// Puts something into the log.
+    pub(super) fn append(&mut self, content: Content) {
         let index = LogIndex::new(u64::try_from(self.log.len()).unwrap() + 1);
         self.log.push(Entry { index, term: Term::new(1), content });
     }
@@ -235,6 +236,7 @@ impl Fleet {
     }
 
     fn content(&mut self, at: usize, command: ContentCommand) {
+        self.told.push((at, command.clone()));
         match command {
             ContentCommand::Offer(offer) => {
                 let (parent, name) = offer.path.split().unwrap();
@@ -265,7 +267,6 @@ impl Fleet {
                 }
                 self.give(at, Event::Content(ContentEvent::Fetched(content)));
             }
-            ContentCommand::Verify(content) => self.verified.push(content),
             _ => {}
         }
     }

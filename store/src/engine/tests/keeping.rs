@@ -1,11 +1,14 @@
 //! What must outlive a power cut, a month, and the end of a run.
 
 use pickbox_raft::api::{Delivery, Role, RoleChange};
-use pickbox_raft::core::ids::Term;
+use pickbox_raft::core::ids::{Incarnation, NodeId, Term};
+use pickbox_raft::core::log::Content;
+use pickbox_raft::core::members::{Member, MemberRole};
 
 use super::fleet::{Fleet, rel};
 use crate::content_id::ContentId;
 use crate::contents::hasher::Hasher;
+use crate::contents::{ContentCommand, OfferRequest};
 use crate::engine::outbox::wall_ms;
 use crate::engine::ports::{Answer, Bytes, Made, Piece, Query, Request, VersionLine};
 use crate::engine::retention::PRUNE_EVERY_MS;
@@ -307,9 +310,13 @@ fn rotten_versions_are_not_shown_or_at_least_looked_into() {
 
 /// As [`cat`], with what the worker was asked to verify meanwhile.
 fn cat_quietly(fleet: &mut Fleet, at: usize, line: &VersionLine) -> (Piece, Vec<ContentId>) {
-    fleet.verified.clear();
+    fleet.told.clear();
     let piece = cat(fleet, at, line, 0);
-    (piece, std::mem::take(&mut fleet.verified))
+    let verified = fleet.told.iter().filter_map(|(_, told)| match told {
+        ContentCommand::Verify(content) => Some(*content),
+        _ => None,
+    });
+    (piece, verified.collect())
 }
 
 /// What was done, when, by whom, and where the bytes are now.
@@ -388,4 +395,96 @@ fn the_newest_versions_are_listed() {
     let lines = versions(&mut fleet, 0, "f");
     assert_eq!(lines.len(), 1000);
     assert_eq!(lines[1].content, Some(ContentId::of(b"1008")));
+}
+
+/// Places a content in the staging of a host, as an offer of a peer does.
+fn stage(fleet: &mut Fleet, at: usize, text: &str) -> std::path::PathBuf {
+    let name = format!("c.{}", ContentId::of(text.as_bytes()));
+    let path = fleet.hosts[at].state().join("staging").join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// A content that the log knows of must not go with the offer that brought it.
+#[test]
+fn a_closed_run_takes_its_offers_along_but_not_what_it_committed() {
+    let mut fleet = Fleet::new(3);
+    let (committed, offered) = ("committed ".repeat(10_000), "offered ".repeat(10_000));
+    let content = ContentId::of(committed.as_bytes());
+    let size = u64::try_from(committed.len()).unwrap();
+    fleet.hosts[2].engine().root_gone = true;
+    share(&mut fleet, 0, "big", &committed);
+    stage(&mut fleet, 2, &committed);
+    stage(&mut fleet, 2, &offered);
+    fleet.told.clear();
+    fleet.kill(0);
+    fleet.start(0);
+    fleet.settle();
+    let close =
+        ContentCommand::Close { origin: NodeId::new(1), incarnation: Incarnation::new(1001) };
+    let told = |at: usize| {
+        let said = fleet.told.iter().filter(|(host, _)| *host == at);
+        said.map(|(_, command)| command.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(1), std::slice::from_ref(&close));
+    let claim = ContentCommand::Fetch { content, size, from: Vec::new() };
+    assert_eq!(told(2), [claim, close]);
+}
+
+/// A large version that another one overtook on its way here is history, and its place in staging
+/// is free.
+#[test]
+fn a_version_that_never_stood_here_leaves_staging() {
+    let mut fleet = Fleet::new(3);
+    let old = "old ".repeat(10_000);
+    let content = ContentId::of(old.as_bytes());
+    fleet.hosts[2].engine().root_gone = true;
+    share(&mut fleet, 0, "big", &old);
+    let staged = stage(&mut fleet, 2, &old);
+    fleet.told.clear();
+    share(&mut fleet, 0, "big", "new");
+    assert!(!staged.exists());
+    assert!(fleet.hosts[2].engine().history.has(content));
+    assert!(fleet.told.contains(&(2, ContentCommand::Adopted(content))));
+}
+
+/// What nobody needs any more is not fetched for ever.
+#[test]
+fn a_version_that_was_overtaken_is_not_waited_for() {
+    let mut fleet = Fleet::new(3);
+    let old = "old ".repeat(10_000);
+    let content = ContentId::of(old.as_bytes());
+    share(&mut fleet, 0, "big", &old);
+    let engine = fleet.hosts[2].engine();
+    let file = engine.index.resolve(&rel("big")).unwrap().unwrap();
+    let local = engine.row_of(file).unwrap().unwrap();
+    let mut row = engine.row(local).unwrap().unwrap();
+    row.seen.as_mut().unwrap().body = None;
+    engine.set_row(local, Some(&row)).unwrap();
+    engine.fetching.insert(content);
+    share(&mut fleet, 0, "big", "new");
+    assert!(fleet.told.contains(&(2, ContentCommand::Release(content))));
+    assert!(fleet.hosts[2].engine().fetching.is_empty());
+}
+
+/// Without it an offer would wait for a majority that it was never made to.
+#[test]
+fn offers_are_told_when_the_members_change() {
+    let mut fleet = Fleet::new(1);
+    fleet.hosts[0].write("big", &"large ".repeat(10_000));
+    fleet.look(0);
+    let offered = fleet.told.iter().find_map(|(_, told)| match told {
+        ContentCommand::Offer(OfferRequest { ticket, .. }) => Some(*ticket),
+        _ => None,
+    });
+    let ticket = offered.unwrap();
+    let mut members = fleet.hosts[0].engine().index.members().clone();
+    let (id, role) = (NodeId::new(2), MemberRole::Voter);
+    let (name, address) = ("node2".to_owned(), "127.0.0.1:8002".to_owned());
+    members.members.push(Member { id, name, address, role });
+    fleet.append(Content::Members(members));
+    fleet.deliver(0);
+    let quorum = fleet.hosts[0].engine().quorum();
+    let regroup = ContentCommand::Regroup { ticket, peers: vec![id], quorum };
+    assert!(fleet.told.contains(&(0, regroup)), "{:?}", fleet.told);
 }
