@@ -56,7 +56,7 @@ pub fn run(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        trimmer.turn(history, clock::now());
+        trimmer.turn(history, clock::now(), oldest_kept(clock::wall()));
     }
 }
 
@@ -68,13 +68,13 @@ struct Trimmer {
 }
 
 impl Trimmer {
-    fn turn(&mut self, history: &HistoryStore, now: Instant) {
+    fn turn(&mut self, history: &HistoryStore, now: Instant, oldest: Time) {
         let is_due = |last: Option<Instant>, every: Duration| {
             last.is_none_or(|last| now.saturating_duration_since(last) >= every)
         };
         if is_due(self.age, TRIM_AGE_EVERY) {
             self.age = Some(now);
-            told("age", history.evict_older(oldest_kept(clock::wall())));
+            told("age", history.evict_older(oldest));
         }
         if is_due(self.share, TRIM_EVERY) {
             self.share = Some(now);
@@ -132,4 +132,42 @@ pub fn sync(folder: &Folder, job: &SyncJob) -> Result<(), String> {
 
 fn sync_all(dir: &Dir) -> Result<(), String> {
     rustix::fs::syncfs(dir).map_err(|errno| errno.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content_id::ContentId;
+    use crate::name::Name;
+
+    /// The age of each object is asked for once an hour, of a million as of one.
+    #[test]
+    fn old_history_goes_within_the_hour() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("history")).unwrap();
+        let open = |path: &std::path::Path| Folder::open(path).unwrap().dir(&RelPath::root());
+        let history = HistoryStore::open(open(&home.path().join("history")).unwrap()).unwrap();
+        let content = ContentId::of(b"old");
+        let displace = || {
+            std::fs::write(home.path().join("f"), b"old").unwrap();
+            let from = open(home.path()).unwrap();
+            history.keep(&from, &Name::new("f").unwrap(), content).unwrap();
+        };
+        let (start, mut trimmer) = (clock::now(), Trimmer::default());
+        let (all, none) = (Time { secs: i64::MAX, nanos: 0 }, Time::default());
+        displace();
+        trimmer.turn(&history, start, none);
+        assert!(history.has(content), "within its time and its share");
+        trimmer.turn(&history, start + TRIM_AGE_EVERY / 2, all);
+        assert!(history.has(content), "looked through a moment ago");
+        trimmer.turn(&history, start + TRIM_AGE_EVERY, all);
+        assert!(!history.has(content));
+    }
+
+    #[test]
+    fn thirty_days_are_kept() {
+        let day = Duration::from_hours(24);
+        assert_eq!(oldest_kept(31 * day), Time { secs: 86_400, nanos: 0 });
+        assert_eq!(oldest_kept(day), Time::default());
+    }
 }

@@ -71,6 +71,20 @@ fn what_a_failed_sync_covered_is_synced_by_the_next() {
     assert!(files_of(engine.begin_checkpoint().unwrap()).is_empty());
 }
 
+/// Bytes that wait to be placed are in no file of the folder when their log is let go.
+#[test]
+fn stashed_bytes_are_synced_until_that_worked() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[1].engine().root_gone = true;
+    share(&mut fleet, 0, "f", "one");
+    let engine = fleet.hosts[1].engine();
+    assert_eq!(engine.begin_checkpoint().unwrap(), SyncJob::All);
+    engine.synced(&SyncDone { failed: Some("Input/output error".into()) }).unwrap();
+    assert_eq!(engine.begin_checkpoint().unwrap(), SyncJob::All);
+    engine.synced(&SyncDone { failed: None }).unwrap();
+    assert!(files_of(engine.begin_checkpoint().unwrap()).is_empty());
+}
+
 /// The node stops while the syncer is at work: the last checkpoint does not count on it.
 #[test]
 fn a_sync_under_way_is_no_sync_yet() {
@@ -280,7 +294,9 @@ fn a_version_that_was_fetched_is_read_to_its_end() {
     let staged = crate::engine::stage::whole_name(content);
     fleet.hosts[1].engine().staging.unlink(&staged).unwrap();
     fleet.hosts[0].engine().history.drop_object(content).unwrap();
+    fleet.told.clear();
     assert_eq!(cat_all(&mut fleet, 1, &line), content);
+    assert!(fleet.told.is_empty(), "nothing is fetched twice: {:?}", fleet.told);
     fleet.pass(1, 61_000);
     assert!(!fleet.hosts[1].engine().cats.is_active(), "closed after a minute of silence");
 }
