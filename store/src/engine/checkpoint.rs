@@ -18,6 +18,7 @@ use super::ports::Outgoing;
 use super::{Engine, Fatal};
 use crate::index::IndexError;
 use crate::placed::LocalId;
+use crate::record::FileId;
 use crate::syncer::{FILES_MAX, SyncDone, SyncJob};
 use crate::time::Time;
 
@@ -73,10 +74,12 @@ impl Unsynced {
 /// A power cut, from the start that noticed it until all that it may have damaged is settled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cut {
-    /// Files that the log changed after this are suspect.
-    pub(super) since: LogIndex,
+    /// Files that the log changed after this are suspect; `None` once they are all in `left`.
+    pub(super) since: Option<LogIndex>,
     /// When the start noticed it.
     pub(super) time: Time,
+    /// Files that were suspect and not settled at the last checkpoint.
+    pub(super) left: Vec<FileId>,
 }
 
 /// How far the checkpoint under way is.
@@ -166,6 +169,11 @@ impl Engine {
         if std::mem::take(&mut self.checkpoint.settles_cut) {
             self.drop_meta("cut")?;
             self.cut = None;
+        } else if let Some(Cut { time, .. }) = self.cut {
+            // What is settled is an edit again when it changes: one file that stays in doubt must
+            // not keep the others there.
+            let left = self.suspects.iter().copied().collect();
+            self.note_cut(Cut { since: None, time, left })?;
         }
         let state = self.state.dir()?;
         self.journal.rotate(&state)?;

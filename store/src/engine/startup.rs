@@ -242,15 +242,16 @@ impl Engine {
             let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
             let time = Time { secs, nanos: wall.subsec_nanos() };
             let floor = self.checkpoint.floor.index;
-            let since = self.cut.as_ref().map_or(floor, |former| former.since.min(floor));
-            self.note_cut(Cut { since, time })?;
+            let former = self.cut.take();
+            let earlier = former.as_ref().and_then(|former| former.since);
+            let since = Some(earlier.map_or(floor, |earlier| earlier.min(floor)));
+            let left = former.map_or_else(Vec::new, |former| former.left);
+            self.note_cut(Cut { since, time, left })?;
         }
-        if let Some(cut) = &self.cut {
-            self.cut_time = Some(cut.time);
-            log::warn!(
-                "event=power_cut action=\"what changed since index {} is checked\"",
-                cut.since
-            );
+        if let Some(Cut { since, time, left }) = &self.cut {
+            self.cut_time = Some(*time);
+            let since = since.map_or(String::from("-"), |since| since.to_string());
+            log::warn!("event=power_cut changed_since={since} left={}", left.len());
         }
         self.set_meta("mark", now.as_bytes())
     }
@@ -402,9 +403,13 @@ impl Engine {
             self.flying.clear();
             self.note_flight(None);
         }
-        if let Some(cut) = &self.cut {
-            let since = cut.since;
-            self.find_suspects(since)?;
+        if let Some(Cut { since, left, .. }) = self.cut.clone() {
+            for id in left {
+                self.doubt(id)?;
+            }
+            if let Some(since) = since {
+                self.find_suspects(since)?;
+            }
         }
         // The watcher walks the folder at its start; what it saw waits until now.
         self.compare_all()
@@ -422,17 +427,21 @@ impl Engine {
                 if record.changed <= floor || id == FileId::ROOT {
                     continue;
                 }
-                self.suspects.insert(id);
-                let Some(local) = self.row_of(id)? else { continue };
-                let Some(mut row) = self.row(local)? else { continue };
-                if let Some(seen) = &mut row.seen
-                    && seen.stat.kind == Kind::File
-                {
-                    seen.body = None;
-                }
-                self.set_row(local, Some(&row))?;
+                self.doubt(id)?;
             }
         }
+    }
+
+    fn doubt(&mut self, id: FileId) -> Result<(), Fatal> {
+        self.suspects.insert(id);
+        let Some(local) = self.row_of(id)? else { return Ok(()) };
+        let Some(mut row) = self.row(local)? else { return Ok(()) };
+        if let Some(seen) = &mut row.seen
+            && seen.stat.kind == Kind::File
+        {
+            seen.body = None;
+        }
+        self.set_row(local, Some(&row))
     }
 
     /// Compares every record with its row, and every row with its record.

@@ -183,6 +183,31 @@ fn a_settled_power_cut_is_over() {
     assert_eq!(fleet.hosts[0].read("f"), "edited while down");
 }
 
+/// A file that cannot be read stays in doubt for ever; the others must not stay with it.
+#[test]
+fn a_suspect_that_stays_keeps_no_other_file_in_doubt() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "the old version");
+    share(&mut fleet, 0, "g", "unreadable");
+    fleet.checkpoint(1);
+    share(&mut fleet, 0, "f", "the newer version");
+    cut_power(&mut fleet, 1);
+    fleet.start(1);
+    fleet.settle();
+    let engine = fleet.hosts[1].engine();
+    let stays = engine.index.resolve(&rel("g")).unwrap().unwrap();
+    engine.suspects.insert(stays);
+    fleet.checkpoint(1);
+    assert!(fleet.hosts[1].engine().open_cut().unwrap().is_some());
+    fleet.kill(1);
+    fleet.hosts[1].write("f", "edited while down");
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("f"), "edited while down");
+}
+
 fn versions(fleet: &mut Fleet, at: usize, path: &str) -> Vec<VersionLine> {
     let Answer::Versions(lines) = fleet.ask(at, Query::Log(rel(path))) else { panic!() };
     lines
