@@ -339,7 +339,14 @@ impl Fleet {
     }
 
     fn examine(&mut self, at: usize, path: &RelPath) {
-        let Some((parent, name)) = path.split() else { return };
+        if let Some(look) = self.see(at, path) {
+            self.give(at, Event::Sighting(look));
+        }
+    }
+
+    /// What the watcher of a host sees at a path now, not told yet.
+    pub(super) fn see(&mut self, at: usize, path: &RelPath) -> Option<Sighting> {
+        let (parent, name) = path.split()?;
         let engine = self.hosts[at].engine();
         let seen = match engine.folder.dir(&parent) {
             Err(_) => Seen::ParentGone,
@@ -361,8 +368,12 @@ impl Fleet {
             },
         };
         let (place, path, hint) = (Place::Folder, path.clone(), Hint::SCANNED);
-        let saw = Sighting::Saw(Observation { place, path, seen, hint });
-        self.give(at, Event::Sighting(saw));
+        Some(Sighting::Saw(Observation { place, path, seen, hint }))
+    }
+
+    /// Tells a host what its watcher saw some time ago.
+    pub(super) fn tell(&mut self, at: usize, look: Sighting) {
+        self.give(at, Event::Sighting(look));
     }
 
     /// Makes the looks that a host's engine asked for.
@@ -412,6 +423,19 @@ impl Fleet {
         }
         let open: Vec<_> = self.hosts.iter_mut().map(|host| host.engine().open_things()).collect();
         panic!("does not settle: {open:#?}");
+    }
+
+    /// As [`Self::settle`], but one host hears nothing: what it proposed commits behind its back.
+    pub(super) fn settle_others(&mut self, deaf: usize) {
+        self.commit(deaf);
+        for _ in 0..20 {
+            for at in (0..self.hosts.len()).filter(|at| *at != deaf) {
+                self.commit(at);
+                while self.deliver(at) {}
+                self.answer_asks(at);
+                self.pass(at, 1_000);
+            }
+        }
     }
 
     /// Looks at every folder and settles, until the folders do not change any more.

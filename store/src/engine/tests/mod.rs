@@ -3,5 +3,6 @@
 
 mod fleet;
 mod keeping;
+mod races;
 mod random;
 mod stories;

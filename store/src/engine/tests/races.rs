@@ -1,0 +1,163 @@
+//! What happens at the worst moment: kills, late writers, looks that are too old.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+
+use super::fleet::{Fleet, rel};
+use crate::engine::ports::{Answer, Query};
+
+fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
+    fleet.hosts[at].write(path, text);
+    fleet.look(at);
+    fleet.settle();
+}
+
+/// Trap T19, fault 1: a change commits, its host dies before it hears of that, and a user goes on.
+/// What follows is an edit of that very version, not a stranger's.
+#[test]
+fn a_change_whose_host_died_in_flight_is_its_own_at_the_next_start() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 1, "edited", "one");
+    fleet.hosts[1].write("a", "the first to fly, alone");
+    fleet.hosts[1].write("made", "first");
+    fleet.hosts[1].write("edited", "two");
+    fs::create_dir(fleet.hosts[1].path("dir")).unwrap();
+    fleet.look(1);
+    fleet.commit(1);
+    while fleet.deliver(1) {}
+    // All the rest is in flight now, and commits behind its back.
+    fleet.settle_others(1);
+    fleet.kill(1);
+    fleet.hosts[1].write("made", "second");
+    fleet.hosts[1].write("edited", "three");
+    fs::set_permissions(fleet.hosts[1].path("dir"), PermissionsExt::from_mode(0o700)).unwrap();
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let names: Vec<_> = fleet.hosts[0].tree().into_keys().collect();
+    assert_eq!(names, ["a", "dir", "edited", "made"], "no conflict copies");
+    assert_eq!(fleet.hosts[2].read("made"), "second");
+    assert_eq!(fleet.hosts[2].read("edited"), "three");
+    assert_eq!(fleet.hosts[0].tree()["dir"], "dir 700");
+}
+
+/// The same, when the change never got into the log.
+#[test]
+fn a_change_that_never_left_is_proposed_by_the_next_run() {
+    let mut fleet = Fleet::new(3);
+    fleet.hosts[1].write("made", "first");
+    fleet.look(1);
+    fleet.kill(1);
+    fleet.hosts[1].write("made", "second");
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].tree().len(), 1);
+    assert_eq!(fleet.hosts[2].read("made"), "second");
+}
+
+/// Trap T11: what is written through a descriptor that was open when a remote version landed is an
+/// edit of the version that it was opened on.
+#[test]
+fn a_late_write_through_an_old_descriptor_becomes_a_copy() {
+    for size in [4, 50_000] {
+        let mut fleet = Fleet::new(3);
+        share(&mut fleet, 0, "f", "base");
+        let mut old = fs::OpenOptions::new().append(true).open(fleet.hosts[1].path("f")).unwrap();
+        share(&mut fleet, 0, "f", "remote");
+        assert_eq!(fleet.hosts[1].read("f"), "remote");
+        old.write_all("x".repeat(size).as_bytes()).unwrap();
+        drop(old);
+        for _ in 0..5 {
+            fleet.pass(1, 1_000);
+            fleet.settle();
+        }
+        fleet.converge();
+        fleet.assert_same();
+        let tree = fleet.hosts[0].tree();
+        let copy = tree.keys().find(|name| name.starts_with("f.conflict-node2-")).unwrap();
+        assert_eq!(fleet.hosts[2].read(copy), format!("base{}", "x".repeat(size)));
+        assert_eq!(fleet.hosts[2].read("f"), "remote");
+    }
+}
+
+/// A look that is older than our own exchange tells of our former version, not of an edit.
+#[test]
+fn a_look_older_than_a_placing_brings_nothing_back() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    let old = fleet.see(1, &rel("f")).unwrap();
+    let before = fleet.see(1, &rel("g")).unwrap();
+    share(&mut fleet, 0, "f", "two");
+    share(&mut fleet, 0, "g", "new");
+    // Of another inode, and of nothing where something was placed since.
+    fleet.tell(1, old);
+    fleet.tell(1, before);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    for (path, text, versions) in [("f", "two", 2), ("g", "new", 1)] {
+        assert_eq!(fleet.hosts[2].read(path), text);
+        let Answer::Versions(lines) = fleet.ask(0, Query::Log(rel(path))) else { panic!() };
+        assert_eq!(lines.len(), versions, "{path}: nothing was proposed on the way");
+    }
+}
+
+/// A write that was not seen yet is not hidden by placing a mode on top of it.
+#[test]
+fn placing_a_mode_does_not_hide_a_write() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    fs::set_permissions(fleet.hosts[0].path("f"), PermissionsExt::from_mode(0o600)).unwrap();
+    fleet.look(0);
+    fleet.settle_others(1);
+    fs::remove_file(fleet.hosts[0].path("f")).unwrap();
+    fleet.look(0);
+    fleet.settle_others(1);
+    fleet.hosts[1].write("f", "TWO");
+    // The mode and the deletion arrive before the watcher has anything to say.
+    while fleet.deliver(1) {}
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), "TWO");
+}
+
+/// Trap T12: a symlink that a user put where a remote version lands is an edit too.
+#[test]
+fn a_displaced_symlink_is_kept() {
+    let mut fleet = Fleet::new(3);
+    std::os::unix::fs::symlink("old", fleet.hosts[0].path("link")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    for (at, target) in [(0, "left"), (1, "right")] {
+        fs::remove_file(fleet.hosts[at].path("link")).unwrap();
+        std::os::unix::fs::symlink(target, fleet.hosts[at].path("link")).unwrap();
+    }
+    fleet.look(0);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let links: Vec<_> = fleet.hosts[2].tree().into_values().collect();
+    assert_eq!(links, ["link left", "link right"]);
+}
+
+/// Trap T13: a directory with something in it that the log does not know is not replaced.
+#[test]
+fn a_directory_that_a_user_put_in_the_way_comes_back_beside() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "x", "file");
+    fs::remove_file(fleet.hosts[1].path("x")).unwrap();
+    fs::create_dir(fleet.hosts[1].path("x")).unwrap();
+    fleet.hosts[1].write("x/in", "mine");
+    share(&mut fleet, 0, "x", "file, edited");
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("x"), "file, edited");
+    let tree = fleet.hosts[2].tree();
+    let inside = tree.keys().find(|name| name.ends_with("/in")).unwrap();
+    assert_eq!(fleet.hosts[0].read(inside), "mine");
+}
