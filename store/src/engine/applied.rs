@@ -219,17 +219,36 @@ impl Engine {
                 self.settle(other)?;
             }
         }
+        let former = row.base.as_ref().map(|base| base.id);
         let place = self.place_of_facts(facts)?;
         let view = View { body, attributes: facts.attributes, place };
         row.base = Some(Base { id: file, view, version: record.version });
         self.todo.remove(file);
         self.set_row(id, Some(&row))?;
+        if let Some(former) = former.filter(|former| *former != file) {
+            self.became_another(id, former)?;
+        }
         if let Some((other, other_row)) = displaced {
             self.set_row(other, Some(&other_row))?;
             self.quarantined.insert(other, self.now_ms);
             self.settle(other)?;
         }
         Ok(())
+    }
+
+    /// A thing here is another one for the log than it was: the former has no place on this disk
+    /// now, and what stands below is not where the log has it.
+    fn became_another(&mut self, id: LocalId, former: FileId) -> Result<(), Fatal> {
+        self.todo.insert(former);
+        let mut after = None;
+        loop {
+            let page = self.tables()?.children(id, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (_, child) in page {
+                self.settle(child)?;
+            }
+        }
     }
 
     fn refused_row(&mut self, id: LocalId, row: &Placed, why: Refusal) -> Result<(), Fatal> {

@@ -259,10 +259,13 @@ impl Engine {
         let Some((other, row)) = self.row_at(parent, name)? else { return Ok(Ok(None)) };
         let both_directories = wanted.is_some_and(|(_, record)| record.body == Body::Directory)
             && row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        if self.is_in_flight(other) {
+            return Ok(Err(Why::Undecided));
+        }
         let Some(base) = &row.base else {
             return Ok(if both_directories { Ok(Some(other)) } else { Err(Why::Undecided) });
         };
-        if self.is_in_flight(other) || self.outbox.contains(other) {
+        if self.outbox.contains(other) {
             return Ok(Err(Why::Undecided));
         }
         if row.seen.is_none() {

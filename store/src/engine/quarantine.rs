@@ -145,6 +145,11 @@ impl Engine {
             return self.set_row(id, None);
         };
         if stat.kind == Kind::Directory {
+            if seen.body.is_none() && !Self::is_displaced(&row) {
+                let seen = Some(Seen { stat, body: Some(Body::Directory) });
+                self.set_row(id, Some(&Placed { seen, ..row }))?;
+                return self.settle(id);
+            }
             return self.sweep_directory(id, row);
         }
         if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
