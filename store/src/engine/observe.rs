@@ -361,13 +361,13 @@ impl Engine {
     /// The bytes of a thing have to be read before anything can be decided.
     fn read_first(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
         let Some(seen) = &row.seen else { return Ok(()) };
-        if seen.stat.size > INLINE_BYTES_MAX {
-            return self.offer(id, row);
-        }
         if row.parent == LocalId::QUARANTINE {
             // The sweep reads it.
             self.quarantined.entry(id).or_insert(self.now_ms);
             return Ok(());
+        }
+        if seen.stat.size > INLINE_BYTES_MAX {
+            return self.offer(id, row);
         }
         self.look_again(id)
     }
