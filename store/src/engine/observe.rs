@@ -41,6 +41,9 @@ impl Engine {
         };
         let found = match seen {
             observation::Seen::Gone => return self.gone_at(parent, &name),
+            observation::Seen::ParentGone if self.is_no_directory(parent)? => {
+                return self.children_vanish(parent);
+            }
             observation::Seen::ParentGone => {
                 self.out.push_back(Outgoing::Watch(WatchAsk::Examine(directory)));
                 return Ok(());
@@ -93,6 +96,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether what stands at a row is known to be something else than a directory.
+    pub(super) fn is_no_directory(&mut self, id: LocalId) -> Result<bool, Fatal> {
+        let seen = self.row(id)?.and_then(|row| row.seen);
+        Ok(seen.is_some_and(|seen| seen.stat.kind != Kind::Directory))
     }
 
     fn appeared(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {

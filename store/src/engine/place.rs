@@ -198,7 +198,10 @@ impl Engine {
         let row = new_row(parent, id, record, staged.stat);
         self.note_intent(local, &row)?;
         match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
-            Ok(()) => self.placed_at(local, row, &dir, staged.stat),
+            Ok(()) => {
+                self.adopted(&staged);
+                self.placed_at(local, row, &dir, staged.stat)
+            }
             Err(error) => self.not_exposed(&staged, error, parent, &record.name),
         }
     }
@@ -263,6 +266,10 @@ impl Engine {
             return Ok(Err(Why::Undecided));
         }
         let Some(base) = &row.base else {
+            if row.seen.is_none() {
+                // Gone for disk and log; only what stood below is not settled yet.
+                return Ok(Ok(None));
+            }
             return Ok(if both_directories { Ok(Some(other)) } else { Err(Why::Undecided) });
         };
         if self.outbox.contains(other) {
@@ -323,6 +330,11 @@ impl Engine {
             }
             let Some(current) = self.row(local)? else { return Ok(Ok(())) };
             row = current;
+            if self.is_no_directory(row.parent)? {
+                // It went with its directory, and nobody told.
+                self.children_vanish(row.parent)?;
+                return Ok(Err(Why::Undecided));
+            }
             let from = ready!(self.dir_step(row.parent));
             let mut moved = row.clone();
             moved.parent = parent;
@@ -392,6 +404,7 @@ impl Engine {
                 );
             }
         }
+        self.adopted(&staged);
         step!(self.placed_at(local, new, &dir, staged.stat));
         if !(expected && out.kind == Kind::Directory) {
             let body = if expected { old_seen.body } else { None };
@@ -471,6 +484,7 @@ impl Engine {
         if actual.body == Body::Directory {
             return match dir.rmdir(&row.name) {
                 Ok(()) | Err(FolderError::Absent(_)) => {
+                    self.children_vanish(local)?;
                     self.set_row(local, None)?;
                     Ok(Ok(()))
                 }

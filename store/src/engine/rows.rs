@@ -6,7 +6,7 @@ use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::op::{At, Parent};
 use crate::placed::journal::{self, Note};
 use crate::placed::{LocalId, Placed, Seen, Tables, attributes};
-use crate::reconcile::{Agreed, Place, View};
+use crate::reconcile::{Agreed, Base, Place, View};
 use crate::record::{FileId, Record};
 
 impl Engine {
@@ -39,29 +39,52 @@ impl Engine {
         id
     }
 
+    /// Writes a row, or takes it away. One that others still stand below stays, as a thing that is
+    /// gone for disk and log, until the last of those has gone.
     pub(super) fn set_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
+        let Some(row) = row else { return self.remove_row(id) };
+        let was = match row.base {
+            Some(_) => None,
+            None => self.row(id)?.and_then(|old| old.base),
+        };
+        self.write_row(id, Some(row))?;
+        self.unplace(was);
+        Ok(())
+    }
+
+    fn write_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
-        let was = match row {
-            Some(Placed { base: Some(_), .. }) => None,
-            _ => self.row(id)?.and_then(|old| {
-                if row.is_none() {
-                    // That a name is gone has to reach the disk like a new one.
-                    self.unsynced.insert(old.parent);
-                }
-                old.base
-            }),
-        };
-        self.tables()?.put(id, row)?;
+        Ok(self.tables()?.put(id, row)?)
+    }
+
+    /// What the log has and no row stands for has to be placed, however that came about.
+    fn unplace(&mut self, was: Option<Base>) {
         if let Some(base) = was {
-            // What the log has and no row stands for has to be placed, however that came about.
             self.todo.insert(base.id);
         }
-        if row.is_none() {
-            let left = self.tables()?.children(id, None, 3)?;
-            debug_assert!(left.is_empty(), "a row went before those below it: {id:?} {left:?}");
+    }
+
+    fn remove_row(&mut self, mut id: LocalId) -> Result<(), Fatal> {
+        for _ in 0..DEPTH_MAX {
+            let Some(old) = self.row(id)? else { return Ok(()) };
+            // That a name is gone has to reach the disk like a new one.
+            self.unsynced.insert(old.parent);
             self.dirs.remove(&id);
             self.forget_local(id);
+            if !self.tables()?.children(id, None, 1)?.is_empty() {
+                let gone = Placed { seen: None, base: None, ..old.clone() };
+                self.write_row(id, Some(&gone))?;
+                self.unplace(old.base);
+                return Ok(());
+            }
+            self.write_row(id, None)?;
+            self.unplace(old.base);
+            let above = self.row(old.parent)?;
+            if above.is_none_or(|above| above.seen.is_some() || above.base.is_some()) {
+                return Ok(());
+            }
+            id = old.parent;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use pickbox_raft::core::ids::NodeId;
 use super::place::Why;
 use super::ports::{Outgoing, WatchAsk};
 use super::{Engine, Fatal};
-use crate::content_id::{ContentId, INLINE_BYTES_MAX};
+use crate::content_id::ContentId;
 use crate::contents::ContentCommand;
 use crate::folder::{FolderError, Kind, NewFile, Stat};
 use crate::name::Name;
@@ -20,6 +20,8 @@ use crate::record::{Body, FileId, Record};
 pub(super) struct Staged {
     pub(super) name: Name,
     pub(super) stat: Stat,
+    /// The content, if it came from the content worker and not from here.
+    pub(super) taken: Option<ContentId>,
 }
 
 /// Bytes of small contents that came with entries and are not placed yet, bounded: what does not
@@ -109,7 +111,7 @@ impl Engine {
         self.staging
             .mkdir(&name, record.attributes.mode)
             .and_then(|dir| dir.stat_self())
-            .map(|stat| Staged { name, stat })
+            .map(|stat| Staged { name, stat, taken: None })
             .map_err(Why::Blocked)
     }
 
@@ -132,7 +134,7 @@ impl Engine {
         };
         made.and_then(|()| self.staging.set_mtime(&name, record.attributes.mtime))
             .and_then(|()| self.staging.stat(&name))
-            .map(|stat| Staged { name, stat })
+            .map(|stat| Staged { name, stat, taken: None })
             .map_err(Why::Blocked)
     }
 
@@ -169,11 +171,11 @@ impl Engine {
             }
             other => other,
         };
-        made.map(|stat| Staged { name, stat }).map_err(Why::Blocked)
+        made.map(|stat| Staged { name, stat, taken: None }).map_err(Why::Blocked)
     }
 
     fn take_staged(
-        &mut self,
+        &self,
         whole: &Name,
         name: Name,
         record: &Record,
@@ -190,8 +192,7 @@ impl Engine {
             })?;
             staging.finish_file(&name, &file, attributes.mode, attributes.mtime)
         });
-        self.out.push_back(Outgoing::Content(ContentCommand::Adopted(content)));
-        made.map(|stat| Staged { name, stat }).map_err(Why::Blocked)
+        made.map(|stat| Staged { name, stat, taken: Some(content) }).map_err(Why::Blocked)
     }
 
     /// Asks for a content, once: the worker tries on until it has it.
@@ -206,11 +207,22 @@ impl Engine {
         }
     }
 
+    /// What was staged is exposed: the content worker has no more to do with it.
+    pub(super) fn adopted(&mut self, staged: &Staged) {
+        if let Some(content) = staged.taken {
+            self.out.push_back(Outgoing::Content(ContentCommand::Adopted(content)));
+        }
+    }
+
     /// Removes what was made in staging and never exposed.
     pub(super) fn unstage(&mut self, staged: &Staged) {
-        let removed = match staged.stat.kind {
-            Kind::Directory => self.staging.rmdir(&staged.name),
-            _ if staged.stat.size > INLINE_BYTES_MAX => Ok(()),
+        let removed = match (staged.stat.kind, staged.taken) {
+            (Kind::Directory, _) => self.staging.rmdir(&staged.name),
+            (_, Some(content)) => {
+                // Fetching it again would cost the whole way of it: the next attempt finds it.
+                let staging = &self.staging;
+                staging.rename_no_replace(&staged.name, staging, &whole_name(content))
+            }
             _ => self.staging.unlink(&staged.name),
         };
         if let Err(error) = removed {

@@ -421,8 +421,11 @@ impl Fleet {
                 return;
             }
         }
-        let open: Vec<_> = self.hosts.iter_mut().map(|host| host.engine().open_things()).collect();
-        panic!("does not settle: {open:#?}");
+        for host in &mut self.hosts {
+            let (open, rows) = (host.engine().open_things(), host.engine().all_rows());
+            println!("node{}: {open}{rows}", host.id);
+        }
+        panic!("does not settle");
     }
 
     /// As [`Self::settle`], but one host hears nothing: what it proposed commits behind its back.
