@@ -308,6 +308,15 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_is_blocked_is_named() {
+        let mut report = healthy();
+        report.pending_parts.blocked = 1;
+        report.waiting.push("a: no space left".to_owned());
+        assert_eq!(report.verdict(), Verdict::Degraded);
+        assert!(report.to_text().contains("\nwaiting: a: no space left\n"));
+    }
+
+    #[test]
     fn what_is_not_everywhere_is_said() {
         let mut report = healthy();
         report.members[1].placed = Some(18000);

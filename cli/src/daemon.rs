@@ -19,7 +19,7 @@ use pickbox_raft::{Parts, Start};
 use pickbox_store::contents::worker::{ContentParts, ContentWorker};
 use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
 use pickbox_store::engine::ports::{Request, WatchAsk};
-use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, StateDir, open_index};
+use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, Fatal, StateDir, open_index};
 use pickbox_store::folder::Folder;
 use pickbox_store::{engine, locate, syncer};
 use pickbox_watch::{Ask, Watch};
@@ -180,15 +180,12 @@ fn start(
     let (disk, start) = prepare(options)?;
     let listener = pickbox_raft::listen(options.peer_address)?;
     let admin = Admin::bind(options.admin_address, Limits::default())?;
-    let open_folder = || {
-        Folder::open(&options.data_dir).map_err(|error| {
-            format!(
-                "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
-                options.data_dir.display()
-            )
-        })
-    };
-    let folder = open_folder()?;
+    let folder = Folder::open(&options.data_dir).map_err(|error| {
+        format!(
+            "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
+            options.data_dir.display()
+        )
+    })?;
     let state = StateDir::open(options.state_dir.clone())?;
     let (index, position) = open_index(&state)?;
     let applied = position.applied;
@@ -210,11 +207,28 @@ fn start(
         admin.local_address(),
         options.data_dir.display()
     );
+    // All parts work on the very directory that was checked.
+    let watched = folder.reopen()?;
     let store = Store::open(options, folder, state, index, &parts)?;
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
-    let (watch, watch_handle) = Watch::new(open_folder()?, vec![beside], sightings)?;
+    let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
     spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin })
+}
+
+/// Why the store does not start, in words.
+fn not_opened(error: Fatal, folder: &Path) -> AnyError {
+    match error {
+        Fatal::Strange(why) => format!(
+            "the folder {} is refused: {why}. Nothing was changed. If it is on a file system of its own, \
+             mount it; if it was moved, move it back. To go on with it as it is, start once with \
+             --accept-folder: what it lacks is put there again, what differs is kept as a conflict copy, \
+             nothing counts as deleted.",
+            folder.display()
+        )
+        .into(),
+        other => other.into(),
+    }
 }
 
 /// The store's parts, before they have threads.
@@ -247,7 +261,7 @@ impl Store {
         let worker = ContentWorker::new(ContentParts {
             node: me.node,
             incarnation: me.incarnation,
-            folder: Arc::new(Folder::open(&options.data_dir)?),
+            folder: Arc::new(folder.reopen()?),
             staging: staging_dir,
             recovered,
             history: history.clone(),
@@ -258,7 +272,7 @@ impl Store {
             events,
             engine: to_engine,
         });
-        let sync_folder = Folder::open(&options.data_dir)?;
+        let sync_folder = folder.reopen()?;
         let engine = Engine::open(
             engine::Options {
                 me: me.node,
@@ -267,9 +281,12 @@ impl Store {
                 folder,
                 state,
                 history: history.clone(),
+                cluster: me.cluster,
+                folder_rule: options.folder_rule,
             },
             index,
-        )?;
+        )
+        .map_err(|error| not_opened(error, &options.data_dir))?;
         Ok(Self { engine, worker, contents, content_events, peers, sync_folder, history })
     }
 }

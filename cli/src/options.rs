@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 use log::LevelFilter;
 use pickbox_admin::node::{NodeName, PeerAddress};
+use pickbox_store::engine::FolderRule;
 
 use crate::exit::CliError;
 
@@ -58,6 +59,11 @@ pub(crate) struct DaemonArguments {
     #[argh(option)]
     join: Option<String>,
 
+    /// take the folder as it is, though it is not the one of the last run: nothing that is
+    /// missing from it counts as deleted
+    #[argh(switch)]
+    accept_folder: bool,
+
     /// error, warn, info, debug or trace (default info)
     #[argh(option, default = "LevelFilter::Info")]
     log_level: LevelFilter,
@@ -86,6 +92,8 @@ pub struct DaemonOptions {
     pub state_dir: PathBuf,
     /// What a node without state does.
     pub entry: Entry,
+    /// Whether another folder than that of the last run will do.
+    pub folder_rule: FolderRule,
     /// How much is logged.
     pub log_level: LevelFilter,
 }
@@ -150,6 +158,7 @@ impl DaemonArguments {
             data_dir,
             state_dir,
             entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
+            folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
             log_level: self.log_level,
         })
     }

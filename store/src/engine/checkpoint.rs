@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
 use crate::placed::LocalId;
 use crate::record::FileId;
 use crate::syncer::{FILES_MAX, SyncDone, SyncJob};
@@ -217,11 +217,7 @@ impl Engine {
     }
 
     pub(super) fn set_meta(&mut self, key: &str, value: &[u8]) -> Result<(), Fatal> {
-        let set = || -> Result<(), IndexError> {
-            self.index.tables()?.open_table(META)?.insert(key, value)?;
-            Ok(())
-        };
-        Ok(set()?)
+        set_meta_of(&self.index, key, value)
     }
 
     fn drop_meta(&mut self, key: &str) -> Result<(), Fatal> {
@@ -233,10 +229,24 @@ impl Engine {
     }
 
     pub(super) fn meta(&self, key: &str) -> Result<Option<Vec<u8>>, Fatal> {
-        let get = || -> Result<Option<Vec<u8>>, IndexError> {
-            let table = self.index.tables()?.open_table(META)?;
-            Ok(table.get(key)?.map(|value| value.value().to_vec()))
-        };
-        Ok(get()?)
+        meta_of(&self.index, key)
     }
+}
+
+/// Writes a row of the engine's own table.
+pub(super) fn set_meta_of(index: &Index, key: &str, value: &[u8]) -> Result<(), Fatal> {
+    let set = || -> Result<(), IndexError> {
+        index.tables()?.open_table(META)?.insert(key, value)?;
+        Ok(())
+    };
+    Ok(set()?)
+}
+
+/// Reads a row of the engine's own table.
+pub(super) fn meta_of(index: &Index, key: &str) -> Result<Option<Vec<u8>>, Fatal> {
+    let get = || -> Result<Option<Vec<u8>>, IndexError> {
+        let table = index.tables()?.open_table(META)?;
+        Ok(table.get(key)?.map(|value| value.value().to_vec()))
+    };
+    Ok(get()?)
 }

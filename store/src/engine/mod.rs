@@ -25,6 +25,7 @@ mod quarantine;
 mod queue;
 mod requests;
 mod retention;
+mod root;
 mod rows;
 mod run;
 mod stage;
@@ -60,6 +61,7 @@ use crate::time::Time;
 pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
 pub use self::requests::API_BYTES_MAX;
+pub use self::root::{FolderRule, Strange};
 pub use self::run::{Channels, Event};
 pub use self::startup::{Options, Position, StateDir, open_index};
 
@@ -83,6 +85,8 @@ pub enum Fatal {
     Encode,
     /// Another thread of the store ended.
     Worker(String),
+    /// The folder is not the one of the last run; nothing was changed.
+    Strange(Strange),
 }
 
 impl std::fmt::Display for Fatal {
@@ -93,6 +97,7 @@ impl std::fmt::Display for Fatal {
             Self::Journal(_) => f.write_str("the journal of placed cannot be written"),
             Self::Encode => f.write_str("a change cannot be encoded"),
             Self::Worker(why) => write!(f, "a worker ended: {why}"),
+            Self::Strange(why) => write!(f, "the folder is another one: {why}"),
         }
     }
 }
@@ -103,7 +108,7 @@ impl std::error::Error for Fatal {
             Self::Index(error) => Some(error),
             Self::Folder(error) => Some(error),
             Self::Journal(error) => Some(error),
-            Self::Encode | Self::Worker(_) => None,
+            Self::Encode | Self::Worker(_) | Self::Strange(_) => None,
         }
     }
 }
@@ -192,6 +197,7 @@ pub struct Engine {
     history: Arc<HistoryStore>,
     dirs: HashMap<LocalId, Arc<Dir>>,
     root_gone: bool,
+    standing: root::Standing,
 
     // From the disk to the log.
     outbox: OrderedSet<LocalId>,

@@ -130,7 +130,9 @@ impl Engine {
             return Ok(());
         }
         let mut draft = Draft::default();
-        let ids = self.outbox.first(OPS_MAX);
+        // What is missing from a folder that is no more was deleted by nobody.
+        let rows_max = if self.root_gone { 0 } else { OPS_MAX };
+        let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
         for id in ids {
             if self.draft_with_parents(id, &mut draft)? == Drafted::Full {

@@ -59,7 +59,7 @@ macro_rules! step {
 impl Engine {
     /// Places what can be placed, in log order, up to a bound a turn.
     pub(super) fn place_all(&mut self) -> Result<(), Fatal> {
-        if !self.is_live() || self.root_gone {
+        if !self.may_place() {
             return Ok(());
         }
         for id in self.todo.first(PLACED_PER_TURN_MAX) {
@@ -71,6 +71,9 @@ impl Engine {
 
     /// Tries again what had to wait.
     pub(super) fn retry_stuck(&mut self) -> Result<(), Fatal> {
+        if !self.may_place() {
+            return Ok(());
+        }
         let again: Vec<_> = self.stuck.keys().copied().take(RETRIED_MAX).collect();
         for id in again {
             self.stuck.remove(&id);

@@ -225,8 +225,7 @@ impl Engine {
                 Ok(())
             }
             Sighting::RootGone => {
-                log::error!("event=root_gone action=\"placing stopped\"");
-                self.root_gone = true;
+                self.lose_root();
                 Ok(())
             }
         }

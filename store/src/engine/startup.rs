@@ -20,7 +20,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pickbox_raft::api::Command;
-use pickbox_raft::core::ids::{Incarnation, Index as LogIndex, LogPosition, NodeId, Serial};
+use pickbox_raft::core::ids::{
+    ClusterId, Incarnation, Index as LogIndex, LogPosition, NodeId, Serial,
+};
 use pickbox_raft::core::log::{Payload, Proposal};
 use pickbox_raft::core::members::Members;
 
@@ -28,6 +30,7 @@ use super::checkpoint::Cut;
 use super::journal_file::JournalFile;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
+use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
 use super::{Engine, Fatal, Phase, cat, catchup, checkpoint};
@@ -58,6 +61,10 @@ pub struct Options {
     pub state: StateDir,
     /// Displaced versions.
     pub history: Arc<HistoryStore>,
+    /// The cluster, for the mark on the folder.
+    pub cluster: ClusterId,
+    /// Which folder may be started on.
+    pub folder_rule: FolderRule,
 }
 
 /// The state directory, opened, with the directories that the store keeps there.
@@ -127,10 +134,15 @@ impl Engine {
     /// Brings placed up to date and stands ready for the log.
     ///
     /// # Errors
-    /// When the index or the state directory fails.
+    /// When the index or the state directory fails, or the folder is another one.
     pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
-        let Options { me, name, incarnation, folder, state, history } = options;
-        let (journal, former) = JournalFile::open(state.root.root())?;
+        let Options { me, name, incarnation, folder, state, history, cluster, folder_rule } =
+            options;
+        let standing = root::check(&index, &folder, (cluster, me), folder_rule)?;
+        let (journal, mut former) = JournalFile::open(state.root.root())?;
+        if standing == Standing::Anew {
+            former.clear();
+        }
         let mut engine = Self {
             me,
             name,
@@ -148,6 +160,7 @@ impl Engine {
             state,
             dirs: HashMap::new(),
             root_gone: false,
+            standing,
             outbox: OrderedSet::default(),
             flying: HashSet::new(),
             again: HashSet::new(),

@@ -54,6 +54,7 @@ impl Engine {
         let waiting = self.waiting()?;
         let counts = self.index.counts();
         let blocked = self.stuck.values().filter(|why| matches!(why, Why::Blocked(_)));
+        let trouble = self.troubles().len();
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         Ok(StoreStatus {
             applied: self.index.position().index,
@@ -62,8 +63,8 @@ impl Engine {
             records: counts.records(),
             conflicts: counts.conflicts,
             undecided: wide(self.undecided()),
-            unplaced: wide(self.todo.len() + self.stuck.len()),
-            blocked: wide(blocked.count()),
+            unplaced: wide(self.todo.len() + self.stuck.len() + trouble),
+            blocked: wide(blocked.count() + trouble),
             waiting,
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
@@ -71,9 +72,14 @@ impl Engine {
         })
     }
 
+    /// What hinders everything.
+    fn troubles(&self) -> Vec<String> {
+        self.root_trouble().into_iter().collect()
+    }
+
     /// Names some of what is open, what hinders it first.
     fn waiting(&mut self) -> Result<Vec<String>, Fatal> {
-        let mut lines = Vec::new();
+        let mut lines = self.troubles();
         let stuck: Vec<_> =
             self.stuck.iter().take(NAMED_MAX).map(|(id, why)| (*id, why.clone())).collect();
         for (id, why) in stuck {

@@ -7,6 +7,7 @@
 
 mod error;
 mod list;
+mod mark;
 mod medium;
 mod read;
 mod stat;
@@ -65,6 +66,14 @@ impl Folder {
     #[must_use]
     pub fn identity(&self) -> &Stat {
         &self.stat
+    }
+
+    /// Another handle on the same folder, whatever stands at its path by now.
+    ///
+    /// # Errors
+    /// When descriptors run out.
+    pub fn reopen(&self) -> Result<Self> {
+        Ok(Self { root: self.root.reopen()?, stat: self.stat })
     }
 
     /// The root itself.

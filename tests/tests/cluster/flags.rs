@@ -58,6 +58,30 @@ fn a_missing_folder_is_made_only_at_the_first_start() {
     cluster.await_content("a", "a");
 }
 
+/// trap T20: an empty directory where the folder was is refused in words, and deletes nothing;
+/// with the flag it is filled again.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn an_empty_directory_in_place_of_the_folder_is_refused() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "precious", "precious");
+    cluster.await_content("precious", "precious");
+    let before = cluster.await_converged();
+    cluster.terminate(1);
+    fs::rename(cluster.folder(1), cluster.root().join("elsewhere")).unwrap();
+    fs::create_dir(cluster.folder(1)).unwrap();
+    let output = cluster.daemon(1).command().stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let words = text(&output.stderr);
+    for word in ["node2", "mount", "move it back", "--accept-folder"] {
+        assert!(words.contains(word), "{word}: {words}");
+    }
+    cluster.daemon_mut(1).entry.push("--accept-folder".to_owned());
+    cluster.restart(1);
+    cluster.await_content("precious", "precious");
+    assert_eq!(cluster.await_converged(), before);
+}
+
 /// A start without state must say how the node comes into being.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pickbox_raft::api::{Command, Delivery};
-use pickbox_raft::core::ids::{Incarnation, Index as LogIndex, NodeId, Serial, Term};
+use pickbox_raft::core::ids::{ClusterId, Incarnation, Index as LogIndex, NodeId, Serial, Term};
 use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 use pickbox_raft::core::members::{Member, MemberRole, Members};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use crate::contents::history::HistoryStore;
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
-use crate::engine::{Engine, Event, Options, StateDir, open_index};
+use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index};
 use crate::folder::{Folder, FolderError, Kind, NewFile, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
@@ -163,6 +163,11 @@ impl Fleet {
 
     /// Starts an engine over what its host has on disk, as after a stop or a kill.
     pub(super) fn start(&mut self, at: usize) {
+        self.try_start(at, FolderRule::Marked).unwrap();
+    }
+
+    /// As [`Self::start`], by a rule for the folder.
+    pub(super) fn try_start(&mut self, at: usize, rule: FolderRule) -> Result<(), Fatal> {
         let host = &mut self.hosts[at];
         host.runs += 1;
         let incarnation = Incarnation::new(host.id.get() * 1000 + host.runs);
@@ -174,14 +179,30 @@ impl Fleet {
         let history = HistoryStore::open(state.child("history").unwrap()).unwrap();
         let history = Arc::new(history);
         let me = host.id;
-        let options = Options { me, name: name.clone(), incarnation, folder, state, history };
-        host.engine = Some(Engine::open(options, index).unwrap());
+        let (cluster, folder_rule) = (ClusterId([7; 16]), rule);
+        let options = Options {
+            me,
+            name: name.clone(),
+            incarnation,
+            folder,
+            state,
+            history,
+            cluster,
+            folder_rule,
+        };
+        host.engine = Some(Engine::open(options, index)?);
         host.asks.clear();
         host.proposed = None;
         let (origin, serial) = (host.id, Serial::new(1));
         let payload = Payload::Open { name };
         let open = Proposal { origin, incarnation, serial, holders: None, payload };
         self.append(Content::Proposal(open));
+        Ok(())
+    }
+
+    /// Tells an engine something of the watcher.
+    pub(super) fn sight(&mut self, at: usize, sighting: Sighting) {
+        self.give(at, Event::Sighting(sighting));
     }
 
     /// Ends an engine as a kill does: nothing is said or written any more.

@@ -5,4 +5,5 @@ mod fleet;
 mod keeping;
 mod races;
 mod random;
+mod roots;
 mod stories;
