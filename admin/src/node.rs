@@ -154,6 +154,8 @@ pub enum Code {
     Busy,
     /// Silent for too long.
     Idle,
+    /// The disk of this node is full; nothing was done.
+    NoSpace,
     /// No leader, or no majority can be reached; nothing was done.
     NoQuorum,
     /// The outcome is not known: it may yet happen. Look before asking again.
@@ -186,6 +188,7 @@ impl fmt::Display for Code {
             Self::HashMismatch => "hash-mismatch",
             Self::Busy => "busy",
             Self::Idle => "idle",
+            Self::NoSpace => "no-space",
             Self::NoQuorum => "no-quorum",
             Self::Unknown => "unknown",
             Self::NotFound => "not-found",

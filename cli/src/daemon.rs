@@ -227,7 +227,20 @@ fn not_opened(error: Fatal, folder: &Path) -> AnyError {
             folder.display()
         )
         .into(),
-        other => other.into(),
+        other => ended(&other).into(),
+    }
+}
+
+/// Why the store ended, in words.
+fn ended(error: &Fatal) -> String {
+    let why = words(error);
+    if error.is_no_space() {
+        format!(
+            "the disk of the state directory is full ({why}). Nothing is lost: free some space and start \
+             the daemon again, or let the service manager do so"
+        )
+    } else {
+        why
     }
 }
 
@@ -331,7 +344,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     crew.start("bulk", move || bulk.run().err().map(|error| error.to_string()))?;
     crew.start("watch", move || watch.run().err().map(|error| error.to_string()))?;
     let (engine, channels) = channels;
-    crew.start("apply", move || engine.run(&channels).err().map(|error| words(&error)))?;
+    crew.start("apply", move || engine.run(&channels).err().map(|error| ended(&error)))?;
     spawn_admin(crew, admin, log, watch_handle, requests, node_name)?;
     Ok(running)
 }

@@ -185,6 +185,10 @@ fn not_added(error: AddError) -> Refusal {
 fn refusal(answer: Answer) -> Refusal {
     match answer {
         Answer::Busy => busy(),
+        Answer::NoSpace => Refusal::new(
+            Code::NoSpace,
+            "the disk of this node is full, nothing was done: free some space or ask another node",
+        ),
         Answer::NotFound => Refusal::new(Code::NotFound, "no such file, version or content"),
         Answer::Unavailable(why) => Refusal::new(Code::Gone, why),
         Answer::Refused(Cannot::IsADirectory) => {

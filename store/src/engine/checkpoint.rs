@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
+use crate::folder::FolderError;
 use crate::index::{Index, IndexError};
 use crate::placed::LocalId;
 use crate::record::FileId;
@@ -154,16 +155,26 @@ impl Engine {
             self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
             return Ok(());
         }
-        self.seal(position)?;
+        if !self.seal(position)? {
+            self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
+            return Ok(());
+        }
         self.out.push_back(Outgoing::Log(Command::Checkpoint(position)));
         log::debug!("event=checkpoint index={}", position.index);
         Ok(())
     }
 
-    /// The durable commit.
-    fn seal(&mut self, position: LogPosition) -> Result<(), Fatal> {
+    /// The durable commit; false if the disk is too full for it.
+    fn seal(&mut self, position: LogPosition) -> Result<bool, Fatal> {
+        let state = self.state.dir()?;
+        if self.is_short_of_space() {
+            return Ok(false);
+        }
+        match self.journal.rotate(&state) {
+            Err(FolderError::NoSpace(_)) => return Ok(false),
+            other => other?,
+        }
         self.checkpoint.floor = position;
-        self.flush_journal()?;
         let bytes = postcard::to_allocvec(&position).map_err(|_| Fatal::Encode)?;
         self.set_meta("floor", &bytes)?;
         if std::mem::take(&mut self.checkpoint.settles_cut) {
@@ -175,28 +186,35 @@ impl Engine {
             let left = self.suspects.iter().copied().collect();
             self.note_cut(Cut { since: None, time, left })?;
         }
-        let state = self.state.dir()?;
-        self.journal.rotate(&state)?;
         // Rows are in the index from here on; what is in flight is nowhere but in the journal.
         let flight = self.in_flight.take();
         self.note_flight(flight.as_ref());
         self.in_flight = flight;
         self.flush_journal()?;
+        if !self.is_noted() {
+            // The former journal still has the note about what is in flight.
+            return Ok(false);
+        }
         self.index.checkpoint()?;
-        Ok(self.journal.remove_older(&state)?)
+        self.journal.remove_older(&state)?;
+        Ok(true)
     }
 
     /// The last checkpoint, and the mark that nothing has to be looked at after it.
     pub(super) fn stop(mut self) -> Result<(), Fatal> {
         self.give_up_requests();
-        if !self.is_live() {
+        if !self.is_live() || self.is_short_of_space() {
+            // As after a kill: the next start finds everything in the log and the journal.
             return Ok(());
         }
         let job = self.begin_checkpoint()?;
         match crate::syncer::sync(&self.folder, &job) {
             Ok(()) => {
                 self.set_meta("mark", b"clean")?;
-                self.seal(self.index.position())
+                if !self.seal(self.index.position())? {
+                    log::warn!("event=checkpoint_failed error=\"the disk is full\"");
+                }
+                Ok(())
             }
             Err(why) => {
                 log::error!("event=checkpoint_failed error=\"{why}\"");

@@ -1,7 +1,7 @@
 //! The files of the placed journal: `journal.N`, a new one from each checkpoint.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use crate::folder::{Dir, FolderError};
 use crate::name::Name;
@@ -14,6 +14,9 @@ const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 pub(super) struct JournalFile {
     file: File,
     number: u64,
+    /// How many bytes a test lets the disk take.
+    #[cfg(test)]
+    pub(super) room: Option<usize>,
 }
 
 fn name_of(number: u64) -> Option<Name> {
@@ -53,12 +56,43 @@ impl JournalFile {
     fn create(state: &Dir, number: u64) -> Result<Self, FolderError> {
         let absent = || FolderError::Absent(state.path().clone());
         let name = name_of(number).ok_or_else(absent)?;
-        Ok(Self { file: state.create_new(&name)?, number })
+        Ok(Self {
+            file: state.create_new(&name)?,
+            number,
+            #[cfg(test)]
+            room: None,
+        })
     }
 
-    /// One write, not synced.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)
+    /// Writes what it can, not synced, and takes that out of `bytes`: what the disk has no room
+    /// for goes on where this ended, so a note that was cut becomes whole.
+    pub(super) fn append(&mut self, bytes: &mut Vec<u8>) -> std::io::Result<()> {
+        let mut written = 0;
+        let outcome = loop {
+            match bytes.get(written..) {
+                None | Some([]) => break Ok(()),
+                Some(rest) => match self.write(rest) {
+                    Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                    Ok(count) => written += count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        bytes.drain(..written);
+        outcome
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        #[cfg(test)]
+        if let Some(room) = &mut self.room {
+            let count = bytes.len().min(*room);
+            *room -= count;
+            let full = || std::io::Error::from(ErrorKind::StorageFull);
+            let part = bytes.get(..count).filter(|part| !part.is_empty()).ok_or_else(full)?;
+            return self.file.write(part);
+        }
+        self.file.write(bytes)
     }
 
     /// Starts the next journal.

@@ -28,6 +28,7 @@ mod retention;
 mod root;
 mod rows;
 mod run;
+mod space;
 mod stage;
 mod startup;
 mod status;
@@ -192,6 +193,8 @@ pub struct Engine {
     // The disk.
     folder: Folder,
     state: StateDir,
+    space: space::Space,
+    quiet: space::Quiet,
     staging: Dir,
     quarantine: Dir,
     history: Arc<HistoryStore>,
@@ -229,6 +232,8 @@ pub struct Engine {
     // From the log to the disk.
     todo: OrderedSet<FileId>,
     stuck: BTreeMap<FileId, Why>,
+    /// Up to where `stuck` was tried again.
+    retried: Option<FileId>,
     incoming: Incoming,
     /// What is in quarantine, and since when.
     quarantined: BTreeMap<LocalId, u64>,

@@ -9,6 +9,8 @@
 //! way, a path is blocked, an edit of this disk is undecided) is overtaken by the rest.
 
 use super::quarantine::evicted;
+use std::ops::Bound::{Excluded, Unbounded};
+
 use super::rows::{Actual, agreed_of};
 use super::stage::{Staged, displaced_name};
 use super::{Engine, Fatal};
@@ -63,6 +65,9 @@ impl Engine {
             return Ok(());
         }
         for id in self.todo.first(PLACED_PER_TURN_MAX) {
+            if self.is_short_of_space() {
+                return Ok(());
+            }
             self.todo.remove(id);
             self.try_place(id)?;
         }
@@ -74,9 +79,17 @@ impl Engine {
         if !self.may_place() {
             return Ok(());
         }
-        let again: Vec<_> = self.stuck.keys().copied().take(RETRIED_MAX).collect();
+        // Those that came last get their turn too, however many there are.
+        let from = self.retried.take().map_or(Unbounded, Excluded);
+        let rest = self.stuck.range((from, Unbounded));
+        let again: Vec<_> = rest.map(|(id, _)| *id).take(RETRIED_MAX).collect();
+        if again.len() == RETRIED_MAX {
+            self.retried = again.last().copied();
+        }
         for id in again {
-            self.stuck.remove(&id);
+            if self.is_short_of_space() {
+                return Ok(());
+            }
             self.try_place(id)?;
         }
         self.flush_journal()
@@ -89,7 +102,11 @@ impl Engine {
                 self.incoming.remove(id);
             }
             Err(why) => {
-                if let (Why::Blocked(error), false) = (&why, self.stuck.contains_key(&id)) {
+                // Tried again ten times a second: only what is new is said.
+                if let Why::Blocked(error) = &why
+                    && self.stuck.get(&id) != Some(&why)
+                    && self.may_say()
+                {
                     log::info!("event=blocked path=\"{}\" error=\"{error}\"", error.path());
                 }
                 self.stuck.insert(id, why);
@@ -199,7 +216,7 @@ impl Engine {
         }
         let staged = ready!(self.stage(id, record));
         let row = new_row(parent, id, record, staged.stat);
-        self.note_intent(local, &row)?;
+        step!(self.note_intent(local, &row));
         match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
             Ok(()) => {
                 self.adopted(&staged);
@@ -315,7 +332,7 @@ impl Engine {
         let name = self.quarantine_name(local);
         let (parent, old) = (row.parent, row.name.clone());
         let row = evicted(row, name);
-        self.note_intent(local, &row)?;
+        step!(self.note_intent(local, &row));
         if let Err(error) = dir.rename_no_replace(&old, &self.quarantine, &row.name) {
             return self.examine_and_wait(error, parent, &old);
         }
@@ -343,7 +360,7 @@ impl Engine {
             moved.parent = parent;
             moved.name = record.name.clone();
             moved.base = row.base.clone().map(|base| with_place(base, record));
-            self.note_intent(local, &moved)?;
+            step!(self.note_intent(local, &moved));
             if let Err(error) = from.rename_no_replace(&row.name, &to, &record.name) {
                 self.ask_examine(row.parent, &row.name)?;
                 return self.examine_and_wait(error, parent, &record.name);
@@ -380,7 +397,7 @@ impl Engine {
             name: row.name.clone(),
             ..new_row(row.parent, id, record, staged.stat)
         };
-        self.note_intent(local, &new)?;
+        step!(self.note_intent(local, &new));
         if let Err(error) = self.staging.exchange(&staged.name, &dir, &row.name) {
             return self.not_exposed(&staged, error, row.parent, &row.name);
         }

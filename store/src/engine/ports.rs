@@ -91,6 +91,8 @@ pub enum Answer {
     Refused(Refusal),
     /// Not taken: too much is waiting already.
     Busy,
+    /// Not taken: the disk of this node is full.
+    NoSpace,
     /// How things are.
     Status(Box<StoreStatus>),
     /// Versions, newest first.

@@ -1,7 +1,9 @@
 //! The rows of placed as the engine uses them: every change goes to the index and the journal.
 
+use super::place::Why;
+use super::space::is_full;
 use super::{Engine, Fatal};
-use crate::folder::Stat;
+use crate::folder::{FolderError, Stat};
 use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::op::{At, Parent};
 use crate::placed::journal::{self, Note};
@@ -91,18 +93,31 @@ impl Engine {
 
     /// Notes what a row will be once a thing is exposed, and writes the journal: the intent must
     /// be out of this process before the folder changes.
-    pub(super) fn note_intent(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
+    pub(super) fn note_intent(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+    ) -> Result<Result<(), Why>, Fatal> {
         journal::encode(&Note::Intent(id, row.clone()), &mut self.journal_buffer);
-        self.flush_journal()
+        self.flush_journal()?;
+        let full = || Why::Blocked(FolderError::NoSpace(RelPath::root().join(&row.name)));
+        Ok(if self.is_noted() { Ok(()) } else { Err(full()) })
     }
 
+    /// Writes the journal. What a full disk does not take waits in the buffer, and with it all
+    /// that must not be done before it is written: see `space`.
     pub(super) fn flush_journal(&mut self) -> Result<(), Fatal> {
+        match self.write_journal() {
+            Err(error) if !is_full(&error) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn write_journal(&mut self) -> std::io::Result<()> {
         if self.journal_buffer.is_empty() {
             return Ok(());
         }
-        self.journal.append(&self.journal_buffer)?;
-        self.journal_buffer.clear();
-        Ok(())
+        self.journal.append(&mut self.journal_buffer)
     }
 
     /// The path of a row as this disk has it; `None` when it lies outside the folder.

@@ -88,8 +88,13 @@ impl Engine {
                 return self.stop();
             }
             self.turn()?;
-            self.hand_out(channels);
-            if !taken && self.todo.is_empty() {
+            if self.is_noted() {
+                // A proposal must not be out before the note about it.
+                self.hand_out(channels);
+            }
+            if self.rests() {
+                Self::rest(channels);
+            } else if !taken && self.todo.is_empty() {
                 self.wait(channels);
             }
         }
@@ -115,6 +120,11 @@ impl Engine {
     /// # Errors
     /// As [`Self::run`].
     pub fn turn(&mut self) -> Result<(), Fatal> {
+        if self.is_short_of_space() {
+            self.refuse_writes_without_space();
+            // A disk that fails otherwise than by being full ends the node.
+            return self.flush_journal();
+        }
         self.place_all()?;
         self.propose()?;
         self.tick()?;
@@ -130,6 +140,15 @@ impl Engine {
 
     fn take_events(&mut self, channels: &Channels) -> Result<bool, Fatal> {
         let mut taken = false;
+        // While the disk is full all but clients wait: the log above all, which keeps its entries.
+        for _ in 0..EVENTS_PER_TURN {
+            if self.is_short_of_space() {
+                break;
+            }
+            let Ok(delivery) = channels.deliveries.try_recv() else { break };
+            taken = true;
+            self.event(Event::Log(delivery))?;
+        }
         macro_rules! take {
             ($receiver:expr, $wrap:expr) => {
                 for item in $receiver.try_iter().take(EVENTS_PER_TURN) {
@@ -138,11 +157,13 @@ impl Engine {
                 }
             };
         }
-        take!(channels.deliveries, Event::Log);
+        take!(channels.requests, Event::Request);
+        if self.rests() {
+            return Ok(taken);
+        }
         take!(channels.contents, Event::Content);
         take!(channels.synced, Event::Synced);
         take!(channels.peers, |(from, bytes)| Event::Peer(from, bytes));
-        take!(channels.requests, Event::Request);
         if self.takes_sightings() {
             take!(channels.sightings, Event::Sighting);
         }
@@ -152,6 +173,14 @@ impl Engine {
     /// Sightings wait with the watcher while the start is not over or too much is undecided.
     fn takes_sightings(&self) -> bool {
         self.is_live() && self.outbox.len() < super::status::OUTBOX_MAX
+    }
+
+    /// Waits for clients, the end, and space.
+    fn rest(channels: &Channels) {
+        let mut select = Select::new();
+        select.recv(&channels.requests);
+        select.recv(&channels.stop);
+        let _ = select.ready_timeout(Duration::from_millis(TICK_MS));
     }
 
     fn wait(&mut self, channels: &Channels) {

@@ -98,7 +98,10 @@ impl Engine {
         let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.unsynced.insert_all(),
-            Err(error) => log::warn!("event=stash_failed content={content} error=\"{error}\""),
+            Err(error) if self.may_say() => {
+                log::warn!("event=stash_failed content={content} error=\"{error}\"");
+            }
+            Err(_) => {}
         }
     }
 
@@ -236,7 +239,10 @@ impl Engine {
         let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.keep_in_history(&name, content),
-            Err(error) => log::warn!("event=history_failed content={content} error=\"{error}\""),
+            Err(error) if self.may_say() => {
+                log::warn!("event=history_failed content={content} error=\"{error}\"");
+            }
+            Err(_) => {}
         }
     }
 

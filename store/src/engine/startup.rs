@@ -33,7 +33,7 @@ use super::queue::{OrderedSet, SmallData};
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, Phase, cat, catchup, checkpoint};
+use super::{Engine, Fatal, Phase, cat, catchup, checkpoint, space};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -160,6 +160,8 @@ impl Engine {
             state,
             dirs: HashMap::new(),
             root_gone: false,
+            space: space::Space::default(),
+            quiet: space::Quiet::default(),
             standing,
             outbox: OrderedSet::default(),
             flying: HashSet::new(),
@@ -182,6 +184,7 @@ impl Engine {
             prune_before_ms: None,
             todo: OrderedSet::default(),
             stuck: BTreeMap::new(),
+            retried: None,
             incoming: Incoming::default(),
             quarantined: BTreeMap::new(),
             swept: LocalId::default(),
@@ -232,6 +235,9 @@ impl Engine {
             self.flying.extend(note.rows.iter().flatten().map(|row| row.id));
             journal::encode(&Note::Flight(self.former.clone()), &mut self.journal_buffer);
             self.flush_journal()?;
+            if !self.is_noted() {
+                return Err(Fatal::Journal(std::io::ErrorKind::StorageFull.into()));
+            }
         }
         let next = self.tables()?.next_id()?;
         self.next_local = next;

@@ -74,7 +74,7 @@ impl Engine {
 
     /// What hinders everything.
     fn troubles(&self) -> Vec<String> {
-        self.root_trouble().into_iter().collect()
+        [self.root_trouble(), self.space_trouble()].into_iter().flatten().collect()
     }
 
     /// Names some of what is open, what hinders it first.

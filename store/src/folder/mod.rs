@@ -10,6 +10,7 @@ mod list;
 mod mark;
 mod medium;
 mod read;
+mod space;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub use medium::medium;
 pub use read::READ_TRIES_MAX;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
+pub use space::free_bytes;
 use stat::MountRoot;
 pub use stat::{Kind, Stat};
 pub use write::NewFile;

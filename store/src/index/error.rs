@@ -25,6 +25,20 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// What the disk said, if it was the disk.
+    #[must_use]
+    pub fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Database(error) => match &**error {
+                redb::Error::Io(error) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for IndexError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

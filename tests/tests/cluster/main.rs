@@ -10,5 +10,6 @@ mod editors;
 mod faults;
 mod files;
 mod flags;
+mod full;
 mod power;
 mod storm;

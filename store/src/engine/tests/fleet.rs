@@ -210,6 +210,11 @@ impl Fleet {
         self.hosts[at].engine = None;
     }
 
+    /// Ends an engine in order.
+    pub(super) fn stop(&mut self, at: usize) {
+        self.hosts[at].engine.take().unwrap().stop().unwrap();
+    }
+
     /// Makes a checkpoint now.
     pub(super) fn checkpoint(&mut self, at: usize) {
         let engine = self.hosts[at].engine();
@@ -221,6 +226,9 @@ impl Fleet {
 
     /// Takes in what an engine said.
     fn drain(&mut self, at: usize) {
+        if !self.hosts[at].engine().is_noted() {
+            return;
+        }
         let out: Vec<_> = self.hosts[at].engine().take_outgoing().collect();
         for outgoing in out {
             match outgoing {
@@ -325,7 +333,7 @@ impl Fleet {
     pub(super) fn deliver(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
         let Some(entry) = self.log.get(host.next).cloned() else { return false };
-        if host.engine.is_none() {
+        if host.engine.as_mut().is_none_or(Engine::is_short_of_space) {
             return false;
         }
         host.next += 1;
@@ -341,7 +349,7 @@ impl Fleet {
     fn rescan(&mut self, at: usize, top: &RelPath) {
         let mut stack = vec![top.clone()];
         while let Some(path) = stack.pop() {
-            if !self.hosts[at].is_up() || !self.hosts[at].engine().is_live() {
+            if !self.is_looking(at) {
                 return;
             }
             let Ok(dir) = self.hosts[at].engine().folder.dir(&path) else { continue };
@@ -397,9 +405,15 @@ impl Fleet {
         self.give(at, Event::Sighting(look));
     }
 
+    /// Whether an engine takes sightings.
+    fn is_looking(&mut self, at: usize) -> bool {
+        let Some(engine) = self.hosts[at].engine.as_mut() else { return false };
+        engine.is_live() && !engine.is_short_of_space()
+    }
+
     /// Makes the looks that a host's engine asked for.
     pub(super) fn answer_asks(&mut self, at: usize) -> bool {
-        if !self.hosts[at].is_up() || !self.hosts[at].engine().is_live() {
+        if !self.is_looking(at) {
             return false;
         }
         let asks = std::mem::take(&mut self.hosts[at].asks);

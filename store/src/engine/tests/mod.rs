@@ -6,4 +6,5 @@ mod keeping;
 mod races;
 mod random;
 mod roots;
+mod space;
 mod stories;

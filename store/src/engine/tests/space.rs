@@ -1,0 +1,83 @@
+//! Trap T21: a full disk.
+
+use super::fleet::{Fleet, rel};
+use crate::engine::ports::{Answer, Query};
+
+fn shared(fleet: &mut Fleet, path: &str) {
+    fleet.hosts[0].write(path, path);
+    fleet.look(0);
+    fleet.settle();
+}
+
+/// The node rests, says why, refuses writes, and goes on by itself.
+#[test]
+fn a_full_disk_is_waited_out() {
+    let mut fleet = Fleet::new(3);
+    fleet.hosts[1].engine().space.told = Some(1_000_000);
+    fleet.settle();
+    for path in ["a", "b"] {
+        shared(&mut fleet, path);
+    }
+    fleet.hosts[1].write("mine", "mine");
+    fleet.look(1);
+    fleet.settle();
+    assert_eq!(fleet.hosts[2].read("b"), "b", "the others go on");
+    let tree: Vec<_> = fleet.hosts[1].tree().into_keys().collect();
+    assert_eq!(tree, ["mine"]);
+    let status = fleet.hosts[1].engine().store_status().unwrap();
+    assert!(status.waiting[0].contains("the disk is full (1000000 bytes"), "{status:?}");
+    let put = Query::Put { path: rel("x"), data: b"x".to_vec() };
+    assert_eq!(fleet.ask(1, put), Answer::NoSpace);
+
+    fleet.hosts[1].engine().space.told = Some(20 * 1024 * 1024);
+    fleet.settle();
+    assert!(fleet.hosts[1].engine().rests(), "not back and forth at the edge");
+    fleet.hosts[1].engine().space.told = None;
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].tree().len(), 3);
+}
+
+/// The journal is cut in the middle of a note: nothing is exposed before it is whole, and it is
+/// read back after a kill.
+#[test]
+fn a_journal_without_room_is_continued() {
+    for room in [0, 1, 9, 40, 200] {
+        let mut fleet = Fleet::new(3);
+        shared(&mut fleet, "a");
+        fleet.hosts[1].engine().journal.room = Some(room);
+        fleet.hosts[0].write("a", "changed");
+        fleet.look(0);
+        fleet.settle();
+        shared(&mut fleet, "b");
+        if room < 100 {
+            assert_eq!(fleet.hosts[1].read("a"), "a", "room for {room} bytes");
+            let status = fleet.hosts[1].engine().store_status().unwrap();
+            assert!(status.blocked > 0, "{status:?}");
+        }
+        fleet.hosts[1].engine().journal.room = None;
+        fleet.settle();
+        fleet.kill(1);
+        fleet.start(1);
+        fleet.settle();
+        fleet.converge();
+        fleet.assert_same();
+        assert_eq!(fleet.hosts[1].read("a"), "changed");
+        assert_eq!(fleet.hosts[1].engine().store_status().unwrap().recovered, 0);
+    }
+}
+
+/// Ended while it rests, as by a service manager: the next start finds everything.
+#[test]
+fn a_stop_on_a_full_disk_is_clean() {
+    let mut fleet = Fleet::new(3);
+    shared(&mut fleet, "a");
+    fleet.hosts[1].engine().space.told = Some(0);
+    shared(&mut fleet, "b");
+    fleet.stop(1);
+    fleet.start(1);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+}
