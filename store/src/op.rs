@@ -5,11 +5,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{Name, RelPath};
+use crate::content_id::INLINE_BYTES_MAX;
+use crate::name::{Name, PATH_BYTES_MAX, RelPath};
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
 /// Most bytes of one encoded change.
 pub const CHANGE_BYTES_MAX: usize = 1024 * 1024 + 32 * 1024;
+/// Most bytes that an [`Op::Put`] carries. A client's write of any size up to this travels inside
+/// the log: there is no file in a folder yet that it could be fetched from.
+pub const PUT_BYTES_MAX: u64 = 1 << 20;
+/// What a put takes beside its bytes, encoded; on the safe side.
+const PUT_FRAME_BYTES: usize = 512;
+
+// The same as above in the type of lengths in memory.
+const PUT_BYTES: usize = 1 << 20;
+const _: () = assert!(PUT_BYTES + PATH_BYTES_MAX + PUT_FRAME_BYTES <= CHANGE_BYTES_MAX);
+const _: () = assert!(INLINE_BYTES_MAX <= PUT_BYTES_MAX);
+
 /// Most operations in one change.
 pub const OPS_MAX: usize = 4096;
 
@@ -49,7 +61,7 @@ pub struct Incoming {
     pub body: Body,
     /// Mode and time.
     pub attributes: Attributes,
-    /// The bytes of a file of at most `INLINE_BYTES_MAX`; `None` for directories, symlinks and
+    /// The bytes of a file of at most `INLINE_BYTES_MAX` ([`PUT_BYTES_MAX`] in a put); `None` for directories, symlinks and
     /// larger files, whose holders the proposal lists.
     #[serde(with = "crate::bytes::optional")]
     pub inline: Option<Vec<u8>>,

@@ -2,7 +2,7 @@
 
 use super::namespace::{Namespace, not_root};
 use super::{Stop, refuse};
-use crate::content_id::INLINE_BYTES_MAX;
+use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::PATH_BYTES_MAX;
@@ -27,7 +27,7 @@ impl Namespace<'_> {
         new: &Incoming,
     ) -> Result<Outcome, Stop> {
         not_root(id)?;
-        check(new)?;
+        check(new, INLINE_BYTES_MAX)?;
         let version = base.bumped(self.stamp.origin, self.stamp.index);
         let Some(record) = self.record(id)? else {
             // Deleted meanwhile: an edit beats a deletion.
@@ -152,11 +152,14 @@ impl Namespace<'_> {
     }
 }
 
-/// Refuses what makes no sense.
-pub(super) fn check(new: &Incoming) -> Result<(), Stop> {
+/// Refuses what makes no sense, and bytes that are not the content that they are said to be: a
+/// peer is not believed.
+pub(super) fn check(new: &Incoming, inline_bytes_max: u64) -> Result<(), Stop> {
     let sound = match (&new.body, &new.inline) {
-        (Body::File { size, .. }, Some(bytes)) => {
-            *size <= INLINE_BYTES_MAX && u64::try_from(bytes.len()) == Ok(*size)
+        (Body::File { size, content }, Some(bytes)) => {
+            *size <= inline_bytes_max
+                && u64::try_from(bytes.len()) == Ok(*size)
+                && ContentId::of(bytes) == *content
         }
         (Body::Symlink { target }, None) => {
             !target.is_empty() && target.len() <= PATH_BYTES_MAX && !target.contains(&0)

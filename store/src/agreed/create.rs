@@ -3,12 +3,13 @@
 use super::Stop;
 use super::content::check;
 use super::namespace::Namespace;
+use crate::content_id::INLINE_BYTES_MAX;
 use crate::op::{At, Incoming, Outcome};
 use crate::record::{Record, VersionVector};
 
 impl Namespace<'_> {
     pub(super) fn create(&mut self, at: &At, new: &Incoming) -> Result<Outcome, Stop> {
-        check(new)?;
+        check(new, INLINE_BYTES_MAX)?;
         let version = VersionVector::default().bumped(self.stamp.origin, self.stamp.index);
         self.create_version(at, new, version)
     }

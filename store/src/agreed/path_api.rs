@@ -5,12 +5,12 @@ use super::namespace::Namespace;
 use super::place::Blocked;
 use super::{Stop, refuse};
 use crate::name::{Name, RelPath};
-use crate::op::{Incoming, Outcome, Refusal};
+use crate::op::{Incoming, Outcome, PUT_BYTES_MAX, Refusal};
 use crate::record::{Body, FileId};
 
 impl Namespace<'_> {
     pub(super) fn put(&mut self, path: &RelPath, new: &Incoming) -> Result<Outcome, Stop> {
-        check(new)?;
+        check(new, PUT_BYTES_MAX)?;
         let (parent, name) = split(path)?;
         let plan = self.plan_path(&parent, Blocked::Refuse)?;
         self.check_path(&plan, &name)?;

@@ -1,10 +1,10 @@
 //! Each rule of the namespace as a story.
 
 use super::world::*;
-use crate::content_id::ContentId;
+use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::history_rows::{HistoryOf, Reason};
 use crate::name::{NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath};
-use crate::op::{At, Op, Outcome, Parent, Refusal};
+use crate::op::{At, Op, Outcome, PUT_BYTES_MAX, Parent, Refusal};
 use crate::record::{Body, FileId, VersionVector};
 
 fn contents_of(world: &World, path: &str) -> Vec<Body> {
@@ -613,15 +613,36 @@ fn operations_that_make_no_sense_are_refused() {
     let mut world = World::new();
     let mut torn = file("one");
     torn.inline = Some(b"on".to_vec());
+    let mut lying = file("one");
+    lying.inline = Some(b"two".to_vec());
     let mut stuffed = directory();
     stuffed.inline = Some(Vec::new());
-    for new in [torn, stuffed, symlink(""), symlink("a\0b"), symlink(&"x".repeat(5000))] {
+    for new in [torn, lying, stuffed, symlink(""), symlink("a\0b"), symlink(&"x".repeat(5000))] {
         let outcome = world.outcome(1, create("f", new.clone()));
         assert_eq!(outcome, Outcome::Refused(Refusal::Malformed));
         let put = Op::Put { path: rel("f"), new };
         assert_eq!(world.outcome(1, put), Outcome::Refused(Refusal::Malformed));
     }
     assert_eq!(world.listing(), Vec::<String>::new());
+}
+
+/// Only a client's write may carry more than small contents, and not more than an entry holds.
+#[test]
+fn puts_carry_more_than_other_operations() {
+    let mut world = World::new();
+    let sized = |bytes: u64| file(&"x".repeat(usize::try_from(bytes).unwrap()));
+    for (bytes, created, put) in [
+        (INLINE_BYTES_MAX, true, true),
+        (INLINE_BYTES_MAX + 1, false, true),
+        (PUT_BYTES_MAX, false, true),
+        (PUT_BYTES_MAX + 1, false, false),
+    ] {
+        let outcome = world.outcome(1, create(&format!("c{bytes}"), sized(bytes)));
+        assert_eq!(matches!(outcome, Outcome::Done(_)), created, "{bytes}: {outcome:?}");
+        let op = Op::Put { path: rel(&format!("p{bytes}")), new: sized(bytes) };
+        let outcome = world.outcome(1, op);
+        assert_eq!(matches!(outcome, Outcome::Done(_)), put, "{bytes}: {outcome:?}");
+    }
 }
 
 #[test]

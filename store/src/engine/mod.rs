@@ -61,7 +61,6 @@ use crate::time::Time;
 
 pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
-pub use self::requests::API_BYTES_MAX;
 pub use self::root::{FolderRule, Strange};
 pub use self::run::{Channels, Event};
 pub use self::startup::{Options, Position, StateDir, open_index};

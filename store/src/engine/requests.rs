@@ -4,12 +4,13 @@ use super::ports::{Answer, Query, Request};
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::name::RelPath;
-use crate::op::{Incoming, Op};
+use crate::op::{CHANGE_BYTES_MAX, Incoming, Op};
 use crate::record::{Attributes, Body};
 use crate::time::Time;
 
-/// Most bytes of one file written through the API: it travels inside one entry.
-pub const API_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of one file written through the API, and of its path and frame: it travels inside
+/// one entry.
+const API_WRITE_BYTES_MAX: usize = CHANGE_BYTES_MAX;
 /// Bytes of writes that may wait; one more is answered `Busy`.
 const API_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Mode of a file that a client made.
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     fn take_write(&mut self, write: ApiWrite) {
-        if write.bytes() > API_BYTES_MAX + 8192
+        if write.bytes() > API_WRITE_BYTES_MAX
             || self.api_bytes + write.bytes() > API_WAITING_BYTES_MAX
         {
             write.answer(Answer::Busy);

@@ -50,6 +50,28 @@ fn forward_commits_on_any_node() {
     cluster.await_converged();
 }
 
+/// One write may be a MiB, through any node; one byte more is refused.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn forward_takes_a_mebibyte() {
+    let mut cluster = Cluster::start(3);
+    cluster.kill(2);
+    for (seed, size) in [(1, 32 * 1024 + 1), (2, 200_000), (3, 1 << 20)] {
+        let content = super::files::noise(seed, size);
+        for node in 0..2 {
+            let path = format!("{size}.{node}");
+            let answer = cluster.forward_write(node, &path, &content);
+            assert!(answer.starts_with("OK"), "{size}: {answer}");
+            cluster.await_content(&path, &content);
+        }
+    }
+    let answer = cluster.forward_write(0, "more", &vec![0; (1 << 20) + 1]);
+    assert!(answer.starts_with("ERROR too-large"), "{answer}");
+    cluster.restart(2);
+    cluster.await_content("1048576.1", super::files::noise(3, 1 << 20));
+    assert_eq!(cluster.await_converged().len(), 6);
+}
+
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn forward_refuses_what_it_must() {

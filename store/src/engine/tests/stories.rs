@@ -157,6 +157,49 @@ fn a_forwarded_write_goes_everywhere() {
     fleet.assert_same();
 }
 
+/// A client's write of up to 1 MiB goes through the log, also when it waits while a node is away,
+/// and stands beside a checkpoint.
+#[test]
+fn a_large_forwarded_write_goes_everywhere() {
+    let mut fleet = Fleet::new(3);
+    for (round, size) in [32 * 1024 + 1, 300_000, 1024 * 1024].into_iter().enumerate() {
+        let text = format!("{round}").repeat(size);
+        let put = Query::Put { path: rel("d/big"), data: text.clone().into_bytes() };
+        fleet.kill(1);
+        let answer = fleet.ask(0, put);
+        assert!(matches!(answer, Answer::Committed(_)), "{answer:?}");
+        fleet.checkpoint(0);
+        fleet.start(1);
+        fleet.settle();
+        assert_eq!(fleet.hosts[1].read("d/big"), text);
+    }
+    share(&mut fleet, 2, "d/big", "small again");
+    fleet.converge();
+    fleet.assert_same();
+    let Answer::Versions(lines) = fleet.ask(1, Query::Log(rel("d/big"))) else { panic!() };
+    assert_eq!(lines.len(), 4);
+    let old = Query::Cat(rel("d/big"), lines[1].index);
+    assert_eq!(fleet.ask(1, old), Answer::Bytes(vec![b'2'; 1024 * 1024]));
+}
+
+/// A burst of large writes is more than fits into memory: what is not placed goes to staging.
+#[test]
+fn many_large_forwarded_writes_stay_within_bounds() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[1].engine().root_gone = true;
+    for number in 0..12 {
+        let path = rel(&format!("f{number}"));
+        let put = Query::Put { path, data: vec![number; 1024 * 1024] };
+        assert!(matches!(fleet.ask(0, put), Answer::Committed(_)));
+    }
+    let kept = fleet.hosts[1].engine().incoming.drain();
+    let bytes: usize = kept.iter().map(|(_, data)| data.len()).sum();
+    assert!((1..=8 * 1024 * 1024).contains(&bytes), "{bytes}");
+    fleet.hosts[1].engine().root_gone = false;
+    fleet.converge();
+    fleet.assert_same();
+}
+
 #[test]
 fn a_large_file_is_held_before_it_is_proposed() {
     let mut fleet = Fleet::new(3);
