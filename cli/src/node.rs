@@ -185,6 +185,16 @@ fn not_added(error: AddError) -> Refusal {
 fn refusal(answer: Answer) -> Refusal {
     match answer {
         Answer::Busy => busy(),
+        Answer::NoQuorum => Refusal::new(
+            Code::NoQuorum,
+            "no leader is known, so no majority of the voters can be reached: nothing was done; \
+             see STATUS, try again when there is one",
+        ),
+        Answer::Unknown => Refusal::new(
+            Code::Unknown,
+            "it was proposed, then the majority was lost: it may still be committed later; \
+             look (LOG PATH) before asking again",
+        ),
         Answer::NoSpace => Refusal::new(
             Code::NoSpace,
             "the disk of this node is full, nothing was done: free some space or ask another node",

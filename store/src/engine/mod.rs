@@ -23,6 +23,7 @@ mod place;
 pub mod ports;
 mod quarantine;
 mod queue;
+mod quorum;
 mod requests;
 mod retention;
 mod root;
@@ -143,9 +144,15 @@ struct Held {
 pub(crate) struct ApiWrite {
     request: Request,
     op: Op,
+    /// Whether it was in a proposal, and may thus be in the log whatever comes of it here.
+    was_sent: bool,
 }
 
 impl ApiWrite {
+    fn new(request: Request, op: Op) -> Self {
+        Self { request, op, was_sent: false }
+    }
+
     fn bytes(&self) -> usize {
         match &self.op {
             Op::Put { path, new } => path.as_bytes().len() + new.bytes(),
@@ -227,6 +234,7 @@ pub struct Engine {
     next_prune_ms: u64,
     /// What was displaced before this is to be forgotten, with the next proposal.
     prune_before_ms: Option<u64>,
+    quorum: quorum::Quorum,
 
     // From the log to the disk.
     todo: OrderedSet<FileId>,

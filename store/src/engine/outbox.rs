@@ -437,8 +437,9 @@ impl Engine {
             if !draft.has_room(bytes) {
                 return;
             }
-            let Some(write) = self.api_writes.pop_front() else { return };
+            let Some(mut write) = self.api_writes.pop_front() else { return };
             self.api_bytes -= bytes;
+            write.was_sent = true;
             let op = write.op();
             draft.push(op, Flight::Api(write), bytes);
         }

@@ -91,6 +91,10 @@ pub enum Answer {
     Refused(Refusal),
     /// Not taken: too much is waiting already.
     Busy,
+    /// Not taken: no leader is known, so no majority either.
+    NoQuorum,
+    /// It was proposed, and then the leader was lost: it may still be committed, or not.
+    Unknown,
     /// Not taken: the disk of this node is full.
     NoSpace,
     /// How things are.

@@ -21,7 +21,7 @@ impl Engine {
         match request.query.clone() {
             Query::Put { path, data } => self.put(request, path, data),
             Query::Remove { path } => {
-                self.take_write(ApiWrite { request, op: Op::Remove { path } });
+                self.take_write(ApiWrite::new(request, Op::Remove { path }));
             }
             Query::Status => {
                 let status = self.store_status()?;
@@ -52,10 +52,14 @@ impl Engine {
         let body = Body::File { size, content: ContentId::of(&data) };
         let attributes = Attributes { mode: API_MODE, mtime };
         let op = Op::Put { path, new: Incoming { body, attributes, inline: Some(data) } };
-        self.take_write(ApiWrite { request, op });
+        self.take_write(ApiWrite::new(request, op));
     }
 
     fn take_write(&mut self, write: ApiWrite) {
+        if !self.knows_leader() {
+            write.answer(Answer::NoQuorum);
+            return;
+        }
         if write.bytes() > API_WRITE_BYTES_MAX
             || self.api_bytes + write.bytes() > API_WAITING_BYTES_MAX
         {

@@ -228,6 +228,7 @@ impl Engine {
             Delivery::NeedState { from, at_least } => self.need_state(from, at_least),
             Delivery::Role(change) => {
                 self.leads = change.role == Role::Leader;
+                self.leader_is(change.leader);
                 Ok(())
             }
             Delivery::Read { .. } => Ok(()),
@@ -270,6 +271,7 @@ impl Engine {
         for id in late {
             self.end_limbo(id)?;
         }
+        self.quorum_tick();
         self.retry_looks()?;
         self.retry_stuck()?;
         self.sweep_quarantine()?;
@@ -293,5 +295,6 @@ impl Engine {
             || self.cats.is_active()
             || self.wants_checkpoint()
             || self.index_changed
+            || self.awaits_quorum()
     }
 }

@@ -33,7 +33,7 @@ use super::queue::{OrderedSet, SmallData};
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, Phase, cat, catchup, checkpoint, space};
+use super::{Engine, Fatal, Phase, cat, catchup, checkpoint, quorum, space};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -182,6 +182,7 @@ impl Engine {
             leads: false,
             next_prune_ms: 0,
             prune_before_ms: None,
+            quorum: quorum::Quorum::default(),
             todo: OrderedSet::default(),
             stuck: BTreeMap::new(),
             retried: None,

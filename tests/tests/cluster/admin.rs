@@ -141,14 +141,25 @@ fn a_minority_answers_status_and_commits_nothing() {
     let report = cluster.status(0).unwrap();
     assert!(asked.elapsed() < Duration::from_secs(1), "the status took {:?}", asked.elapsed());
     assert_eq!(report.members.len(), 3);
+    // This one may have been proposed before the leader was lost.
     waiting.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = String::new();
     waiting.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("ERROR "), "{answer}");
+    let refused = answer.starts_with("ERROR no-quorum: ");
+    assert!(refused || answer.starts_with("ERROR unknown: "), "{answer}");
+    assert!(asked.elapsed() < Duration::from_secs(20), "it took {:?}", asked.elapsed());
+    cluster.await_that("no leader is known", |cluster| {
+        cluster.status(0).is_some_and(|report| report.leader_id.is_none())
+    });
+    let asked = pickbox_raft::clock::now();
+    let answer = cluster.forward_write(0, "refused", b"x");
+    assert!(answer.starts_with("ERROR no-quorum: "), "{answer}");
+    assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
     cluster.restart(1);
     cluster.restart(2);
     cluster.await_members();
-    cluster.await_converged();
+    let tree = cluster.await_converged();
+    assert!(tree.len() <= usize::from(!refused), "what was refused was never proposed: {tree:?}");
 }
 
 /// Bytes that mean nothing, from a fixed seed.

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pickbox_raft::api::{Command, Delivery};
+use pickbox_raft::api::{Command, Delivery, Role, RoleChange};
 use pickbox_raft::core::ids::{ClusterId, Incarnation, Index as LogIndex, NodeId, Serial, Term};
 use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 use pickbox_raft::core::members::{Member, MemberRole, Members};
@@ -197,6 +197,7 @@ impl Fleet {
         let payload = Payload::Open { name };
         let open = Proposal { origin, incarnation, serial, holders: None, payload };
         self.append(Content::Proposal(open));
+        self.leader(at, Some(NodeId::new(1)));
         Ok(())
     }
 
@@ -514,11 +515,27 @@ impl Fleet {
         assert_eq!(usize::try_from(status.records).unwrap(), first.len(), "{first:?}");
     }
 
-    /// Asks an engine and runs the fleet until it answers.
-    pub(super) fn ask(&mut self, at: usize, query: Query) -> Answer {
+    /// Tells an engine who leads.
+    pub(super) fn leader(&mut self, at: usize, leader: Option<NodeId>) {
+        let change = RoleChange { role: Role::Follower, term: Term::new(1), leader };
+        self.give(at, Event::Log(Delivery::Role(change)));
+    }
+
+    /// Asks an engine, and lets nothing else happen.
+    pub(super) fn ask_only(
+        &mut self,
+        at: usize,
+        query: Query,
+    ) -> std::sync::mpsc::Receiver<Answer> {
         let (send, receive) = std::sync::mpsc::channel();
         let reply = Box::new(move |answer| send.send(answer).unwrap());
         self.give(at, Event::Request(Request { query, reply }));
+        receive
+    }
+
+    /// Asks an engine and runs the fleet until it answers.
+    pub(super) fn ask(&mut self, at: usize, query: Query) -> Answer {
+        let receive = self.ask_only(at, query);
         self.settle();
         receive.try_recv().expect("an answer")
     }

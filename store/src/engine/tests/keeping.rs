@@ -214,7 +214,8 @@ fn versions(fleet: &mut Fleet, at: usize, path: &str) -> Vec<VersionLine> {
 }
 
 fn lead(fleet: &mut Fleet, at: usize) {
-    let change = RoleChange { role: Role::Leader, term: Term::new(1), leader: None };
+    let change =
+        RoleChange { role: Role::Leader, term: Term::new(1), leader: Some(NodeId::new(1)) };
     fleet.give(at, Event::Log(Delivery::Role(change)));
 }
 
