@@ -200,7 +200,6 @@ pub struct Engine {
     folder: Folder,
     state: StateDir,
     space: space::Space,
-    quiet: space::Quiet,
     staging: Dir,
     quarantine: Dir,
     history: Arc<HistoryStore>,

@@ -392,6 +392,10 @@ impl Engine {
         };
         let dir = ready!(self.dir_step(row.parent));
         let staged = ready!(self.stage_any(id, record));
+        let mode = record.attributes.mode;
+        if let Err(error) = self.staging.inherit(&staged.name, mode, &dir, &row.name) {
+            return self.not_exposed(&staged, error, row.parent, &row.name);
+        }
         let new = Placed {
             parent: row.parent,
             name: row.name.clone(),

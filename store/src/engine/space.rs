@@ -22,6 +22,7 @@ const WINDOW_MS: u64 = 60_000;
 pub(super) struct Space {
     short: bool,
     free_bytes: u64,
+    quiet: Quiet,
     /// What a test says is free.
     #[cfg(test)]
     pub(super) told: Option<u64>,
@@ -113,7 +114,7 @@ impl Engine {
 
     /// Whether one more line about trouble with files may be logged.
     pub(super) fn may_say(&mut self) -> bool {
-        self.quiet.may_say(self.now_ms)
+        self.space.quiet.may_say(self.now_ms)
     }
 }
 

@@ -139,10 +139,9 @@ impl Engine {
         let Options { me, name, incarnation, folder, state, history, cluster, folder_rule } =
             options;
         let standing = root::check(&index, &folder, (cluster, me), folder_rule)?;
-        let (journal, mut former) = JournalFile::open(state.root.root())?;
-        if standing == Standing::Anew {
-            former.clear();
-        }
+        let (journal, former) = JournalFile::open(state.root.root())?;
+        // What the former run noted is not true of another folder.
+        let former = if standing == Standing::Anew { Vec::new() } else { former };
         let mut engine = Self {
             me,
             name,
@@ -161,7 +160,6 @@ impl Engine {
             dirs: HashMap::new(),
             root_gone: false,
             space: space::Space::default(),
-            quiet: space::Quiet::default(),
             standing,
             outbox: OrderedSet::default(),
             flying: HashSet::new(),

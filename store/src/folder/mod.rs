@@ -6,6 +6,7 @@
 //! follows a symlink, waits for a lock, or decides anything; every answer is a fresh look.
 
 mod error;
+mod inherit;
 mod list;
 mod mark;
 mod medium;

@@ -283,3 +283,65 @@ fn a_foreign_mount_is_not_entered() {
         Kind::Directory
     );
 }
+
+/// An access list that lets user 1234 read and write, as the kernel keeps it (acl(5)).
+fn access_list() -> Vec<u8> {
+    let none = u32::MAX;
+    let entries: [(u16, u16, u32); 5] =
+        [(0x01, 6, none), (0x02, 6, 1234), (0x04, 4, none), (0x10, 6, none), (0x20, 0, none)];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(rights.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+/// trap T14: access lists and attributes of users go along, capabilities do not, and the mode is
+/// that of the new version.
+#[test]
+fn a_staged_file_inherits_what_was_attached_to_the_old_one() {
+    use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+
+    let place = place();
+    let (root, staging) = (place.folder.root(), place.staging.root());
+    root.write_new(&name(b"f"), file(b"old")).unwrap();
+    let old = place.at("f");
+    let long = vec![b'x'; 2000];
+    let mut wanted = Vec::new();
+    for (attribute, value) in [
+        ("system.posix_acl_access", access_list()),
+        ("user.note", b"mine".to_vec()),
+        ("user.empty", Vec::new()),
+        ("user.long", long),
+    ] {
+        match lsetxattr(&old, attribute, &value, XattrFlags::empty()) {
+            Ok(()) => wanted.push(attribute),
+            Err(errno) => println!("{attribute} cannot be set here: {errno}"),
+        }
+    }
+    let capability = [&[1, 0, 0, 2, 0, 4, 0, 0][..], &[0; 12]].concat();
+    let _ = lsetxattr(&old, "security.capability", &capability, XattrFlags::empty());
+    staging.write_new(&name(b"s"), NewFile { mode: 0o640, ..file(b"new") }).unwrap();
+    staging.inherit(&name(b"s"), 0o640, root, &name(b"f")).unwrap();
+    let new = place.temp.path().join("staging/s");
+    let read = |path: &std::path::Path, attribute: &str| {
+        let mut value = vec![0; 4096];
+        lgetxattr(path, attribute, &mut value[..]).map(|count| value[..count].to_vec())
+    };
+    for attribute in wanted.iter().filter(|attribute| attribute.starts_with("user.")) {
+        assert_eq!(read(&new, attribute), read(&old, attribute), "{attribute}");
+    }
+    if wanted.contains(&"system.posix_acl_access") {
+        let list = read(&new, "system.posix_acl_access").unwrap();
+        assert_eq!(list[12..20], access_list()[12..20], "user 1234 keeps its rights");
+    }
+    assert!(read(&new, "security.capability").is_err(), "a capability is not for other bytes");
+    assert_eq!(staging.stat(&name(b"s")).unwrap().mode, 0o640);
+
+    staging.inherit(&name(b"s"), 0o640, root, &name(b"gone")).unwrap();
+    root.symlink(&name(b"l"), b"f").unwrap();
+    staging.symlink(&name(b"sl"), b"elsewhere").unwrap();
+    staging.inherit(&name(b"sl"), 0o777, root, &name(b"l")).unwrap();
+}

@@ -157,6 +157,44 @@ fn a_forwarded_write_goes_everywhere() {
     fleet.assert_same();
 }
 
+/// Trap T14: whose a file is on this host, and what was attached to it here, outlives an edit that
+/// arrives; the mode is that of the version.
+#[test]
+fn an_edit_that_arrives_keeps_owner_and_attributes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+    use rustix::fs::XattrFlags;
+
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "f", "one");
+    let here = fleet.hosts[0].path("f");
+    let owned = chown(&here, Some(1234), Some(4321)).is_ok();
+    let attributed = rustix::fs::setxattr(&here, "user.note", b"mine", XattrFlags::empty()).is_ok();
+    fleet.look(0);
+    fleet.settle();
+    let there = fleet.hosts[1].path("f");
+    std::fs::write(&there, "two!").unwrap();
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o640)).unwrap();
+    fleet.look(1);
+    fleet.settle();
+    assert_eq!(fleet.hosts[0].read("f"), "two!");
+    let meta = here.metadata().unwrap();
+    assert_eq!(meta.mode() & 0o777, 0o640);
+    if owned {
+        assert_eq!((meta.uid(), meta.gid()), (1234, 4321), "the owner is kept");
+        assert_eq!(there.metadata().unwrap().uid(), rustix::process::geteuid().as_raw());
+    } else {
+        println!("giving files away needs root");
+    }
+    if attributed {
+        let mut value = [0; 16];
+        let count = rustix::fs::getxattr(&here, "user.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..count], b"mine");
+    }
+    fleet.converge();
+    fleet.assert_same();
+}
+
 /// A client's write of up to 1 MiB goes through the log, also when it waits while a node is away,
 /// and stands beside a checkpoint.
 #[test]
