@@ -187,7 +187,7 @@ fn start(
         )
     })?;
     let state = StateDir::open(options.state_dir.clone())?;
-    let (index, position) = open_index(&state)?;
+    let (index, position) = open_index(&state).map_err(|error| ended(&error))?;
     let applied = position.applied;
     let parts = pickbox_raft::open(pickbox_raft::Options {
         disk,

@@ -81,3 +81,43 @@ fn a_stop_on_a_full_disk_is_clean() {
     fleet.converge();
     fleet.assert_same();
 }
+
+/// Makes a directory immutable, or lets it be changed again; false where that cannot be done.
+fn chattr(flag: &str, path: &std::path::Path) -> bool {
+    let output = std::process::Command::new("chattr").arg(flag).arg(path).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// What is blocked is tried again, however much there is: nothing waits behind the first.
+#[test]
+fn what_is_blocked_keeps_nothing_else_waiting() {
+    let mut fleet = Fleet::new(2);
+    for name in ["many", "one"] {
+        std::fs::create_dir(fleet.hosts[0].path(name)).unwrap();
+    }
+    fleet.look(0);
+    fleet.settle();
+    let (many, one) = (fleet.hosts[1].path("many"), fleet.hosts[1].path("one"));
+    if !chattr("+i", &many) || !chattr("+i", &one) {
+        println!("skipped: immutable directories need root and ext4");
+        return;
+    }
+    for number in 0..300 {
+        fleet.hosts[0].write(&format!("many/{number}"), "x");
+    }
+    fleet.look(0);
+    fleet.settle();
+    fleet.hosts[0].write("one/more", "x");
+    fleet.look(0);
+    fleet.settle();
+    let status = fleet.hosts[1].engine().store_status().unwrap();
+    assert_eq!(status.blocked, 301);
+    assert!(chattr("-i", &one));
+    for _ in 0..3 {
+        fleet.pass(1, 100);
+    }
+    assert_eq!(fleet.hosts[1].read("one/more"), "x");
+    assert!(chattr("-i", &many));
+    fleet.converge();
+    fleet.assert_same();
+}
