@@ -140,7 +140,8 @@ pub(super) fn check(
 }
 
 fn is_marked_now(folder: &Folder, mark: &str) -> bool {
-    match folder.root().set_mark(mark) {
+    // The index says durably that there is a mark, so that must not go with the power.
+    match folder.root().set_mark(mark).and_then(|()| folder.root().sync()) {
         Ok(()) => true,
         Err(error) => {
             // The inode and its birth time have to do.
