@@ -204,7 +204,6 @@ pub struct Engine {
     quarantine: Dir,
     history: Arc<HistoryStore>,
     dirs: HashMap<LocalId, Arc<Dir>>,
-    root_gone: bool,
     standing: root::Standing,
 
     // From the disk to the log.
@@ -228,8 +227,6 @@ pub struct Engine {
     refused_rows: HashSet<LocalId>,
     api_writes: VecDeque<ApiWrite>,
     api_bytes: usize,
-    /// Whether this node leads: then it asks for old history to be forgotten.
-    leads: bool,
     next_prune_ms: u64,
     /// What was displaced before this is to be forgotten, with the next proposal.
     prune_before_ms: Option<u64>,

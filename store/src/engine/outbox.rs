@@ -11,6 +11,7 @@ use pickbox_raft::core::ids::{NodeId, Serial};
 use pickbox_raft::core::log::{Payload, Proposal};
 
 use super::ports::Outgoing;
+use super::root::Standing;
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
@@ -131,7 +132,7 @@ impl Engine {
         }
         let mut draft = Draft::default();
         // What is missing from a folder that is no more was deleted by nobody.
-        let rows_max = if self.root_gone { 0 } else { OPS_MAX };
+        let rows_max = if self.standing == Standing::Gone { 0 } else { OPS_MAX };
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
         for id in ids {

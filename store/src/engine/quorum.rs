@@ -20,6 +20,8 @@ pub(super) struct Quorum {
     /// Known while a majority hears it: a leader without one steps down, a follower that hears
     /// nothing forgets it.
     leader: Option<NodeId>,
+    /// Whether this node leads: then it asks for old history to be forgotten.
+    pub(super) leads: bool,
     /// Since when there is none.
     lost_ms: u64,
 }

@@ -11,7 +11,7 @@ pub(super) const PRUNE_EVERY_MS: u64 = 60_000;
 impl Engine {
     /// Has what was displaced too long before `wall_ms` forgotten, if this node leads and it is time.
     pub(super) fn retention_tick(&mut self, wall_ms: u64) -> Result<(), Fatal> {
-        if !self.leads || !self.is_live() || self.now_ms < self.next_prune_ms {
+        if !self.quorum.leads || !self.is_live() || self.now_ms < self.next_prune_ms {
             return Ok(());
         }
         self.next_prune_ms = self.now_ms + PRUNE_EVERY_MS;

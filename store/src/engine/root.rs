@@ -89,6 +89,8 @@ pub(super) enum Standing {
     First,
     /// Nothing that placed says is true of it.
     Anew,
+    /// It went during this run.
+    Gone,
 }
 
 fn judge(known: Option<Known>, mark: &Mark, stat: &Stat) -> Result<(), Strange> {
@@ -175,20 +177,23 @@ impl Engine {
     /// Whether things of the log may be put into the folder. Into one that is new to this node not
     /// before all that it holds was seen: what is equal is adopted, so nothing need be fetched.
     pub(super) fn may_place(&self) -> bool {
-        let adopting = self.standing != Standing::Known && !self.has_scanned();
-        self.is_live() && !self.root_gone && !adopting
+        match self.standing {
+            Standing::Known => self.is_live(),
+            Standing::First | Standing::Anew => self.has_scanned(),
+            Standing::Gone => false,
+        }
     }
 
     /// The folder was removed or moved away under the daemon: what is missing from it was deleted
     /// by nobody, so nothing is placed and nothing proposed any more.
     pub(super) fn lose_root(&mut self) {
         log::error!("event=root_gone action=\"placing and proposing stopped\"");
-        self.root_gone = true;
+        self.standing = Standing::Gone;
     }
 
     /// For STATUS: what hinders everything.
     pub(super) fn root_trouble(&self) -> Option<String> {
-        self.root_gone.then(|| {
+        (self.standing == Standing::Gone).then(|| {
             "the folder was removed, moved away or unmounted: nothing is placed or proposed; put it \
              back and start the daemon again"
                 .to_owned()

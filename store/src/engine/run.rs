@@ -196,7 +196,7 @@ impl Engine {
         }
         if self.waits_for_time() {
             let _ = select.ready_timeout(Duration::from_millis(TICK_MS));
-        } else if self.leads {
+        } else if self.quorum.leads {
             let _ = select.ready_timeout(Duration::from_millis(PRUNE_EVERY_MS));
         } else {
             let _ = select.ready();
@@ -227,7 +227,7 @@ impl Engine {
             }
             Delivery::NeedState { from, at_least } => self.need_state(from, at_least),
             Delivery::Role(change) => {
-                self.leads = change.role == Role::Leader;
+                self.quorum.leads = change.role == Role::Leader;
                 self.leader_is(change.leader);
                 Ok(())
             }

@@ -120,6 +120,15 @@ pub struct Position {
     pub members: Members,
 }
 
+/// A new journal, and what the former ones say. That is not true of another folder.
+fn open_journal(
+    state: &StateDir,
+    standing: Standing,
+) -> Result<(JournalFile, Vec<Vec<u8>>), FolderError> {
+    let (journal, former) = JournalFile::open(state.root.root())?;
+    Ok((journal, if standing == Standing::Anew { Vec::new() } else { former }))
+}
+
 /// Reads where the index stands, before anything else is started.
 ///
 /// # Errors
@@ -139,9 +148,7 @@ impl Engine {
         let Options { me, name, incarnation, folder, state, history, cluster, folder_rule } =
             options;
         let standing = root::check(&index, &folder, (cluster, me), folder_rule)?;
-        let (journal, former) = JournalFile::open(state.root.root())?;
-        // What the former run noted is not true of another folder.
-        let former = if standing == Standing::Anew { Vec::new() } else { former };
+        let (journal, former) = open_journal(&state, standing)?;
         let mut engine = Self {
             me,
             name,
@@ -158,7 +165,6 @@ impl Engine {
             folder,
             state,
             dirs: HashMap::new(),
-            root_gone: false,
             space: space::Space::default(),
             standing,
             outbox: OrderedSet::default(),
@@ -177,7 +183,6 @@ impl Engine {
             refused_rows: HashSet::new(),
             api_writes: VecDeque::new(),
             api_bytes: 0,
-            leads: false,
             next_prune_ms: 0,
             prune_before_ms: None,
             quorum: quorum::Quorum::default(),

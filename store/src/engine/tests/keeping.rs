@@ -12,6 +12,7 @@ use crate::contents::{ContentCommand, OfferRequest};
 use crate::engine::outbox::wall_ms;
 use crate::engine::ports::{Answer, Bytes, Made, Piece, Query, Request, VersionLine};
 use crate::engine::retention::PRUNE_EVERY_MS;
+use crate::engine::root::Standing;
 use crate::engine::{CAT_PIECE_BYTES, Event};
 use crate::history_rows::HISTORY_KEPT_MS;
 use crate::syncer::{SyncDone, SyncJob};
@@ -75,7 +76,7 @@ fn what_a_failed_sync_covered_is_synced_by_the_next() {
 #[test]
 fn stashed_bytes_are_synced_until_that_worked() {
     let mut fleet = Fleet::new(2);
-    fleet.hosts[1].engine().root_gone = true;
+    fleet.hosts[1].engine().standing = Standing::Gone;
     share(&mut fleet, 0, "f", "one");
     let engine = fleet.hosts[1].engine();
     assert_eq!(engine.begin_checkpoint().unwrap(), SyncJob::All);
@@ -454,7 +455,7 @@ fn a_closed_run_takes_its_offers_along_but_not_what_it_committed() {
     let (committed, offered) = ("committed ".repeat(10_000), "offered ".repeat(10_000));
     let content = ContentId::of(committed.as_bytes());
     let size = u64::try_from(committed.len()).unwrap();
-    fleet.hosts[2].engine().root_gone = true;
+    fleet.hosts[2].engine().standing = Standing::Gone;
     share(&mut fleet, 0, "big", &committed);
     stage(&mut fleet, 2, &committed);
     stage(&mut fleet, 2, &offered);
@@ -480,7 +481,7 @@ fn a_version_that_never_stood_here_leaves_staging() {
     let mut fleet = Fleet::new(3);
     let old = "old ".repeat(10_000);
     let content = ContentId::of(old.as_bytes());
-    fleet.hosts[2].engine().root_gone = true;
+    fleet.hosts[2].engine().standing = Standing::Gone;
     share(&mut fleet, 0, "big", &old);
     let staged = stage(&mut fleet, 2, &old);
     fleet.told.clear();

@@ -3,6 +3,7 @@
 use super::fleet::{Fleet, rel};
 use crate::content_id::ContentId;
 use crate::engine::ports::{Answer, Query};
+use crate::engine::root::Standing;
 
 /// Writes on a host, lets everybody see it.
 fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
@@ -223,7 +224,7 @@ fn a_large_forwarded_write_goes_everywhere() {
 #[test]
 fn many_large_forwarded_writes_stay_within_bounds() {
     let mut fleet = Fleet::new(2);
-    fleet.hosts[1].engine().root_gone = true;
+    fleet.hosts[1].engine().standing = Standing::Gone;
     for number in 0..12 {
         let path = rel(&format!("f{number}"));
         let put = Query::Put { path, data: vec![number; 1024 * 1024] };
@@ -232,7 +233,7 @@ fn many_large_forwarded_writes_stay_within_bounds() {
     let kept = fleet.hosts[1].engine().incoming.drain();
     let bytes: usize = kept.iter().map(|(_, data)| data.len()).sum();
     assert!((1..=8 * 1024 * 1024).contains(&bytes), "{bytes}");
-    fleet.hosts[1].engine().root_gone = false;
+    fleet.hosts[1].engine().standing = Standing::Known;
     fleet.converge();
     fleet.assert_same();
 }
