@@ -213,9 +213,13 @@ impl Engine {
             // Two things here turned out to be one for the log: the other one is new to it, or,
             // in quarantine, a displaced version of it.
             displaced = displaced_by(&record, &other_row).map(|row| (other, row));
+            let is_here = (other_row.parent, &other_row.name) == (row.parent, &row.name);
             other_row.base = None;
             self.set_row(other, Some(&other_row))?;
-            if displaced.is_none() {
+            if is_here {
+                // Two rows of one thing: this one stays, with all that stands below.
+                self.take_over(other, id)?;
+            } else if displaced.is_none() {
                 self.settle(other)?;
             }
         }
@@ -234,6 +238,21 @@ impl Engine {
             self.settle(other)?;
         }
         Ok(())
+    }
+
+    fn take_over(&mut self, from: LocalId, into: LocalId) -> Result<(), Fatal> {
+        loop {
+            let page = self.tables()?.children(from, None, 256)?;
+            if page.is_empty() {
+                return self.set_row(from, None);
+            }
+            for (_, child) in page {
+                let Some(mut row) = self.row(child)? else { continue };
+                row.parent = into;
+                self.set_row(child, Some(&row))?;
+                self.settle(child)?;
+            }
+        }
     }
 
     /// A thing here is another one for the log than it was: the former has no place on this disk
