@@ -446,8 +446,9 @@ impl Fleet {
                 }
                 if self.hosts[at].is_up()
                     && self.hosts[at].engine().is_live()
-                    && !self.hosts[at].engine().has_scanned()
+                    && (!self.hosts[at].engine().has_scanned() || round % 50 == 49)
                 {
+                    // Whatever a user did, its event comes in the end.
                     self.look(at);
                 }
                 any |= self.answer_asks(at);
