@@ -19,7 +19,7 @@ use pickbox_raft::{Parts, Start};
 use pickbox_store::contents::worker::{ContentParts, ContentWorker};
 use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
 use pickbox_store::engine::ports::{Request, WatchAsk};
-use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, Fatal, StateDir, open_index};
+use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, Fatal, StateDir, Taken, open_index};
 use pickbox_store::folder::Folder;
 use pickbox_store::{engine, locate, syncer};
 use pickbox_watch::{Ask, Watch};
@@ -392,8 +392,10 @@ fn spawn_store(
                 WatchAsk::Examine(path) => Ask::Examine(path),
                 WatchAsk::Rescan(path) => Ask::Walk(path),
             };
-            if let Err(error) = watch.ask(ask) {
-                log::warn!("event=watch_busy error=\"{error}\"");
+            match watch.ask(ask) {
+                // One that has ended is the end of the node as well.
+                Ok(()) | Err(pickbox_watch::NotTaken::Ended(_)) => Taken::Yes,
+                Err(pickbox_watch::NotTaken::Full(_)) => Taken::No,
             }
         }),
         content: Box::new(move |command| {

@@ -81,6 +81,14 @@ impl Engine {
         self.ask_page(from, None)
     }
 
+    /// What came is of no use. The next tick asks anew: at once would be as often as the wire can.
+    fn start_over(&mut self, from: NodeId, at_least: LogPosition) -> Result<(), Fatal> {
+        let importer = self.index.import_start()?;
+        let asked_ms = self.now_ms;
+        self.catchup.taking = Some(Taking { from, at_least, cursor: None, importer, asked_ms });
+        Ok(())
+    }
+
     fn ask_page(&mut self, from: NodeId, cursor: Option<Cursor>) -> Result<(), Fatal> {
         let bytes =
             postcard::to_allocvec(&PeerMessage::Ask { cursor }).map_err(|_| Fatal::Encode)?;
@@ -156,7 +164,7 @@ impl Engine {
             Err(error) => {
                 log::warn!("event=state_page_refused from={from} error=\"{error}\"");
                 let at_least = taking.at_least;
-                self.need_state(from, at_least)
+                self.start_over(from, at_least)
             }
         }
     }
@@ -164,11 +172,11 @@ impl Engine {
     fn install(&mut self, taking: Taking) -> Result<(), Fatal> {
         let reached = taking.importer.position().unwrap_or_default();
         if reached.index < taking.at_least.index {
-            return self.need_state(taking.from, taking.at_least);
+            return self.start_over(taking.from, taking.at_least);
         }
         if let Err(error) = self.index.import_install(taking.importer) {
             log::warn!("event=state_refused from={} error=\"{error}\"", taking.from);
-            return self.need_state(taking.from, taking.at_least);
+            return self.start_over(taking.from, taking.at_least);
         }
         let (at, members) = (self.index.position(), self.index.members().clone());
         log::info!("event=state_installed index={}", at.index);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pickbox_raft::core::ids::NodeId;
 
-use super::ports::Outgoing;
+use super::ports::{Outgoing, WatchAsk};
 use super::stage::content_of_whole;
 use super::startup::names_in;
 use super::{Engine, Fatal, Held, LOOK_MS};
@@ -13,6 +13,7 @@ use crate::content_id::ContentId;
 use crate::contents::{
     ContentCommand, ContentEvent, FailReason, FetchFailure, OfferRequest, Quorum, Ticket,
 };
+use crate::name::RelPath;
 use crate::placed::{LocalId, Placed, Seen};
 use crate::record::{Body, FileId, Record};
 
@@ -243,6 +244,11 @@ impl Engine {
             self.looks.iter().filter(|(_, at)| **at <= self.now_ms).map(|(id, _)| *id).collect();
         for id in late {
             self.looks.remove(&id);
+            if id == LocalId::ROOT {
+                log::warn!("event=watch_busy action=\"the folder is walked\"");
+                self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(RelPath::root())));
+                continue;
+            }
             self.end_limbo(id)?;
         }
         Ok(())

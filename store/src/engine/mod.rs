@@ -63,7 +63,7 @@ use crate::time::Time;
 pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
 pub use self::root::{FolderRule, Strange};
-pub use self::run::{Channels, Event};
+pub use self::run::{Channels, Event, Taken};
 pub use self::startup::{Options, Position, StateDir, open_index};
 
 /// How long a directory whose place was taken by another may take to be found elsewhere.
@@ -219,7 +219,8 @@ pub struct Engine {
     last_serial: Serial,
     data: SmallData,
     limbo: BTreeMap<LocalId, u64>,
-    /// Rows to be looked at before anything is decided about them, and when to ask again.
+    /// Rows to be looked at before anything is decided about them, and when to ask again; the
+    /// folder itself stands for a walk, when the watcher was too busy for a request.
     looks: BTreeMap<LocalId, u64>,
     left_out: BTreeSet<RelPath>,
     open_for_writing: BTreeSet<RelPath>,

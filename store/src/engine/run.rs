@@ -9,10 +9,11 @@ use pickbox_raft::core::ids::NodeId;
 use super::outbox::wall_ms;
 use super::ports::{Outgoing, Request, WatchAsk};
 use super::retention::PRUNE_EVERY_MS;
-use super::{Engine, Fatal};
+use super::{Engine, Fatal, LOOK_MS};
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::name::Name;
 use crate::observation::Sighting;
+use crate::placed::LocalId;
 use crate::syncer::{SyncDone, SyncJob};
 
 /// The longest sleep: what waits for nothing but time is looked at this often when there is any.
@@ -37,6 +38,15 @@ pub enum Event {
     Synced(SyncDone),
 }
 
+/// Whether the watcher took a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It did.
+    Yes,
+    /// Too many wait: the engine asks for a walk of everything later.
+    No,
+}
+
 /// The channels to the neighbours. All are bounded; those that the engine receives from push back
 /// on their senders, those that it sends to are drained by threads that never wait for the engine.
 pub struct Channels {
@@ -57,7 +67,7 @@ pub struct Channels {
     /// To the log.
     pub log: Box<dyn Fn(Command) + Send>,
     /// To the watcher.
-    pub watch: Box<dyn Fn(WatchAsk) + Send>,
+    pub watch: Box<dyn Fn(WatchAsk) -> Taken + Send>,
     /// To the content worker.
     pub content: Box<dyn Fn(ContentCommand) + Send>,
     /// To the engine of another node; lost when that one cannot be reached.
@@ -207,7 +217,11 @@ impl Engine {
         for outgoing in self.out.drain(..) {
             match outgoing {
                 Outgoing::Log(command) => (channels.log)(command),
-                Outgoing::Watch(ask) => (channels.watch)(ask),
+                Outgoing::Watch(ask) => {
+                    if (channels.watch)(ask) == Taken::No {
+                        self.looks.insert(LocalId::ROOT, self.now_ms + LOOK_MS);
+                    }
+                }
                 Outgoing::Content(command) => (channels.content)(command),
                 Outgoing::Peer(to, bytes) => (channels.peer)(to, bytes),
                 Outgoing::Sync(job) => {
