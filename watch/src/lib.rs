@@ -1,7 +1,7 @@
 //! Which paths of the folder may have changed: inotify, walks, and a first look.
 //!
 //! Nothing here decides what a change means. The watcher turns what the kernel says into *marks*
-//! on names ([`dirty`]), waits as long as a mark is worth waiting for, looks at the path
+//! on names (`dirty`), waits as long as a mark is worth waiting for, looks at the path
 //! (`examine`) and hands the [`Sighting`](pickbox_store::observation::Sighting) on. A look
 //! is state, not history: looking once too often is harmless, so every doubt is settled by another
 //! look. That is why echoes of our own writes need no suppression, why rename cookies are only

@@ -15,7 +15,7 @@
 //!
 //! - [`message`]: what peers say to each other.
 //! - [`machine`]: the protocol: offers, pulls, fetches, windows, retries. No I/O, no clock.
-//! - [`staging`], [`history`]: our own files. [`live`]: the user's, through the folder's door.
+//! - [`staging`], [`history`]: our own files. `live`: the user's, through the folder's door.
 //! - [`worker`]: the thread that joins them.
 
 pub mod hasher;

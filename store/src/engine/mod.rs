@@ -5,11 +5,11 @@
 //! as values too ([`ports::Outgoing`]); only the folder itself is worked on directly, through its
 //! one door. The walks:
 //!
-//! - *out*: a sighting changes a row ([`observe`]); the row is ahead of the log, so it waits in
-//!   the outbox; the next proposal takes it along ([`outbox`]); where the entry is applied, the
-//!   row learns what the log made of it ([`applied`]).
-//! - *in*: an entry changes agreed ([`applied`]); what it touched is staged ([`stage`]) and
-//!   exposed ([`place`]); the echo comes back as a sighting, compares equal and ends.
+//! - *out*: a sighting changes a row (`observe`); the row is ahead of the log, so it waits in
+//!   the outbox; the next proposal takes it along (`outbox`); where the entry is applied, the
+//!   row learns what the log made of it (`applied`).
+//! - *in*: an entry changes agreed (`applied`); what it touched is staged (`stage`) and
+//!   exposed (`place`); the echo comes back as a sighting, compares equal and ends.
 
 mod applied;
 mod cat;
