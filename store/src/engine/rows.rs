@@ -4,6 +4,7 @@ use super::place::Why;
 use super::space::is_full;
 use super::{Engine, Fatal};
 use crate::folder::{FolderError, Stat};
+use crate::history_rows::HistoryOf;
 use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::op::{At, Parent};
 use crate::placed::journal::{self, Note};
@@ -192,12 +193,22 @@ impl Engine {
     /// name where the log has it.
     pub(super) fn home_of(&self, row: &Placed) -> Result<Option<Place>, Fatal> {
         let (LocalId::QUARANTINE, Some(base)) = (row.parent, &row.base) else { return Ok(None) };
-        if Self::is_displaced(row) {
+        if Self::is_displaced(row) && base.view.place.parent.is_some() {
             return Ok(Some(base.view.place.clone()));
         }
-        let record = self.index.record(base.id)?;
-        let place = record.map(|record| Place { parent: Some(record.parent), name: record.name });
-        Ok(Some(place.unwrap_or(Place { parent: Some(FileId::ROOT), name: row.name.clone() })))
+        if let Some(record) = self.index.record(base.id)? {
+            return Ok(Some(Place { parent: Some(record.parent), name: record.name }));
+        }
+        self.last_place(base.id, &row.name).map(Some)
+    }
+
+    /// Where a thing stood when the log lost it; at the top of the folder if nobody knows.
+    fn last_place(&self, id: FileId, otherwise: &Name) -> Result<Place, Fatal> {
+        let rows = self.index.newest_history(&HistoryOf::File(id), 1)?;
+        let split = rows.first().and_then(|row| row.path.split());
+        let (directory, name) = split.unwrap_or((RelPath::root(), otherwise.clone()));
+        let parent = self.index.resolve(&directory)?.unwrap_or(FileId::ROOT);
+        Ok(Place { parent: Some(parent), name })
     }
 
     /// The path of a directory of the log: on this disk if it is here, else in the log, else the

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use super::fleet::Fleet;
@@ -41,6 +42,8 @@ struct World {
     /// Contents that a user wrote and no user on the same host overwrote or deleted.
     kept: BTreeSet<ContentId>,
     written: u64,
+    /// Files that a program has open for writing, on whatever host.
+    open: Vec<fs::File>,
     story: Vec<String>,
 }
 
@@ -67,7 +70,7 @@ impl World {
     fn act(&mut self, at: usize) {
         let (one, two) = (self.dice.path(), self.dice.path());
         let (from, to) = (self.fleet.hosts[at].path(&one), self.fleet.hosts[at].path(&two));
-        let what = self.dice.roll(10);
+        let what = self.dice.roll(12);
         let done = match what {
             0..=3 => self.save(at, &from),
             4 => {
@@ -96,7 +99,9 @@ impl World {
                 !from.is_symlink()
                     && fs::set_permissions(&from, PermissionsExt::from_mode(mode)).is_ok()
             }
-            _ => self.atomic_save(at, &from),
+            9 => self.atomic_save(at, &from),
+            10 => self.open(&from),
+            _ => self.late_write(at),
         };
         self.story.push(format!("host {at}: act {what} {one} {two}: {done}"));
     }
@@ -128,6 +133,35 @@ impl World {
             return false;
         }
         self.kept.insert(ContentId::of(text.as_bytes()));
+        true
+    }
+
+    fn open(&mut self, path: &Path) -> bool {
+        if path.is_symlink() || self.open.len() >= 4 {
+            return false;
+        }
+        let file = fs::OpenOptions::new().read(true).append(true).open(path);
+        self.open.extend(file.ok());
+        true
+    }
+
+    /// Trap T11: a program goes on writing to what it opened, wherever that inode is by now.
+    fn late_write(&mut self, at: usize) -> bool {
+        if self.open.is_empty() {
+            return false;
+        }
+        let number = self.dice.index(self.open.len());
+        let mut file = self.open.swap_remove(number);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        self.kept.remove(&ContentId::of(&bytes));
+        let text = self.text(at);
+        bytes.extend_from_slice(text.as_bytes());
+        file.write_all(text.as_bytes()).unwrap();
+        // Of a file that its user has deleted nothing is expected.
+        if file.metadata().unwrap().nlink() > 0 {
+            self.kept.insert(ContentId::of(&bytes));
+        }
         true
     }
 
@@ -168,12 +202,14 @@ impl World {
             dice: Dice(seed),
             kept: BTreeSet::new(),
             written: 0,
+            open: Vec::new(),
             story: Vec::new(),
         };
         let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for _ in 0..STEPS {
                 world.step();
             }
+            world.open.clear();
             for at in 0..3 {
                 if !world.fleet.hosts[at].is_up() {
                     world.fleet.start(at);
@@ -196,7 +232,7 @@ impl World {
     }
 }
 
-/// Faults 42-45, 52, 57 and 58, traps T3, T5, T8, T10, T12, T13 and T19, in every mixture.
+/// Faults 42-45, 52, 57 and 58, traps T3, T5, T8, T10, T11, T12, T13 and T19, in every mixture.
 #[test]
 fn random_users_lose_nothing_and_end_equal() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
