@@ -2,7 +2,7 @@
 
 use super::place::Why;
 use super::space::is_full;
-use super::{Engine, Fatal};
+use super::{Engine, Fatal, LIMBO_MS};
 use crate::folder::{FolderError, Stat};
 use crate::history_rows::HistoryOf;
 use crate::name::{DEPTH_MAX, Name, RelPath};
@@ -58,6 +58,16 @@ impl Engine {
     fn write_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
+        let there = match row {
+            Some(row) => self.tables()?.at(row.parent, &row.name)?.filter(|there| *there != id),
+            None => None,
+        };
+        if let Some(other) = there
+            && self.row(other)?.is_some_and(|other| other.seen.is_some())
+        {
+            // Two things cannot stand at one name: that one is found elsewhere, or is no more.
+            self.limbo.entry(other).or_insert(self.now_ms + LIMBO_MS);
+        }
         Ok(self.tables()?.put(id, row)?)
     }
 
