@@ -208,6 +208,10 @@ fn refusal(answer: Answer) -> Refusal {
             Code::NotADirectory,
             "the path leads through a file or a symlink: nothing was changed",
         ),
+        Answer::Refused(Cannot::NotEmpty) => Refusal::new(
+            Code::IsADirectory,
+            "the directory is not empty: delete what is in it first; nothing was changed",
+        ),
         Answer::Refused(other) => {
             Refusal::new(Code::BadRequest, format!("it cannot be done: {other:?}"))
         }

@@ -184,4 +184,6 @@ pub enum Refusal {
     NameTooLong,
     /// It makes no sense: inline bytes that are not the content named, a symlink to nothing...
     Malformed,
+    /// A directory that holds something is not deleted.
+    NotEmpty,
 }

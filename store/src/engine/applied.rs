@@ -4,7 +4,7 @@ use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{Incarnation, Index, LogPosition, NodeId, Serial};
 use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 
-use super::outbox::{Flight, payload_crc};
+use super::outbox::{Flight, InFlight, payload_crc};
 use super::ports::{Answer, Outgoing};
 use super::{Engine, Fatal};
 use crate::agreed::{Effects, Touched};
@@ -53,7 +53,34 @@ impl Engine {
                 }
             }
             Happened::Members => self.regroup_offers(),
+            Happened::Undecodable { origin, serial } | Happened::Duplicate { origin, serial } => {
+                self.came_to_nothing(origin, serial)?;
+            }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// What is in flight can have no effect any more: it must not be sent for ever.
+    fn came_to_nothing(&mut self, origin: NodeId, serial: Serial) -> Result<(), Fatal> {
+        let is_it = |in_flight: &mut InFlight| in_flight.proposal.serial == serial;
+        if origin != self.me || !self.is_live() {
+            return Ok(());
+        }
+        let Some(in_flight) = self.in_flight.take_if(is_it) else { return Ok(()) };
+        log::error!("event=proposal_without_effect serial={serial}");
+        self.last_serial = serial;
+        self.note_flight(None);
+        self.out.push_back(Outgoing::Log(Command::Settled(serial)));
+        for flight in in_flight.flights {
+            match flight {
+                Flight::Row(FlownRow { id, .. }) => {
+                    self.flying.remove(&id);
+                    self.leave_out(id)?;
+                }
+                Flight::Api(write) => write.answer(Answer::Refused(Refusal::Malformed)),
+                Flight::Forgotten => {}
+            }
         }
         Ok(())
     }
@@ -363,6 +390,7 @@ fn entry_bytes(entry: &Entry) -> u64 {
 fn api_answer(index: Index, outcome: &Outcome) -> Answer {
     match outcome {
         Outcome::Refused(reason) => Answer::Refused(*reason),
+        Outcome::Kept(_) => Answer::Refused(Refusal::NotEmpty),
         _ => Answer::Committed(index),
     }
 }

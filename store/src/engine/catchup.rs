@@ -30,6 +30,8 @@ enum PeerMessage {
     Ask { cursor: Option<Cursor> },
     /// A page.
     Page { asked: Option<Cursor>, next: Option<Cursor>, bytes: Vec<u8> },
+    /// What you are reading is not kept here any more: begin anew.
+    Gone { asked: Option<Cursor> },
 }
 
 /// Both sides of the transfer.
@@ -117,6 +119,13 @@ impl Engine {
             Ok(PeerMessage::Page { asked, next, bytes }) => {
                 self.take_page(from, asked, next, &bytes)
             }
+            Ok(PeerMessage::Gone { asked }) => match &self.catchup.taking {
+                Some(taking) if taking.from == from && taking.cursor == asked => {
+                    let at_least = taking.at_least;
+                    self.start_over(from, at_least)
+                }
+                _ => Ok(()),
+            },
             Err(_) => {
                 log::warn!("event=peer_garbage from={from}");
                 Ok(())
@@ -132,7 +141,12 @@ impl Engine {
             let snapshot = self.index.snapshot()?;
             self.catchup.giving.insert(to, Giving { snapshot, used_ms: self.now_ms });
         }
-        let Some(giving) = self.catchup.giving.get_mut(&to) else { return Ok(()) };
+        let Some(giving) = self.catchup.giving.get_mut(&to) else {
+            let bytes = postcard::to_allocvec(&PeerMessage::Gone { asked: cursor })
+                .map_err(|_| Fatal::Encode)?;
+            self.out.push_back(Outgoing::Peer(to, bytes));
+            return Ok(());
+        };
         giving.used_ms = self.now_ms;
         let page = giving.snapshot.page(&cursor.unwrap_or_default(), PAGE_BYTES)?;
         let message = PeerMessage::Page { asked: cursor, next: page.next, bytes: page.bytes };

@@ -14,6 +14,7 @@ use super::ports::Outgoing;
 use super::root::Standing;
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
+use crate::name::PATH_BYTES_MAX;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
@@ -200,6 +201,10 @@ impl Engine {
 
     /// Drafts a row after those of its directories that the log does not know yet.
     fn draft_with_parents(&mut self, id: LocalId, draft: &mut Draft) -> Result<Drafted, Fatal> {
+        if self.path_of_row(id)?.is_some_and(|path| path.as_bytes().len() > PATH_BYTES_MAX) {
+            self.leave_out(id)?;
+            return Ok(Drafted::Taken);
+        }
         let mut chain = vec![id];
         let mut at = id;
         while let Some(row) = self.row(at)? {
@@ -224,6 +229,18 @@ impl Engine {
             }
         }
         Ok(Drafted::Taken)
+    }
+
+    /// The log can never take a thing as it is here: it stays on this disk alone, and is told.
+    pub(super) fn leave_out(&mut self, id: LocalId) -> Result<(), Fatal> {
+        self.outbox.remove(id);
+        self.refused_rows.insert(id);
+        if let Some(path) = self.path_of_row(id)?
+            && self.left_out.insert(path.clone())
+        {
+            log::warn!("event=left_out path=\"{path}\"");
+        }
+        Ok(())
     }
 
     fn draft_row(&mut self, id: LocalId, draft: &mut Draft) -> Result<Drafted, Fatal> {

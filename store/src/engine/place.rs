@@ -13,10 +13,11 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use super::rows::{Actual, agreed_of};
 use super::stage::{Staged, displaced_name};
+use super::startup::names_in;
 use super::{Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::folder::{Dir, FolderError, Kind, Stat};
-use crate::name::Name;
+use crate::name::{Name, RelPath};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::reconcile::{Agreed, Base, Decision, Part, Parts, reconcile};
 use crate::record::{Body, FileId, Record};
@@ -514,9 +515,12 @@ impl Engine {
                 }
                 // Something in it that the log does not know: it will be proposed, and the
                 // directory with it.
-                Err(FolderError::NotEmpty(_)) => {
-                    self.ask_rescan(local)?;
-                    Ok(Err(Why::Undecided))
+                Err(error @ FolderError::NotEmpty(_)) => {
+                    let waits = self.examine_and_wait(error, row.parent, &row.name)?;
+                    if waits == Err(Why::Undecided) {
+                        self.ask_rescan(local)?;
+                    }
+                    Ok(waits)
                 }
                 Err(error) => self.examine_and_wait(error, row.parent, &row.name),
             };
@@ -534,6 +538,9 @@ impl Engine {
     }
 
     fn examine_and_wait(&mut self, error: FolderError, parent: LocalId, name: &Name) -> Step<()> {
+        if let Some(path) = self.special_in_the_way(&error, parent, name) {
+            return Ok(Err(Why::Blocked(FolderError::WrongKind(path))));
+        }
         match error {
             FolderError::Absent(_)
             | FolderError::Exists(_)
@@ -546,6 +553,32 @@ impl Engine {
                 Ok(Err(Why::Undecided))
             }
             other => Ok(Err(Why::Blocked(other))),
+        }
+    }
+
+    /// A pipe, socket or device that has the name, or is left in the directory that should go:
+    /// those are never touched, so nothing but the user's hand helps.
+    fn special_in_the_way(
+        &mut self,
+        error: &FolderError,
+        parent: LocalId,
+        name: &Name,
+    ) -> Option<RelPath> {
+        let dir = self.dir(parent).ok()?;
+        match error {
+            FolderError::Exists(_) => {
+                let stat = dir.stat(name).ok()?;
+                (stat.kind == Kind::Special).then(|| dir.path().join(name))
+            }
+            FolderError::NotEmpty(_) => {
+                let below = dir.open_dir(name).ok()?;
+                let names = names_in(&below).ok()?;
+                let special = names
+                    .into_iter()
+                    .find(|name| below.stat(name).is_ok_and(|stat| stat.kind == Kind::Special));
+                special.map(|name| below.path().join(&name))
+            }
+            _ => None,
         }
     }
 

@@ -83,7 +83,10 @@ impl Engine {
         let stuck: Vec<_> =
             self.stuck.iter().take(NAMED_MAX).map(|(id, why)| (*id, why.clone())).collect();
         for (id, why) in stuck {
-            let path = self.index.path_of(id)?.unwrap_or_default();
+            let path = match (self.index.path_of(id)?, self.row_of(id)?) {
+                (None, Some(local)) => self.shown_path(local)?,
+                (path, _) => path.unwrap_or_default(),
+            };
             lines.push(match why {
                 Why::Content(content) => format!("{path}: its content {content} is on its way"),
                 Why::Undecided => format!("{path}: a change made here goes first"),

@@ -330,6 +330,13 @@ impl Fleet {
         }
     }
 
+    /// Moves the proposal of a host into the log with a payload that nobody can read.
+    pub(super) fn garble(&mut self, at: usize) {
+        let Some(proposal) = self.hosts[at].proposed.take() else { return };
+        let payload = Payload::Data(vec![0xff; 20]);
+        self.append(Content::Proposal(Proposal { payload, ..(*proposal).clone() }));
+    }
+
     /// Gives a host the next entry; false when it has all.
     pub(super) fn deliver(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
@@ -388,8 +395,9 @@ impl Fleet {
                         let (stat, target) = dir.read_link(&name).unwrap();
                         Seen::Symlink { stat, target }
                     }
+                    Kind::Special => Seen::Special(stat),
                     Kind::File if stat.size > INLINE_BYTES_MAX => Seen::Large(stat),
-                    _ => {
+                    Kind::File => {
                         let (stat, data) = dir.read_small(&name, INLINE_BYTES_MAX).unwrap();
                         let data = data.unwrap();
                         Seen::Small { stat, content: ContentId::of(&data), data }

@@ -3,9 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use super::fleet::{Fleet, rel};
 use crate::engine::ports::{Answer, Query};
+use crate::folder::NewFile;
+use crate::name::{Name, RelPath};
+use crate::op::Refusal;
+use crate::time::Time;
 
 fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
     fleet.hosts[at].write(path, text);
@@ -160,4 +165,84 @@ fn a_directory_that_a_user_put_in_the_way_comes_back_beside() {
     let tree = fleet.hosts[2].tree();
     let inside = tree.keys().find(|name| name.ends_with("/in")).unwrap();
     assert_eq!(fleet.hosts[0].read(inside), "mine");
+}
+
+/// A path that no entry can carry is left out, and harms nothing beside it.
+#[test]
+fn a_path_that_is_too_long_is_left_out_alone() {
+    let mut fleet = Fleet::new(3);
+    let mut path = RelPath::root();
+    for _ in 0..16 {
+        let name = Name::new("n".repeat(250)).unwrap();
+        let dir = fleet.hosts[1].engine().folder.dir(&path).unwrap();
+        dir.mkdir(&name, 0o755).unwrap();
+        path = path.join(&name);
+    }
+    let dir = fleet.hosts[1].engine().folder.dir(&path).unwrap();
+    let new = NewFile { bytes: b"deep", mode: 0o644, mtime: Time::default() };
+    dir.write_new(&Name::new("f".repeat(200)).unwrap(), new).unwrap();
+    share(&mut fleet, 1, "beside", "goes on");
+    assert_eq!(fleet.hosts[2].read("beside"), "goes on");
+    let status = fleet.hosts[1].engine().store_status().unwrap();
+    assert_eq!((status.undecided, status.left_out), (0, 1), "{:?}", status.waiting);
+    assert_eq!(fleet.hosts[0].engine().store_status().unwrap().records, 17);
+}
+
+/// Whatever an entry of this node came to, its serial is settled: it is not sent for ever.
+#[test]
+fn a_proposal_that_no_node_can_read_is_given_up() {
+    let mut fleet = Fleet::new(3);
+    fleet.hosts[1].write("f", "one");
+    fleet.look(1);
+    fleet.garble(1);
+    fleet.settle();
+    assert!(!fleet.hosts[0].path("f").exists());
+    let status = fleet.hosts[1].engine().store_status().unwrap();
+    assert_eq!((status.undecided, status.left_out), (0, 1), "{:?}", status.waiting);
+    share(&mut fleet, 1, "g", "two");
+    assert_eq!(fleet.hosts[0].read("g"), "two", "the next one goes");
+    share(&mut fleet, 1, "f", "one, edited");
+    assert_eq!(fleet.hosts[0].read("f"), "one, edited", "and so does its next edit");
+}
+
+/// A pipe in the way is never touched; what it hinders is told as such.
+#[test]
+fn a_pipe_in_the_way_blocks_and_is_named() {
+    let mut fleet = Fleet::new(3);
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    for path in ["d/pipe", "name"] {
+        let made = Command::new("mkfifo").arg(fleet.hosts[1].path(path)).status().unwrap();
+        assert!(made.success());
+    }
+    fleet.look(1);
+    fs::remove_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "name", "a file");
+    share(&mut fleet, 0, "other", "goes on");
+    let status = fleet.hosts[1].engine().store_status().unwrap();
+    assert_eq!(status.blocked, 2, "{:?}", status.waiting);
+    for path in ["d/pipe", "name"] {
+        let named = status.waiting.iter().any(|line| line.contains(path));
+        assert!(named, "{path}: {:?}", status.waiting);
+        fs::remove_file(fleet.hosts[1].path(path)).unwrap();
+    }
+    assert_eq!(fleet.hosts[1].read("other"), "goes on");
+    for _ in 0..3 {
+        fleet.pass(1, 1_000);
+    }
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("name"), "a file");
+}
+
+/// A client hears that a directory was not deleted because it holds something.
+#[test]
+fn a_client_cannot_delete_a_directory_that_holds_something() {
+    let mut fleet = Fleet::new(3);
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "d/in", "held");
+    let remove = Query::Remove { path: rel("d") };
+    assert_eq!(fleet.ask(1, remove), Answer::Refused(Refusal::NotEmpty));
+    assert_eq!(fleet.hosts[2].read("d/in"), "held");
 }
