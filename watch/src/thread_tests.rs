@@ -71,6 +71,14 @@ impl Store {
             Seen::Small { content, .. } => drop(self.contents.insert(path, content)),
             Seen::Gone | Seen::ParentGone => drop(self.contents.remove(&path)),
             Seen::Directory(stat) => {
+                // Under load the new directory may be told of before the one that left its name:
+                // what was below belongs to that one, wherever it turns up.
+                let left = self.dirs.iter().find(|(ino, at)| **ino != stat.ino && **at == path);
+                if let Some(ino) = left.map(|(ino, _)| *ino) {
+                    let aside = format!("left its name: {ino}");
+                    self.mv(&path, &aside);
+                    self.dirs.insert(ino, aside);
+                }
                 let before = self.dirs.insert(stat.ino, path.clone());
                 before
                     .filter(|before| *before != path)
