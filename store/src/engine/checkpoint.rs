@@ -144,6 +144,28 @@ impl Engine {
         Ok(SyncJob::Files(paths))
     }
 
+    /// Syncs what was placed while the sync ran, here and now: little, and the index that is about
+    /// to be durable speaks of it. Its entries would not be applied again after a power cut, and
+    /// their bytes would be nowhere if all nodes were cut at once.
+    fn catch_up_sync(&mut self, position: LogPosition) -> Result<Option<LogPosition>, Fatal> {
+        if self.index.position() == position {
+            return Ok(Some(position));
+        }
+        let job = self.begin_checkpoint()?;
+        let now = self.checkpoint.running.take();
+        let syncing = std::mem::take(&mut self.checkpoint.syncing);
+        match crate::syncer::sync(&self.folder, &job) {
+            Ok(()) => Ok(now),
+            Err(why) => {
+                log::error!("event=checkpoint_failed error=\"{why}\"");
+                self.checkpoint.failed = true;
+                self.unsynced.extend(syncing);
+                self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
+                Ok(None)
+            }
+        }
+    }
+
     pub(super) fn synced(&mut self, done: &SyncDone) -> Result<(), Fatal> {
         let Some(position) = self.checkpoint.running.take() else { return Ok(()) };
         self.checkpoint.last_ms = self.now_ms;
@@ -155,6 +177,7 @@ impl Engine {
             self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
             return Ok(());
         }
+        let Some(position) = self.catch_up_sync(position)? else { return Ok(()) };
         if !self.seal(position)? {
             self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
             return Ok(());
