@@ -51,6 +51,13 @@ pub(super) fn rel(path: &str) -> RelPath {
     RelPath::new(path.as_bytes()).unwrap()
 }
 
+/// Writes on a host, lets everybody see it.
+pub(super) fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
+    fleet.hosts[at].write(path, text);
+    fleet.look(at);
+    fleet.settle();
+}
+
 impl Host {
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.home.path().join("folder").join(path)

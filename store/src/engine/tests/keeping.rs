@@ -5,7 +5,7 @@ use pickbox_raft::core::ids::{Incarnation, NodeId, Term};
 use pickbox_raft::core::log::Content;
 use pickbox_raft::core::members::{Member, MemberRole};
 
-use super::fleet::{Fleet, rel};
+use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
 use crate::contents::hasher::Hasher;
 use crate::contents::{ContentCommand, OfferRequest};
@@ -16,13 +16,6 @@ use crate::engine::root::Standing;
 use crate::engine::{CAT_PIECE_BYTES, Event};
 use crate::history_rows::HISTORY_KEPT_MS;
 use crate::syncer::{SyncDone, SyncJob};
-
-/// Writes on a host, lets everybody see it.
-fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
-    fleet.hosts[at].write(path, text);
-    fleet.look(at);
-    fleet.settle();
-}
 
 /// What a checkpoint that begins now would sync.
 fn files_of(job: SyncJob) -> Vec<String> {

@@ -5,18 +5,13 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use super::fleet::{Fleet, rel};
+use super::fleet::{Fleet, rel, share};
 use crate::engine::ports::{Answer, Query};
 use crate::folder::NewFile;
 use crate::name::{Name, RelPath};
 use crate::op::Refusal;
+use crate::syncer::SyncDone;
 use crate::time::Time;
-
-fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
-    fleet.hosts[at].write(path, text);
-    fleet.look(at);
-    fleet.settle();
-}
 
 /// Trap T19, fault 1: a change commits, its host dies before it hears of that, and a user goes on.
 /// What follows is an edit of that very version, not a stranger's.
@@ -245,4 +240,19 @@ fn a_client_cannot_delete_a_directory_that_holds_something() {
     let remove = Query::Remove { path: rel("d") };
     assert_eq!(fleet.ask(1, remove), Answer::Refused(Refusal::NotEmpty));
     assert_eq!(fleet.hosts[2].read("d/in"), "held");
+}
+
+/// Fault 23: what is placed while a checkpoint syncs is synced too before the index is durable, and
+/// counts: else a power cut of all nodes would leave its bytes nowhere but in the log.
+#[test]
+fn a_checkpoint_covers_what_was_placed_while_it_synced() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "before", "one");
+    let engine = fleet.hosts[1].engine();
+    let job = engine.begin_checkpoint().unwrap();
+    crate::syncer::sync(&engine.folder, &job).unwrap();
+    share(&mut fleet, 0, "meanwhile", "two");
+    let engine = fleet.hosts[1].engine();
+    engine.synced(&SyncDone { failed: None }).unwrap();
+    assert_eq!(engine.checkpoint.floor, engine.index.position());
 }

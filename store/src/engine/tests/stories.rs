@@ -1,16 +1,9 @@
 //! What a user does on one host, and what the others show.
 
-use super::fleet::{Fleet, rel};
+use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
 use crate::engine::ports::{Answer, Query};
 use crate::engine::root::Standing;
-
-/// Writes on a host, lets everybody see it.
-fn share(fleet: &mut Fleet, at: usize, path: &str, text: &str) {
-    fleet.hosts[at].write(path, text);
-    fleet.look(at);
-    fleet.settle();
-}
 
 #[test]
 fn a_new_file_appears_on_every_host() {
