@@ -60,7 +60,13 @@ impl Contents {
 
     /// Whether this is the position of an entry of the log.
     pub(super) fn has(&self, position: LogPosition) -> bool {
-        self.place(position.index).is_some() && self.cut(position.index.next()).last == position
+        self.place(position.index).is_some() && self.position(position.index) == position
+    }
+
+    /// The position of this index, which the log has or begins after.
+    pub(super) fn position(&self, index: Index) -> LogPosition {
+        let run = self.terms.iter().rev().find(|run| run.index <= index);
+        LogPosition { index, term: run.map_or(self.base.term, |run| run.term) }
     }
 
     /// Where an entry is, if it is in the log.
@@ -88,11 +94,7 @@ impl Contents {
 
     /// What a truncation from this index on leaves.
     pub(super) fn cut(&self, from: Index) -> Cut {
-        let run = self.terms.iter().rev().find(|run| run.index < from);
-        let last = LogPosition {
-            index: from.previous(),
-            term: run.map_or(self.base.term, |run| run.term),
-        };
+        let last = self.position(from.previous());
         let before = self.members.iter().rev().find(|(at, _)| *at < from);
         let members = before.map(|(_, members)| members.clone()).unwrap_or_default();
         Cut { last, members }

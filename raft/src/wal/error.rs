@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use pickbox_raft_core::ids::Index;
+use pickbox_raft_core::ids::{Index, LogPosition};
 
 use crate::disk::DiskError;
 
@@ -24,6 +24,8 @@ pub enum WalError {
         file: String,
         /// The offset of the first bad record in it.
         offset: u64,
+        /// Which entry it is, if it is one and its header still says so.
+        entry: Option<LogPosition>,
         /// What is wrong there.
         reason: Cow<'static, str>,
     },
@@ -66,8 +68,12 @@ impl fmt::Display for WalError {
             Self::Disk(error) => write!(f, "the log's disk failed: {error}"),
             Self::Full(error) => write!(f, "no space for the log: {error}"),
             Self::NotFound => f.write_str("there is no log"),
-            Self::Corrupt { file, offset, reason } => {
-                write!(f, "log file {file} is corrupt at offset {offset}: {reason}")
+            Self::Corrupt { file, offset, entry, reason } => {
+                write!(f, "log file {file} is corrupt at offset {offset}")?;
+                if let Some(entry) = entry {
+                    write!(f, ", entry {} of term {}", entry.index, entry.term)?;
+                }
+                write!(f, ": {reason}")
             }
             Self::MissingSegment { file } => write!(f, "log file {file} is missing"),
             Self::Overlap { file } => write!(f, "log file {file} overlaps the one before it"),

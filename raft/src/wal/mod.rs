@@ -20,8 +20,12 @@
 //! acknowledged. Each record says which records had been synced when it was written: a valid one
 //! behind a bad one that had been synced means that the disk has changed durable bytes, and the
 //! log refuses to open rather than forget acknowledged entries (Alagappan et al., FAST 2018).
-//! A record that was the very last one synced cannot be told from one never synced: the leader
-//! tells, who knows what this node acknowledged.
+//!
+//! Behind the newest batch nothing would say so. Therefore, when the log falls idle, it writes a
+//! record that says nothing else ([`Wal::confirm`]). It is not synced, for that would cost what the
+//! batch cost; but whatever ends the process leaves it in the page cache, and the kernel writes it
+//! back within the minute. What remains is the power failing before that *and* rot in just this
+//! batch: then the leader tells, who knows what this node acknowledged.
 //!
 //! # After a failed sync
 //! The kernel may have dropped what it could not write and call the next sync a success (Rebello
@@ -99,6 +103,8 @@ pub struct WalCounters {
     pub syncs: u64,
     /// Bytes of records written.
     pub bytes: u64,
+    /// Records written that only confirm the batch before: one write each, in no batch, no sync.
+    pub confirmations: u64,
     /// Segments begun.
     pub rotations: u64,
     /// Syncs that preparing and dropping segments cost, off the path of acknowledgements.
@@ -143,6 +149,8 @@ pub struct Wal<D: Disk> {
     next_sequence: u64,
     /// All records before this sequence are synced.
     durable_before: u64,
+    /// As the newest record says that was written.
+    confirmed_before: u64,
     /// Segments before this one are not needed.
     keep_from: u32,
     counters: WalCounters,
@@ -270,6 +278,36 @@ impl<D: Disk> Wal<D> {
         self.guarded(Self::sync_written)
     }
 
+    /// Says behind the newest batch that it was synced, once for each batch and without sync: call
+    /// it when no other batch is about to say so.
+    ///
+    /// # Errors
+    /// When the disk failed: the log has stopped.
+    pub fn confirm(&mut self) -> Result<(), WalError> {
+        self.guarded(|wal| {
+            let is_news = wal.confirmed_before < wal.durable_before;
+            if !is_news || !wal.is_synced() || !wal.fits(0, Room::All) {
+                return Ok(());
+            }
+            wal.scratch.clear();
+            wal.put(Kind::Confirm, None);
+            wal.write_buffer()?;
+            wal.counters.confirmations += 1;
+            Ok(())
+        })
+    }
+
+    /// Ends the log in order: it says of all its records that they were synced, and that is synced
+    /// too.
+    ///
+    /// # Errors
+    /// When the disk failed.
+    pub fn close(mut self) -> Result<(), WalError> {
+        self.confirm()?;
+        let newest = self.current().filter(|_| self.is_synced());
+        newest.map_or(Ok(()), |segment| segment.file.sync_data()).map_err(WalError::Disk)
+    }
+
     /// Whether all that was written is durable.
     #[must_use]
     pub fn is_synced(&self) -> bool {
@@ -320,22 +358,22 @@ impl<D: Disk> Wal<D> {
         self.make_room(payload_bytes, room)?;
         match item {
             Item::HardState(state) => {
-                self.put(Kind::HardState);
+                self.put(Kind::HardState, None);
                 self.state.hard_state = *state;
             }
             Item::Entry(entry) => {
-                let place = self.put(Kind::Entry);
+                let place = self.put(Kind::Entry, Some(entry.position()));
                 self.state.append(entry, place);
             }
             Item::Truncate(from) => {
-                self.put(Kind::Truncate);
+                self.put(Kind::Truncate, None);
                 self.state.truncate(*from);
             }
             Item::Reset { at, members } => {
                 let keep_from = self.current().map_or(0, |segment| segment.number);
                 let mark = Mark { at: *at, members: members.clone(), keep_from };
                 self.encode_payload(&mark)?;
-                self.put(Kind::Reset);
+                self.put(Kind::Reset, None);
                 self.keep_from = mark.keep_from;
                 self.state.reset(&mark);
             }
@@ -343,7 +381,7 @@ impl<D: Disk> Wal<D> {
                 let keep_from = self.first_needed_after(at.index);
                 let mark = Mark { at: *at, members: members.clone(), keep_from };
                 self.encode_payload(&mark)?;
-                self.put(Kind::Compact);
+                self.put(Kind::Compact, None);
                 self.keep_from = mark.keep_from;
                 self.state.compact(&mark);
             }
@@ -415,19 +453,22 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Appends the scratch buffer as a record to the batch; says where it will be.
-    fn put(&mut self, kind: Kind) -> Place {
+    fn put(&mut self, kind: Kind, entry: Option<LogPosition>) -> Place {
         let offset = u32::try_from(self.end()).unwrap_or(u32::MAX);
         let (segment, nonce) = self.current().map_or((0, 0), |s| (s.number, s.nonce));
         let header = Header {
-            length: self.scratch.len(),
+            payload_crc: crc32fast::hash(&self.scratch),
             nonce,
             sequence: self.next_sequence,
             durable_before: self.durable_before,
+            entry,
             offset,
+            length: self.scratch.len(),
             kind,
         };
         header.encode(&self.scratch, &mut self.buffer);
-        self.next_sequence += 1;
+        self.next_sequence += kind.sequences();
+        self.confirmed_before = self.durable_before;
         let payload_bytes = u32::try_from(self.scratch.len()).unwrap_or(u32::MAX);
         Place { segment, offset, payload_bytes }
     }
@@ -448,6 +489,14 @@ impl<D: Disk> Wal<D> {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        let bytes = u64::try_from(self.buffer.len()).unwrap_or(0);
+        self.write_buffer()?;
+        self.counters.writes += 1;
+        self.counters.bytes += bytes;
+        Ok(())
+    }
+
+    fn write_buffer(&mut self) -> Result<(), WalError> {
         let Some(segment) = self.segments.values().next_back() else {
             return Err(WalError::NotFound);
         };
@@ -456,8 +505,6 @@ impl<D: Disk> Wal<D> {
         // The blocks are there: when they cannot be written, it is not for want of space.
         let parts = [IoSlice::new(&self.buffer)];
         segment.file.write_at(&parts, u64::from(self.offset)).map_err(WalError::Disk)?;
-        self.counters.writes += 1;
-        self.counters.bytes += u64::try_from(self.buffer.len()).unwrap_or(0);
         self.offset = u32::try_from(end).unwrap_or(u32::MAX);
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES_KEPT);
@@ -493,7 +540,7 @@ impl<D: Disk> Wal<D> {
             keep_from: self.keep_from,
         };
         self.encode_payload(&head)?;
-        self.put(Kind::Head);
+        self.put(Kind::Head, None);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Making a log, and finding out what one says after a crash.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use pickbox_raft_core::log::{Entry, HardState};
 use pickbox_raft_core::members::Members;
 
 use super::contents::{Contents, Place};
-use super::record::{Body, Head, Header};
+use super::record::{Body, HEADER_BYTES, Head, Header};
 use super::scan::{Reader, Tail};
 use super::segment::{self, DIRECTORY, RECORDS_FROM, Segment, UNFINISHED};
 use super::spare::Spare;
@@ -19,6 +20,10 @@ use crate::disk::{Disk, DiskError, DiskFile, DiskResult};
 
 /// Records copied at once when they are written again.
 const COPY_BYTES: u32 = 1024 * 1024;
+/// What a record takes up that only confirms.
+const CONFIRM_BYTES: u32 = 64;
+
+const _: () = assert!(HEADER_BYTES == 64, "a record that only confirms is a header");
 
 fn check(options: &Options) {
     let bytes = options.segment_bytes;
@@ -48,6 +53,7 @@ pub(super) fn create<D: Disk>(disk: D, options: Options) -> Result<Wal<D>, WalEr
         offset: RECORDS_FROM,
         next_sequence: 1,
         durable_before: 1,
+        confirmed_before: 1,
         keep_from: 1,
         counters: WalCounters::default(),
         stopped: false,
@@ -72,7 +78,8 @@ pub(super) fn open<D: Disk>(
     }
     let found = recovery.finish()?;
     found.repair(&disk)?;
-    let Found { state, segments, spare, end, next_sequence, keep_from, .. } = found;
+    let Found { state, segments, spare, end, next_sequence, confirmed_before, keep_from, .. } =
+        found;
     Ok(Wal {
         disk,
         options,
@@ -85,6 +92,7 @@ pub(super) fn open<D: Disk>(
         offset: end,
         next_sequence,
         durable_before: next_sequence,
+        confirmed_before,
         keep_from,
         counters: WalCounters::default(),
         stopped: false,
@@ -122,6 +130,8 @@ struct Recovery<F> {
     unconfirmed_from: u32,
     /// The end of the newest segment's records.
     end: u32,
+    /// What stands at that end, if it is a header whose payload is bad.
+    bad: Option<Header>,
 }
 
 impl<F> Default for Recovery<F> {
@@ -135,17 +145,20 @@ impl<F> Default for Recovery<F> {
             durable_before: 0,
             unconfirmed_from: RECORDS_FROM,
             end: RECORDS_FROM,
+            bad: None,
         }
     }
 }
 
-fn corrupt(
-    number: u32,
-    offset: u32,
-    reason: impl Into<std::borrow::Cow<'static, str>>,
-) -> WalError {
+fn corrupt(number: u32, offset: u32, reason: impl Into<Cow<'static, str>>) -> WalError {
     let file = segment::path(number);
-    WalError::Corrupt { file, offset: u64::from(offset), reason: reason.into() }
+    WalError::Corrupt { file, offset: u64::from(offset), entry: None, reason: reason.into() }
+}
+
+/// The error of a record that is known to have been durable, and of which this is left.
+fn rotten(number: u32, offset: u32, bad: Option<&Header>, reason: &'static str) -> WalError {
+    let (file, entry) = (segment::path(number), bad.and_then(|header| header.entry));
+    WalError::Corrupt { file, offset: u64::from(offset), entry, reason: reason.into() }
 }
 
 impl<F: DiskFile> Recovery<F> {
@@ -169,18 +182,34 @@ impl<F: DiskFile> Recovery<F> {
             return Err(corrupt(number, RECORDS_FROM, "it does not begin with a head"));
         };
         self.begin(number, &first, head.clone(), replay)?;
-        self.end = RECORDS_FROM;
+        (self.end, self.unconfirmed_from) = (RECORDS_FROM, RECORDS_FROM);
         self.step_over(&first);
-        while let Some(header) = reader.header(self.end)? {
-            if header.sequence != self.next_sequence {
-                break;
-            }
+        while let Some(header) = self.next(&mut reader)? {
             self.take(number, &header, reader.body(&header)?, replay)?;
             self.step_over(&header);
         }
+        self.bad = reader.identity(self.end)?.filter(|bad| bad.sequence == self.next_sequence);
         segment.head_last = head.last.index;
         self.segments.push(segment);
         Ok(())
+    }
+
+    /// The next record of a segment, if it is whole.
+    ///
+    /// A record that only confirms takes no sequence number. So where the record with the right
+    /// number stands behind a gap of just such a record's size, nothing else is missing.
+    fn next(&self, reader: &mut Reader<'_, F>) -> Result<Option<Header>, WalError> {
+        let follows = |header: &Header| header.sequence == self.next_sequence;
+        let next = reader.header(self.end)?.filter(follows);
+        if next.is_some() {
+            return Ok(next);
+        }
+        let behind_gap = self.end.saturating_add(CONFIRM_BYTES);
+        let next = reader.header(behind_gap)?.filter(follows);
+        if next.is_some() {
+            log::warn!("event=confirming_record_damaged offset={}", self.end);
+        }
+        Ok(next)
     }
 
     /// Checks that a segment's first record follows the last one of the segment before.
@@ -192,7 +221,7 @@ impl<F: DiskFile> Recovery<F> {
         if first.sequence > self.next_sequence {
             let reason =
                 "a record is damaged that was durable: the next segment follows later ones";
-            return Err(corrupt(before.number, self.end, reason));
+            return Err(rotten(before.number, self.end, self.bad.as_ref(), reason));
         }
         Ok(())
     }
@@ -228,8 +257,9 @@ impl<F: DiskFile> Recovery<F> {
             self.durable_before = header.durable_before;
             self.unconfirmed_from = header.offset;
         }
-        self.next_sequence = header.sequence + 1;
-        self.end += u32::try_from(header.record_bytes()).unwrap_or(u32::MAX - self.end);
+        self.next_sequence = header.sequence + header.kind.sequences();
+        let bytes = u32::try_from(header.record_bytes()).unwrap_or(u32::MAX);
+        self.end = header.offset.saturating_add(bytes);
     }
 
     /// Takes one record after the head.
@@ -249,6 +279,9 @@ impl<F: DiskFile> Recovery<F> {
             Body::HardState(hard_state) => {
                 state.hard_state = hard_state;
                 replay(&LogOp::HardState(hard_state)).map_err(wrong)
+            }
+            Body::Entry(entry) if header.entry != Some(entry.position()) => {
+                Err(wrong("its header names another entry".into()))
             }
             Body::Entry(entry) => append(state, entry, place, replay).map_err(wrong),
             Body::Truncate(cut) if cut.last.index < state.base().index => {
@@ -273,17 +306,18 @@ impl<F: DiskFile> Recovery<F> {
                 let through = mark.at;
                 replay(&LogOp::Compact { through, members: mark.members }).map_err(wrong)
             }
+            Body::Confirm => Ok(()),
         }
     }
 
     /// Looks behind the last record and decides whether the log is whole.
     fn finish(mut self) -> Result<Found<F>, WalError> {
         let torn = match self.segments.last() {
-            Some(segment) => tail(segment, self.end, self.next_sequence)?,
+            Some(segment) => tail(segment, self.end, self.next_sequence, self.bad.as_ref())?,
             None => None,
         };
         let torn_spare = match &self.spare {
-            Some(segment) => tail(segment, RECORDS_FROM, self.next_sequence)?,
+            Some(segment) => tail(segment, RECORDS_FROM, self.next_sequence, None)?,
             None => None,
         };
         let (Some(state), Some(first)) = (self.state.take(), self.segments.first()) else {
@@ -300,6 +334,7 @@ impl<F: DiskFile> Recovery<F> {
             segments: self.segments,
             spare: self.spare,
             next_sequence: self.next_sequence,
+            confirmed_before: self.durable_before,
             keep_from: self.keep_from,
             unconfirmed_from: self.unconfirmed_from,
             end: self.end,
@@ -327,11 +362,14 @@ fn tail<F: DiskFile>(
     segment: &Segment<F>,
     end: u32,
     missing: u64,
+    bad: Option<&Header>,
 ) -> Result<Option<u32>, WalError> {
     match Reader::new(segment).tail(end, missing)? {
         Tail::Clean => Ok(None),
         Tail::Torn { end } => Ok(Some(end)),
-        Tail::Rotten => Err(corrupt(segment.number, end, "a record is damaged that was durable")),
+        Tail::Rotten => {
+            Err(rotten(segment.number, end, bad, "a record is damaged that was durable"))
+        }
     }
 }
 
@@ -342,6 +380,7 @@ struct Found<F> {
     segments: Vec<Segment<F>>,
     spare: Option<Segment<F>>,
     next_sequence: u64,
+    confirmed_before: u64,
     keep_from: u32,
     unconfirmed_from: u32,
     end: u32,

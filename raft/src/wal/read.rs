@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pickbox_raft_core::ids::Index;
+use pickbox_raft_core::ids::{Index, LogPosition};
 use pickbox_raft_core::log::Entry;
 
 use super::contents::Place;
@@ -23,44 +23,43 @@ impl<D: Disk> Wal<D> {
         let mut index = from;
         while index <= through {
             let Some(place) = self.state.place(index) else { break };
-            let entry = self.read_at(place, &mut buffer)?;
-            if entry.index != index {
-                return Err(corrupt(place, "another entry is in this place"));
-            }
-            entries.push(Arc::new(entry));
+            let position = self.state.position(index);
+            entries.push(Arc::new(self.read_at(position, place, &mut buffer)?));
             index = index.next();
         }
         Ok(entries)
     }
 
-    fn read_at(&self, place: Place, buffer: &mut Vec<u8>) -> Result<Entry, WalError> {
+    fn read_at(
+        &self,
+        position: LogPosition,
+        place: Place,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Entry, WalError> {
         let payload_bytes = usize::try_from(place.payload_bytes).unwrap_or(usize::MAX);
         let Some(segment) = self.segments.get(&place.segment) else {
             return Err(WalError::MissingSegment { file: segment::path(place.segment) });
         };
+        buffer.clear();
         buffer.resize(record_bytes(payload_bytes), 0);
         segment.file.read_at(buffer, u64::from(place.offset))?;
-        let header = Header::parse(buffer).filter(|header| {
-            header.kind == Kind::Entry
-                && header.nonce == segment.nonce
-                && header.offset == place.offset
-                && header.length == payload_bytes
-        });
-        let body = header
-            .filter(|header| Header::verify(buffer, header.length))
-            .and_then(|header| buffer.get(header.payload()))
+        let body = Header::parse(buffer)
+            .filter(|header| {
+                header.entry == Some(position)
+                    && header.nonce == segment.nonce
+                    && header.offset == place.offset
+                    && header.length == payload_bytes
+            })
+            .and_then(|header| header.whole_payload(buffer))
             .and_then(|payload| Body::decode(Kind::Entry, payload));
         match body {
-            Some(Body::Entry(entry)) => Ok(entry),
-            _ => Err(corrupt(place, "an entry has changed since it was written")),
+            Some(Body::Entry(entry)) if entry.position() == position => Ok(entry),
+            _ => Err(WalError::Corrupt {
+                file: segment::path(place.segment),
+                offset: u64::from(place.offset),
+                entry: Some(position),
+                reason: "an entry has changed since it was written".into(),
+            }),
         }
-    }
-}
-
-fn corrupt(place: Place, reason: &'static str) -> WalError {
-    WalError::Corrupt {
-        file: segment::path(place.segment),
-        offset: u64::from(place.offset),
-        reason: reason.into(),
     }
 }

@@ -1,16 +1,18 @@
-//! One record: forty bytes of header, the payload, zeros up to a multiple of eight.
+//! One record: sixty-four bytes of header, the payload, zeros up to a multiple of eight.
 //!
-//! Drawn in `docs/format.md`. The CRC covers the segment's nonce, the sequence and the place in
-//! the file, so that a record of a recycled segment, of another place or of another time is no
-//! record here.
+//! Drawn in `docs/format.md`. The header is the record's *identity* and has a CRC of its own: it
+//! covers the segment's nonce, the sequence and the place in the file, so that a record of a
+//! recycled segment, of another place or of another time is no record here. The payload's CRC
+//! stands in the header. So a record whose payload has rotted can still be named, and what it says
+//! about others still counts (Alagappan et al., FAST 2018, keep identifiers apart for this).
 
-use pickbox_raft_core::ids::LogPosition;
+use pickbox_raft_core::ids::{Index, LogPosition, Term};
 use pickbox_raft_core::log::{Entry, HardState};
 use pickbox_raft_core::members::Members;
 use serde::{Deserialize, Serialize};
 
 /// Bytes before the payload.
-pub(super) const HEADER_BYTES: usize = 40;
+pub(super) const HEADER_BYTES: usize = 64;
 /// Records begin at multiples of this.
 pub(super) const ALIGNMENT: usize = 8;
 /// No payload is longer, whatever a header says: the largest entry and room for its frame.
@@ -25,9 +27,20 @@ pub(super) enum Kind {
     Truncate,
     Reset,
     Compact,
+    Confirm,
 }
 
 impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Head,
+        Self::HardState,
+        Self::Entry,
+        Self::Truncate,
+        Self::Reset,
+        Self::Compact,
+        Self::Confirm,
+    ];
+
     fn byte(self) -> u8 {
         match self {
             Self::Head => 1,
@@ -36,13 +49,18 @@ impl Kind {
             Self::Truncate => 4,
             Self::Reset => 5,
             Self::Compact => 6,
+            Self::Confirm => 7,
         }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Head, Self::HardState, Self::Entry, Self::Truncate, Self::Reset, Self::Compact]
-            .into_iter()
-            .find(|kind| kind.byte() == byte)
+        Self::ALL.into_iter().find(|kind| kind.byte() == byte)
+    }
+
+    /// How many sequence numbers such a record takes: the one that only confirms takes none, so
+    /// that losing it leaves no gap.
+    pub(super) fn sequences(self) -> u64 {
+        u64::from(self != Self::Confirm)
     }
 }
 
@@ -88,6 +106,8 @@ pub(super) enum Body {
     Truncate(Cut),
     Reset(Mark),
     Compact(Mark),
+    /// Says by its header alone what had been synced.
+    Confirm,
 }
 
 impl Body {
@@ -100,6 +120,7 @@ impl Body {
             Kind::Truncate => whole(payload).map(Self::Truncate),
             Kind::Reset => whole(payload).map(Self::Reset),
             Kind::Compact => whole(payload).map(Self::Compact),
+            Kind::Confirm => payload.is_empty().then_some(Self::Confirm),
         }
     }
 }
@@ -112,37 +133,53 @@ fn whole<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
         .map(|(value, _)| value)
 }
 
-/// A record's header without CRC.
+/// A record's header, its own CRC left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Of the payload.
-    pub(super) length: usize,
+    /// CRC of the payload.
+    pub(super) payload_crc: u32,
     /// Of the segment.
     pub(super) nonce: u64,
-    /// One more than that of the record before it, over all segments.
+    /// That of the record before it and what that one took ([`Kind::sequences`]), over all
+    /// segments.
     pub(super) sequence: u64,
     /// All records before this sequence had been synced when this one was written.
     pub(super) durable_before: u64,
+    /// Which entry it is, if it is one.
+    pub(super) entry: Option<LogPosition>,
     /// Where the record begins in its file.
     pub(super) offset: u32,
+    /// Bytes of the payload.
+    pub(super) length: usize,
     /// What it is.
     pub(super) kind: Kind,
 }
 
 impl Header {
-    /// Reads a header; `None` if it cannot be one. The payload is not checked yet.
+    /// Reads a header; `None` if it is none. The payload is not looked at.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
+        let kind = Kind::from_byte(*bytes.get(56)?)?;
+        let position = LogPosition {
+            index: Index::new(u64_at(bytes, 32)?),
+            term: Term::new(u64_at(bytes, 40)?),
+        };
         let header = Self {
-            length: usize::try_from(u32_at(bytes, 4)?).ok()?,
+            payload_crc: u32_at(bytes, 4)?,
             nonce: u64_at(bytes, 8)?,
             sequence: u64_at(bytes, 16)?,
             durable_before: u64_at(bytes, 24)?,
-            offset: u32_at(bytes, 32)?,
-            kind: Kind::from_byte(*bytes.get(36)?)?,
+            entry: (kind == Kind::Entry).then_some(position),
+            offset: u32_at(bytes, 48)?,
+            length: usize::try_from(u32_at(bytes, 52)?).ok()?,
+            kind,
         };
-        let unused_is_zero = bytes.get(37..HEADER_BYTES)?.iter().all(|byte| *byte == 0);
-        let plausible = unused_is_zero && header.length <= PAYLOAD_BYTES_MAX;
-        plausible.then_some(header)
+        let is_whole = u32_at(bytes, 0)? == crc32fast::hash(bytes.get(4..)?);
+        let unused_is_zero = bytes.get(57..)?.iter().all(|byte| *byte == 0)
+            && (header.entry.is_some() || position == LogPosition::default());
+        let plausible =
+            header.length <= PAYLOAD_BYTES_MAX && header.durable_before <= header.sequence;
+        (is_whole && unused_is_zero && plausible).then_some(header)
     }
 
     /// Bytes that the whole record takes up.
@@ -155,10 +192,10 @@ impl Header {
         HEADER_BYTES..HEADER_BYTES + self.length
     }
 
-    /// Whether header and payload are what was written.
-    pub(super) fn verify(record: &[u8], length: usize) -> bool {
-        let covered = record.get(4..HEADER_BYTES + length);
-        u32_at(record, 0).zip(covered).is_some_and(|(crc, bytes)| crc32fast::hash(bytes) == crc)
+    /// The payload of a record with this header, if it is what was written.
+    pub(super) fn whole_payload<'a>(&self, record: &'a [u8]) -> Option<&'a [u8]> {
+        let payload = record.get(self.payload())?;
+        (crc32fast::hash(payload) == self.payload_crc).then_some(payload)
     }
 
     /// Appends the record to a buffer.
@@ -166,18 +203,22 @@ impl Header {
         assert!(payload.len() == self.length, "the header is of this payload");
         assert!(self.length <= PAYLOAD_BYTES_MAX, "a payload is bounded");
         let start = buffer.len();
+        let entry = self.entry.unwrap_or_default();
         buffer.extend_from_slice(&[0; 4]);
-        buffer.extend_from_slice(&u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes());
+        buffer.extend_from_slice(&self.payload_crc.to_le_bytes());
         buffer.extend_from_slice(&self.nonce.to_le_bytes());
         buffer.extend_from_slice(&self.sequence.to_le_bytes());
         buffer.extend_from_slice(&self.durable_before.to_le_bytes());
+        buffer.extend_from_slice(&entry.index.get().to_le_bytes());
+        buffer.extend_from_slice(&entry.term.get().to_le_bytes());
         buffer.extend_from_slice(&self.offset.to_le_bytes());
-        buffer.extend_from_slice(&[self.kind.byte(), 0, 0, 0]);
-        buffer.extend_from_slice(payload);
+        buffer.extend_from_slice(&u32::try_from(self.length).unwrap_or(u32::MAX).to_le_bytes());
+        buffer.extend_from_slice(&[self.kind.byte(), 0, 0, 0, 0, 0, 0, 0]);
         let crc = crc32fast::hash(buffer.get(start + 4..).unwrap_or_default());
         if let Some(place) = buffer.get_mut(start..start + 4) {
             place.copy_from_slice(&crc.to_le_bytes());
         }
+        buffer.extend_from_slice(payload);
         buffer.resize(start + self.record_bytes(), 0);
     }
 }

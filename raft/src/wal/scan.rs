@@ -52,17 +52,21 @@ impl<'a, F: DiskFile> Reader<'a, F> {
         (end <= self.window.len()).then_some(from..end)
     }
 
-    /// The record at an offset, if there is a whole one of this segment.
-    pub(super) fn header(&mut self, offset: u32) -> Result<Option<Header>, WalError> {
+    /// The header at an offset, if there is one of this segment and place; its payload may be bad.
+    pub(super) fn identity(&mut self, offset: u32) -> Result<Option<Header>, WalError> {
         let (nonce, segment_length) = (self.segment.nonce, u64::from(self.segment.length));
         let at = u64::from(offset);
-        let header = Header::parse(self.bytes(at, HEADER_BYTES)?).filter(|header| {
+        Ok(Header::parse(self.bytes(at, HEADER_BYTES)?).filter(|header| {
             let bytes = u64::try_from(header.record_bytes()).unwrap_or(u64::MAX / 2);
             header.nonce == nonce && header.offset == offset && at + bytes <= segment_length
-        });
-        let Some(header) = header else { return Ok(None) };
-        let record = self.bytes(at, header.record_bytes())?;
-        Ok(Header::verify(record, header.length).then_some(header))
+        }))
+    }
+
+    /// The record at an offset, if there is a whole one of this segment.
+    pub(super) fn header(&mut self, offset: u32) -> Result<Option<Header>, WalError> {
+        let Some(header) = self.identity(offset)? else { return Ok(None) };
+        let record = self.bytes(u64::from(offset), header.record_bytes())?;
+        Ok(header.whole_payload(record).is_some().then_some(header))
     }
 
     /// The content of a record whose header was just read.
@@ -72,6 +76,7 @@ impl<'a, F: DiskFile> Reader<'a, F> {
         Body::decode(header.kind, payload).ok_or_else(|| WalError::Corrupt {
             file: segment::path(self.segment.number),
             offset: u64::from(header.offset),
+            entry: header.entry,
             reason: "a record with a right checksum does not say what its kind should".into(),
         })
     }
@@ -85,8 +90,9 @@ impl<'a, F: DiskFile> Reader<'a, F> {
             for offset in places {
                 let end = offset.saturating_add(u32::try_from(HEADER_BYTES).unwrap_or(0));
                 tail = Tail::Torn { end: end.min(self.segment.length) };
+                // A header says so by itself, whatever has become of its payload.
                 let confirms = |header: &Header| header.durable_before > missing;
-                if self.header(offset)?.as_ref().is_some_and(confirms) {
+                if self.identity(offset)?.as_ref().is_some_and(confirms) {
                     return Ok(Tail::Rotten);
                 }
             }

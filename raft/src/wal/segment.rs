@@ -17,7 +17,7 @@ pub(super) const UNFINISHED: &str = "wal/prepare.tmp";
 pub(super) const RECORDS_FROM: u32 = 4096;
 
 const MAGIC: [u8; 8] = *b"PBOXWAL\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 40;
 
 /// One segment, open.
@@ -85,6 +85,7 @@ pub(super) fn open<D: Disk>(disk: &D, number: u32) -> Result<Segment<D::File>, W
     let corrupt = |reason: &'static str| WalError::Corrupt {
         file: file_path.clone(),
         offset: 0,
+        entry: None,
         reason: reason.into(),
     };
     if read < HEADER_BYTES || bytes.get(..8) != Some(&MAGIC) {

@@ -42,9 +42,10 @@ fn live(disk: &SimDisk, model: &mut Model, patience: u32) -> Result<(), WalError
         }
         model.acknowledge();
         assert_eq!(wal.last(), model.newest().last());
+        wal.confirm()?;
         while wal.maintain_patiently(patience)? == Maintained::More {}
     }
-    Ok(())
+    wal.close()
 }
 
 impl Wal<SimDisk> {
@@ -82,6 +83,7 @@ fn survives(disk: &SimDisk, model: &mut Model) {
     model.attempt(&next);
     wal.commit(next).unwrap();
     model.acknowledge();
+    wal.confirm().unwrap();
     let (wal, restored) = after_power_cut(disk);
     model.found(Shape::of(&wal, &restored));
 }

@@ -1,5 +1,6 @@
 //! What a log finds when its files are not as they were written.
 
+use super::super::WalCounters;
 use super::super::record::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX};
 use super::super::segment::{self, RECORDS_FROM};
 use super::*;
@@ -55,6 +56,141 @@ fn a_log_cut_in_its_last_record_ends_before_it() {
         disk.poke(FIRST, &zeroed);
         opens_with(&disk, expected);
     }
+}
+
+/// What a flipped bit at each byte of a record comes to: the log refuses, names the place, and the
+/// entry too as long as the damage is not in the header.
+fn is_told_at_every_byte(disk: &SimDisk, record: std::ops::Range<usize>, entry: LogPosition) {
+    for offset in record.clone() {
+        let disk = disk.fork();
+        assert!(disk.flip_bit(FIRST, u64::try_from(offset).unwrap(), 3));
+        match reopen(&disk).map(|(wal, _)| wal.last()) {
+            Err(WalError::Corrupt { offset: at, entry: named, .. }) => {
+                assert_eq!(at, u64::try_from(record.start).unwrap());
+                let is_named = offset >= record.start + HEADER_BYTES;
+                assert_eq!(named, is_named.then_some(entry), "a flip at {offset}");
+            }
+            other => panic!("a flip at {offset}: {other:?}"),
+        }
+    }
+}
+
+/// The record at this offset, without the zeros behind it.
+fn record_at(disk: &SimDisk, start: usize) -> std::ops::Range<usize> {
+    start..start + HEADER_BYTES + payload_bytes(&disk.peek(FIRST).unwrap()[start..])
+}
+
+/// Source: checklist 120, 128; Alagappan et al., FAST 2018: identifiers are kept apart from data.
+#[test]
+fn a_rotten_entry_is_named() {
+    let (disk, _, ends) = log_of(3, 40);
+    is_told_at_every_byte(&disk, record_at(&disk, ends[1]), position(2, 1));
+    assert!(disk.flip_bit(FIRST, u64::try_from(ends[1] + HEADER_BYTES).unwrap(), 0));
+    let text = reopen(&disk).unwrap_err().to_string();
+    assert!(text.contains("entry 2 of term 1"), "{text}");
+}
+
+/// Source: checklist 120, 128: the newest batch has nothing behind it but what confirms it.
+#[test]
+fn rot_in_the_newest_batch_is_told_once_the_log_was_idle() {
+    let (disk, mut wal, ends) = log_of(3, 40);
+    let newest = record_at(&disk, ends[2]);
+    let unconfirmed = disk.fork();
+    assert!(unconfirmed.flip_bit(FIRST, u64::try_from(newest.end - 1).unwrap(), 3));
+    opens_with(&unconfirmed, 2);
+    wal.confirm().unwrap();
+    is_told_at_every_byte(&disk, newest, position(3, 1));
+    // The process ends, whether in order or not; the machine goes on.
+    disk.restart(Keep::Everything);
+    is_told_at_every_byte(&disk, record_at(&disk, ends[2]), position(3, 1));
+}
+
+/// Source: checklist 120: where the newest batch begins a segment, its head is confirmed too.
+#[test]
+fn rot_in_the_head_of_the_newest_segment_is_told_once_the_log_was_idle() {
+    let (disk, mut wal) = created();
+    maintain_all(&mut wal);
+    let mut index = 0;
+    while wal.counters().rotations == 1 {
+        index += 1;
+        wal.commit([append(index, 1, 1000)]).unwrap();
+        wal.confirm().unwrap();
+    }
+    let path = disk.list_last();
+    assert_eq!(path, "wal/00000002.wal");
+    for offset in at(RECORDS_FROM)..at(wal.offset) - HEADER_BYTES {
+        let disk = disk.fork();
+        assert!(disk.flip_bit(&path, u64::try_from(offset).unwrap(), 3));
+        let is_padding = reopen(&disk).is_ok_and(|(wal, _)| wal.last().index.get() == index);
+        assert!(is_padding || corrupt_at(&disk).0 == path, "a flip at {offset}");
+    }
+}
+
+/// Source: the module's promise: once a batch, no sync, and in no count of batches.
+#[test]
+fn a_batch_is_confirmed_once_and_without_sync() {
+    let (disk, mut wal, ends) = log_of(3, 40);
+    let (before, counters) = (disk.counters(), wal.counters());
+    for _ in 0..10 {
+        wal.confirm().unwrap();
+    }
+    assert_eq!(at(wal.offset), ends[3] + HEADER_BYTES, "an idle log does not grow");
+    assert_eq!((disk.counters().writes, disk.counters().syncs), (before.writes + 1, before.syncs));
+    assert_eq!(wal.counters(), WalCounters { confirmations: 1, ..counters });
+    assert!(wal.is_synced(), "what only confirms is nothing to sync");
+    wal.commit([append(4, 1, 40)]).unwrap();
+    assert_eq!(disk.counters().syncs, before.syncs + 1);
+    disk.restart(Keep::Everything);
+    let (mut wal, _) = reopen(&disk).unwrap();
+    wal.confirm().unwrap();
+    let end = wal.offset;
+    disk.restart(Keep::Everything);
+    let (mut wal, _) = reopen(&disk).unwrap();
+    wal.confirm().unwrap();
+    assert_eq!((wal.offset, wal.counters().confirmations), (end, 0), "it says so already");
+}
+
+/// Source: the module's promise: what only confirms says nothing that could be lost.
+#[test]
+fn a_torn_or_rotten_confirming_record_harms_nothing() {
+    let (disk, mut wal, ends) = log_of(3, 40);
+    wal.confirm().unwrap();
+    let confirmed = disk.fork();
+    wal.commit([append(4, 1, 40)]).unwrap();
+    let followed = disk.fork();
+    wal.confirm().unwrap();
+    let confirmed_again = disk.fork();
+    for offset in ends[3]..ends[3] + HEADER_BYTES {
+        for (disk, last) in [(&confirmed, 3), (&followed, 4), (&confirmed_again, 4)] {
+            let (flipped, torn) = (disk.fork(), disk.fork());
+            assert!(flipped.flip_bit(FIRST, u64::try_from(offset).unwrap(), 3));
+            opens_with(&flipped, last);
+            let mut image = disk.peek(FIRST).unwrap();
+            image[offset..ends[3] + HEADER_BYTES].fill(0);
+            torn.poke(FIRST, &image);
+            opens_with(&torn, last);
+        }
+    }
+}
+
+/// Source: the module's promise: a confirming record that did not reach the disk before its segment
+/// was full leaves no gap.
+#[test]
+fn a_lost_confirming_record_at_the_end_of_a_segment_leaves_no_gap() {
+    let (disk, mut wal) = created();
+    let mut index = 0;
+    let mut confirmed = 0;
+    while wal.counters().rotations == 1 {
+        confirmed = at(wal.offset);
+        index += 1;
+        wal.confirm().unwrap();
+        wal.commit([append(index, 1, 600)]).unwrap();
+    }
+    let mut image = disk.peek(FIRST).unwrap();
+    assert!(Header::parse(&image[confirmed..]).is_some_and(|header| header.kind == Kind::Confirm));
+    image[confirmed..confirmed + HEADER_BYTES].fill(0);
+    disk.poke(FIRST, &image);
+    opens_with(&disk, index);
 }
 
 /// Source: checklist 120, 128, fault 27; Alagappan et al., FAST 2018.
@@ -200,26 +336,35 @@ fn any_subset_of_the_first_batch_of_a_segment_is_a_clean_end() {
     assert_eq!(wal.counters().rotations, 2, "the batch began the second segment");
 }
 
+/// The header that an empty record at the end of the log would have.
+fn next_header(wal: &Wal<SimDisk>) -> Header {
+    Header {
+        payload_crc: crc32fast::hash(&[]),
+        nonce: wal.segments[&1].nonce,
+        sequence: wal.next_sequence,
+        durable_before: wal.next_sequence,
+        entry: None,
+        offset: wal.offset,
+        length: 0,
+        kind: Kind::HardState,
+    }
+}
+
 /// Source: checklist 122 (etcd#14098), fault 62: a length is believed only within its bounds.
 #[test]
 fn an_absurd_length_is_an_end_and_no_allocation() {
     let (disk, wal, ends) = log_of(2, 40);
     let whole = disk.peek(FIRST).unwrap();
     let end = ends[2];
-    let header = Header {
-        length: 0,
-        nonce: wal.segments[&1].nonce,
-        sequence: wal.next_sequence,
-        durable_before: wal.next_sequence,
-        offset: wal.offset,
-        kind: Kind::Entry,
-    };
+    let header = Header { entry: Some(position(3, 1)), kind: Kind::Entry, ..next_header(&wal) };
     let mut record = Vec::new();
     header.encode(&[], &mut record);
     for length in [1, 16 * 1024 - 4096, 16 * 1024, 1 << 22, 1 << 31, u32::MAX] {
+        record[52..56].copy_from_slice(&length.to_le_bytes());
+        let crc = crc32fast::hash(&record[4..HEADER_BYTES]);
+        record[..4].copy_from_slice(&crc.to_le_bytes());
         let mut image = whole.clone();
         image[end..end + record.len()].copy_from_slice(&record);
-        image[end + 4..end + 8].copy_from_slice(&length.to_le_bytes());
         let disk = disk.fork();
         disk.poke(FIRST, &image);
         opens_with(&disk, 2);
@@ -267,7 +412,7 @@ fn records_of_a_recycled_segments_former_life_are_not_replayed() {
     let stale = (at(wal.offset)..image.len()).find_map(|from| {
         let header = Header::parse(&image[from..])?;
         let record = &image[from..];
-        (at(header.offset) == from && Header::verify(record, header.length)).then_some(header)
+        (at(header.offset) == from && header.whole_payload(record).is_some()).then_some(header)
     });
     assert!(stale.is_some(), "a valid record of its former life lies behind the end");
     opens_with(&disk, index);
@@ -340,36 +485,96 @@ fn two_open_segments_are_named() {
 fn an_unknown_version_is_named() {
     let (disk, _, _) = log_of(2, 40);
     let mut image = disk.peek(FIRST).unwrap();
-    image[8] = 2;
+    image[8] = 3;
     disk.poke(FIRST, &image);
-    assert!(matches!(reopen(&disk), Err(WalError::UnknownVersion { version: 2, .. })));
+    assert!(matches!(reopen(&disk), Err(WalError::UnknownVersion { version: 3, .. })));
 }
 
-/// Source: fault 30: a stale or misdirected block has a right checksum and is no record all the
-/// same.
+/// Source: checklist 120, fault 30: a misdirected block has right checksums and is no record all the
+/// same, wherever it comes to lie; what it overwrote is missed.
+#[test]
+fn a_misdirected_write_is_told() {
+    let (disk, mut wal, _) = log_of(30, 1000);
+    wal.confirm().unwrap();
+    let files: Vec<_> = segments(&disk).iter().map(|name| format!("wal/{name}")).collect();
+    let images: Vec<_> = files.iter().map(|file| disk.peek(file).unwrap()).collect();
+    let ends: Vec<_> = images
+        .iter()
+        .map(|image| image.iter().rposition(|byte| *byte != 0).unwrap() / SECTOR_BYTES)
+        .collect();
+    let mut random = Random::new(1);
+    let mut told = 0;
+    for (to_file, to_end) in ends.iter().enumerate() {
+        for to in at(RECORDS_FROM) / SECTOR_BYTES..*to_end {
+            let from_file = usize::try_from(random.below(3)).unwrap();
+            let from = random.below(u64::try_from(ends[from_file] + 1).unwrap());
+            let from = usize::try_from(from).unwrap() * SECTOR_BYTES;
+            let sector = &images[from_file][from..from + SECTOR_BYTES];
+            let mut image = images[to_file].clone();
+            let place = &mut image[to * SECTOR_BYTES..(to + 1) * SECTOR_BYTES];
+            if place != sector {
+                place.copy_from_slice(sector);
+                let disk = disk.fork();
+                disk.poke(&files[to_file], &image);
+                assert_eq!(corrupt_at(&disk).0, files[to_file], "{from_file}/{from} on {to}");
+                told += 1;
+            }
+        }
+    }
+    assert!(told > 60, "{told}");
+}
+
+/// Source: checklist 120, fault 30: a write that never reached the disk leaves what was there
+/// before: right then, and stale now. Only where all of the newest batch and what confirms it is
+/// stale, nothing is left to tell.
+#[test]
+fn a_stale_sector_is_told() {
+    let (disk, mut wal) = created();
+    let mut versions = vec![disk.peek(FIRST).unwrap()];
+    for index in 1..=6 {
+        wal.commit([append(index, 1, 1000)]).unwrap();
+        wal.confirm().unwrap();
+        versions.push(disk.peek(FIRST).unwrap());
+    }
+    let newest = versions.last().unwrap();
+    let tail = at(wal.offset) / SECTOR_BYTES;
+    for old in &versions {
+        for sector in (0..tail).map(|sector| sector * SECTOR_BYTES) {
+            let range = sector..sector + SECTOR_BYTES;
+            if old[range.clone()] != newest[range.clone()] {
+                let mut image = newest.clone();
+                image[range.clone()].copy_from_slice(&old[range]);
+                let disk = disk.fork();
+                disk.poke(FIRST, &image);
+                assert_eq!(corrupt_at(&disk).0, FIRST);
+            }
+        }
+    }
+}
+
+/// Source: fault 30: a record in another place is no record.
 #[test]
 fn a_record_in_another_place_is_no_record() {
-    let (disk, _, ends) = log_of(3, 40);
+    let (disk, mut wal, ends) = log_of(3, 40);
     let mut image = disk.peek(FIRST).unwrap();
     assert_eq!(ends[2] - ends[1], ends[3] - ends[2]);
     image.copy_within(ends[1]..ends[2], ends[2]);
+    let unconfirmed = disk.fork();
+    unconfirmed.poke(FIRST, &image);
+    opens_with(&unconfirmed, 2);
+    wal.confirm().unwrap();
+    let mut image = disk.peek(FIRST).unwrap();
+    image.copy_within(ends[1]..ends[2], ends[2]);
     disk.poke(FIRST, &image);
-    opens_with(&disk, 2);
+    assert_eq!(corrupt_at(&disk), (FIRST.into(), u64::try_from(ends[2]).unwrap()));
 }
 
 /// Source: fault 30: each thing that ties a record to its place counts by itself.
 #[test]
 fn a_record_with_another_sequence_offset_or_nonce_is_no_record() {
     let (disk, wal, ends) = log_of(2, 40);
-    let right = Header {
-        length: 0,
-        nonce: wal.segments[&1].nonce,
-        sequence: wal.next_sequence,
-        durable_before: wal.next_sequence,
-        offset: wal.offset,
-        kind: Kind::HardState,
-    };
     let payload = postcard::to_allocvec(&vote(7)).unwrap();
+    let right = Header { payload_crc: crc32fast::hash(&payload), ..next_header(&wal) };
     let term_after = |header: Header| {
         let mut record = Vec::new();
         Header { length: payload.len(), ..header }.encode(&payload, &mut record);
@@ -392,8 +597,9 @@ fn an_entry_that_rots_under_a_running_log_is_not_handed_out() {
     assert!(disk.flip_bit(FIRST, u64::try_from(ends[1]).unwrap() + 60, 1));
     let all = |wal: &Wal<SimDisk>| wal.read(Index::new(1), Index::new(3));
     match all(&wal) {
-        Err(WalError::Corrupt { offset, .. }) => {
+        Err(WalError::Corrupt { offset, entry, .. }) => {
             assert_eq!(at(offset.try_into().unwrap()), ends[1]);
+            assert_eq!(entry, Some(position(2, 1)));
         }
         other => panic!("{other:?}"),
     }

@@ -70,7 +70,8 @@ fn step(wal: &mut Wal<SimDisk>, random: &mut Random, model: &mut Model) -> Resul
                 wal.maintain()?;
             }
         }
-        3 => {
+        3 => wal.confirm()?,
+        4 => {
             // Written, not synced: a crash may come between.
             let ops = batch(random, model.newest());
             model.attempt(&ops);
