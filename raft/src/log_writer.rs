@@ -65,7 +65,27 @@ pub enum LogEvent {
     Full(String),
     /// The log stopped for good: nothing after the last [`LogEvent::Durable`] may be believed to
     /// be on the disk. The process must end.
-    Failed(String),
+    Failed {
+        /// What it means for this node.
+        cause: Failure,
+        /// What happened, for people.
+        text: String,
+    },
+}
+
+/// Why a log stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Bytes that were durable have changed ([`WalError::is_rot`]): the node has to be re-admitted.
+    Rotten,
+    /// The disk failed: what it holds is checked at the next start.
+    Disk,
+}
+
+impl From<&WalError> for Failure {
+    fn from(error: &WalError) -> Self {
+        if error.is_rot() { Self::Rotten } else { Self::Disk }
+    }
 }
 
 /// Owns the log; [`LogWriter::run`] is the body of its thread.
@@ -121,7 +141,8 @@ impl<D: Disk> LogWriter<D> {
             Err(End::Failed(error)) => {
                 log::error!("event=log_failed error={error:?}");
                 // Nobody listens any more only when the process ends anyway.
-                let _unheard = self.tell(LogEvent::Failed(error.to_string()));
+                let (cause, text) = (Failure::from(&error), error.to_string());
+                let _unheard = self.tell(LogEvent::Failed { cause, text });
             }
             Err(End::Alone) | Ok(()) => {
                 if let Err(error) = self.wal.close() {
@@ -356,7 +377,7 @@ mod tests {
         LogWriter::new(wal, job_receiver, event_sender, Box::new(|| ())).run();
         let events: Vec<_> = events.try_iter().collect();
         assert!(
-            matches!(events[..], [LogEvent::Durable { .. }, LogEvent::Failed(_)]),
+            matches!(events[..], [LogEvent::Durable { .. }, LogEvent::Failed { .. }]),
             "{events:?}"
         );
         let (killed, lost) = (disk.fork(), disk);
@@ -384,7 +405,28 @@ mod tests {
         let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
         disk.fail_at(disk.operations() + 1, Fault::Broken);
         let events = run(&disk, wal, vec![write(1, 1), read(1, 1), write(2, 2)]);
-        assert!(matches!(&events[..], [LogEvent::Failed(_)]), "{events:?}");
+        assert!(
+            matches!(&events[..], [LogEvent::Failed { cause: Failure::Disk, .. }]),
+            "{events:?}"
+        );
+    }
+
+    /// Source: checklist 128, fault 26, 27: rot that a read finds while the node runs is told from a
+    /// failed disk, with the entry, and what is rotten is not handed out.
+    #[test]
+    fn rot_found_by_a_read_is_told_from_a_failed_disk() {
+        let disk = SimDisk::new();
+        let mut wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        let entries = (1..=3).map(|index| LogOp::Append(vec![big_entry(index)]));
+        wal.commit(entries).unwrap();
+        // Records begin at 4096: a head, then entries of a good kilobyte.
+        assert!(disk.flip_bit("wal/00000001.wal", 4096 + 1600, 0));
+        let events = run(&disk, wal, vec![read(1, 1), read(1, 3), write(2, 4)]);
+        let [LogEvent::Read { entries, .. }, LogEvent::Failed { cause, text }] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((entries.len(), *cause), (1, Failure::Rotten));
+        assert!(text.contains("entry 2 of term 1"), "{text}");
     }
 
     /// Source: checklist 125, fault 31: a full disk is told, nothing is lost, it goes on by itself.

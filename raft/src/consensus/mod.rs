@@ -243,7 +243,7 @@ impl Consensus {
                     self.step(Event::LogRead { purpose, entries });
                 }
                 LogEvent::Full(text) => log::warn!("no space for the log: error=\"{text}\""),
-                LogEvent::Failed(text) => return Err(Stop::Disk(text)),
+                LogEvent::Failed { text, .. } => return Err(Stop::Disk(text)),
             }
         }
         Ok(())

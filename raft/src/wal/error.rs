@@ -62,6 +62,29 @@ pub enum WalError {
     Stopped,
 }
 
+impl WalError {
+    /// Whether the disk has changed or lost bytes that were durable: what this node had promised is
+    /// not all there, so it must not vote again as who it was, and can be re-admitted over the same
+    /// folder. Otherwise the disk refuses to work, or the caller asked for what cannot be.
+    ///
+    /// [`WalError::NotFound`] counts: a log is opened only where an identity says that there was one.
+    #[must_use]
+    pub fn is_rot(&self) -> bool {
+        match self {
+            Self::Corrupt { .. }
+            | Self::MissingSegment { .. }
+            | Self::Overlap { .. }
+            | Self::NotFound => true,
+            Self::Disk(_)
+            | Self::Full(_)
+            | Self::UnknownVersion { .. }
+            | Self::TooLarge { .. }
+            | Self::NotInLog { .. }
+            | Self::Stopped => false,
+        }
+    }
+}
+
 impl fmt::Display for WalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

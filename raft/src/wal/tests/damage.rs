@@ -4,7 +4,7 @@ use super::super::WalCounters;
 use super::super::record::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX};
 use super::super::segment::{self, RECORDS_FROM};
 use super::*;
-use crate::disk::sim::{Random, SECTOR_BYTES};
+use crate::disk::sim::{Fault, Random, SECTOR_BYTES};
 
 const FIRST: &str = "wal/00000001.wal";
 
@@ -34,6 +34,7 @@ fn opens_with(disk: &SimDisk, last: u64) {
 
 fn corrupt_at(disk: &SimDisk) -> (String, u64) {
     match reopen(disk) {
+        Err(error @ WalError::Corrupt { .. }) if !error.is_rot() => panic!("{error} is rot"),
         Err(WalError::Corrupt { file, offset, .. }) => (file, offset),
         Err(error) => panic!("another error: {error}"),
         Ok((wal, _)) => panic!("opened with {:?}", wal.last()),
@@ -478,6 +479,29 @@ fn two_open_segments_are_named() {
     image[8192..].fill(0);
     disk.poke(&segment::path(2), &image);
     assert_eq!(corrupt_at(&disk).0, segment::path(2));
+}
+
+/// Source: checklist 128: what the disk lost is told from what it refuses, and from what this
+/// program does not know.
+#[test]
+fn lost_bytes_are_told_from_a_failed_disk_and_a_later_version() {
+    let (disk, mut wal, _) = log_of(60, 1000);
+    let rot = |change: &dyn Fn(&SimDisk)| {
+        let disk = disk.fork();
+        change(&disk);
+        reopen(&disk).unwrap_err().is_rot()
+    };
+    let empty =
+        |disk: &SimDisk| segments(disk).iter().all(|name| disk.lose(&format!("wal/{name}")));
+    assert!(rot(&|disk| assert!(disk.flip_bit(FIRST, 5000, 0))), "a changed record");
+    assert!(rot(&|disk| assert!(disk.lose(&segment::path(2)))), "a missing segment");
+    assert!(rot(&|disk| assert!(empty(disk))), "no segment at all");
+    assert!(!rot(&|disk| disk.fail_at(disk.operations(), Fault::Broken)), "a disk that fails");
+    assert!(!rot(&|disk| disk.poke(FIRST, b"PBOXWAL\n\x09\0\0\0____________________________")));
+    let broken = disk.operations();
+    disk.fail_at(broken, Fault::Broken);
+    assert!(!wal.commit([append(61, 1, 10)]).unwrap_err().is_rot());
+    assert!(!wal.commit([]).unwrap_err().is_rot(), "it has stopped");
 }
 
 /// Source: checklist 124, fault 9: a later version's log is refused, not guessed at.
