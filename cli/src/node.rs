@@ -9,9 +9,9 @@ use pickbox_admin::limits::PIECE_BYTES_MAX;
 use pickbox_admin::node::{NodeName, PeerAddress, Piece, VersionReport, VersionState};
 use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
-use pickbox_raft::api::{AddError, Command, MemberStatus, Role, Status};
+use pickbox_raft::api::{Aim, Change, ChangeRefusal, Command, MemberStatus, Role, Status};
 use pickbox_raft::core::ids::Index;
-use pickbox_raft::core::members::MemberRole as RaftRole;
+use pickbox_raft::core::members::{Member, MemberRole as RaftRole};
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
@@ -141,12 +141,15 @@ pub(crate) fn run_wishes(wishes: &Receiver<Wish>, log: &pickbox_raft::Handle) {
     for Wish { id, address, ticket } in wishes {
         let (reply, answer) = bounded(1);
         let (name, address) = (id.as_str().to_owned(), address.as_str().to_owned());
-        let sent = log.send(Command::AddMember { name, address, reply });
+        let change = Change::Add { name, address, aim: Aim::Voter };
+        let sent = log.send(Command::ChangeMembers { change, reply });
         let added = match sent {
-            Ok(()) => answer.recv_timeout(ADD).unwrap_or(Err(AddError::Unknown)),
-            Err(_) => Err(AddError::Unknown),
+            Ok(()) => answer.recv_timeout(ADD).unwrap_or(Err(ChangeRefusal::Unknown)),
+            Err(_) => Err(ChangeRefusal::Unknown),
         };
-        ticket.answer(added.map(|node| Reply::Added { number: node.get() }).map_err(not_added));
+        ticket.answer(
+            added.map(|member| Reply::Added { number: member.id.get() }).map_err(not_added),
+        );
     }
 }
 
@@ -159,26 +162,26 @@ fn busy() -> Refusal {
     Refusal::new(Code::Busy, "too much is waiting already: try again in a moment")
 }
 
-fn not_added(error: AddError) -> Refusal {
+fn not_added(error: ChangeRefusal) -> Refusal {
     match error {
-        AddError::NotLeader(_) => {
+        ChangeRefusal::NotLeader(_) => {
             Refusal::new(Code::NoQuorum, "no leader could be asked: try again when there is one")
         }
-        AddError::InProgress => Refusal::new(
+        ChangeRefusal::InProgress { at } => Refusal::new(
             Code::InProgress,
-            "another change of the members is under way: try again in a moment",
+            format!(
+                "another change of the members is under way (entry {at}): try again in a moment"
+            ),
         ),
-        AddError::Taken(what) => {
-            Refusal::new(Code::Taken, format!("{what}: choose another name or address"))
-        }
-        AddError::Invalid => Refusal::new(
-            Code::BadRequest,
-            "a name is 1-64 bytes of letters, digits, '.', '_' and '-'; an address is HOST:PORT",
+        ChangeRefusal::Taken(Member { name, address, .. }) => Refusal::new(
+            Code::Taken,
+            format!("{name} at {address} is a member already: choose another name or address"),
         ),
-        AddError::Unknown => Refusal::new(
+        ChangeRefusal::Unknown => Refusal::new(
             Code::Unknown,
             "the outcome is not known: see STATUS, then ask again (asking twice is harmless)",
         ),
+        other => Refusal::new(Code::BadRequest, format!("it cannot be done: {other:?}")),
     }
 }
 
@@ -285,7 +288,7 @@ fn member_report(known: &MemberStatus, log: &Status) -> MemberReport {
         address: known.member.address.clone(),
         role: match known.member.role {
             RaftRole::Voter => MemberRole::Voter,
-            RaftRole::Learner => MemberRole::Learner,
+            RaftRole::Learner | RaftRole::Staging { .. } => MemberRole::Learner,
         },
         connected: known.connected,
         applied: heard.then_some(known.applied.get()),

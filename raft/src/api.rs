@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+pub use pickbox_raft_core::event::{Aim, Change, ChangeRefusal, TransferFailure};
 use pickbox_raft_core::ids::{
     ClusterId, Incarnation, Index, LogPosition, NodeId, ReadId, Serial, Term,
 };
 use pickbox_raft_core::log::{Entry, Proposal};
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::members::{Member, Members};
 
 /// What the room above asks of the log.
 #[derive(Debug)]
@@ -40,37 +41,24 @@ pub enum Command {
         /// The members as of that position.
         members: Members,
     },
-    /// Add a member as a learner that becomes a voter by itself. Idempotent: the same name and
-    /// address give the same member again.
-    AddMember {
-        /// The name that people chose.
-        name: String,
-        /// Where peers will reach it, `HOST:PORT`.
-        address: String,
-        /// Where the answer goes.
-        reply: Sender<Result<NodeId, AddError>>,
+    /// Change the members, here or at the leader.
+    ChangeMembers {
+        /// What to change.
+        change: Change,
+        /// Where the answer goes: the member as it is then, one that was removed as it was last.
+        reply: Sender<Result<Member, ChangeRefusal>>,
+    },
+    /// Hand leadership to this voter, or to the one that is furthest.
+    Transfer {
+        /// To whom.
+        to: Option<NodeId>,
+        /// Where the answer goes: who leads now.
+        reply: Sender<Result<NodeId, TransferFailure>>,
     },
     /// Tell how things are; answered at once, also without a leader.
     Status(Sender<Status>),
     /// Hand leadership over if this node has it, then stop.
     Shutdown,
-}
-
-/// Why a member could not be added.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AddError {
-    /// This node is not the leader; here is its address when known.
-    NotLeader(Option<String>),
-    /// Another change of the members is under way, or the leader has not committed in its term
-    /// yet: try again.
-    InProgress,
-    /// The name belongs to another address, or the address to another name.
-    Taken(String),
-    /// The name or the address is empty, too long or has forbidden characters, or there are too
-    /// many members.
-    Invalid,
-    /// Leadership was lost before the outcome was known: ask again.
-    Unknown,
 }
 
 /// What the log tells the room above.
@@ -169,7 +157,7 @@ pub struct Status {
 #[derive(Clone, Debug)]
 pub struct MemberStatus {
     /// The member.
-    pub member: pickbox_raft_core::members::Member,
+    pub member: Member,
     /// Whether messages can be sent to it now (true for this node itself).
     pub connected: bool,
     /// Highest index known to be in its log (leader only, else zero).

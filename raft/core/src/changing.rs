@@ -1,66 +1,60 @@
-//! Changing the members, and handing over leadership.
+//! Changing the members.
 //!
 //! One change at a time, each a whole new list in one entry; in force from the moment when it is
-//! in the log (thesis, 4.1). A node is added as a learner and becomes a voter, by a second entry,
-//! once it is less than one heartbeat behind: a dead or slow learner harms nobody (thesis, 4.2.1).
+//! in the log (thesis, 4.1). If the voters change, that list names both sets of voters, and every
+//! decision needs a majority of each; once it is committed a second entry names the new set alone
+//! (thesis, 4.3). Whoever leads then appends it, so a change outlives its leader. A node is added
+//! as a learner and becomes a voter, by a change of its own, once it is less than one heartbeat
+//! behind: a dead or slow learner harms nobody (thesis, 4.2.1).
 
 use alloc::vec::Vec;
 
-use crate::event::{Change, ChangeAnswer, ChangeId, ChangeRefusal, TransferFailure};
+use crate::change::Changed;
+use crate::event::{
+    Change, ChangeAnswer, ChangeId, ChangeRefusal, Handover, HandoverReason, RoleReason,
+};
 use crate::ids::NodeId;
-use crate::limits::{CHANGES_MAX, MEMBERS_MAX, NAME_BYTES_MAX};
+use crate::limits::CHANGES_MAX;
 use crate::log::Content;
 use crate::machine::Core;
-use crate::members::{Member, MemberRole, Members};
+use crate::members::{Member, Members};
 use crate::message::Body;
-use crate::role::{Leader, PendingChange, Role, Transfer};
+use crate::role::{Leader, PendingChange, Role};
 
 impl Core {
-    pub(crate) fn on_change(&mut self, request: ChangeId, change: Change) {
-        let Change::Add { name, address } = change;
-        if let Err(refusal) = self.add(request, name, address) {
+    pub(crate) fn on_change(&mut self, request: ChangeId, change: &Change) {
+        if let Err(refusal) = self.change_members(request, change) {
             self.out.changes.push(ChangeAnswer { request, result: Err(refusal) });
         }
     }
 
-    /// Adds a learner. `Ok`: the answer follows, or was given.
-    fn add(
-        &mut self,
-        request: ChangeId,
-        name: alloc::string::String,
-        address: alloc::string::String,
-    ) -> Result<(), ChangeRefusal> {
+    /// `Ok`: the answer follows, or was given.
+    fn change_members(&mut self, request: ChangeId, change: &Change) -> Result<(), ChangeRefusal> {
         let Role::Leader(leader) = &self.role else {
             return Err(ChangeRefusal::NotLeader(self.leader()));
         };
+        let at = self.log.members_index().max(leader.start);
+        if leader.changes.len() >= CHANGES_MAX {
+            return Err(ChangeRefusal::InProgress { at });
+        }
         let members = self.log.members();
-        let valid = |text: &str| !text.is_empty() && text.len() <= NAME_BYTES_MAX;
-        if !valid(&name) || !valid(&address) || leader.changes.len() >= CHANGES_MAX {
-            return Err(ChangeRefusal::Invalid);
-        }
-        if let Some(known) = members.members.iter().find(|m| m.name == name || m.address == address)
-        {
-            if known.name != name || known.address != address {
-                return Err(ChangeRefusal::Taken(known.clone()));
+        let heard = |id| self.may_be_there(id);
+        let Changed { members: target, member } = members.changed(change, heard)?;
+        if target != members.settled() {
+            if !self.may_change_members(leader) {
+                return Err(ChangeRefusal::InProgress { at });
             }
-            let member = known.clone();
-            self.await_change(request, member);
-            return Ok(());
+            self.check_reach(&target)?;
+            self.set_members(target);
         }
-        if !self.may_change_members(leader) {
-            return Err(ChangeRefusal::InProgress);
-        }
-        if members.members.len() >= MEMBERS_MAX {
-            return Err(ChangeRefusal::Invalid);
-        }
-        let mut members = members.clone();
-        let id = members.next_id;
-        let member = Member { id, name, address, role: MemberRole::Learner };
-        members.members.push(member.clone());
-        members.next_id = id.next();
-        self.append_as_leader(Content::Members(members));
         self.await_change(request, member);
         Ok(())
+    }
+
+    /// The one order there is: the members are these.
+    fn set_members(&mut self, target: Members) {
+        let next = self.log.members().on_the_way_to(target);
+        self.append_as_leader(Content::Members(next));
     }
 
     /// One change at a time, and none before this leader has committed in its own term: otherwise
@@ -68,32 +62,99 @@ impl Core {
     fn may_change_members(&self, leader: &Leader) -> bool {
         self.commit >= leader.start
             && self.commit >= self.log.members_index()
-            && self.log.members().outgoing_voters.is_empty()
+            && !self.log.members().is_joint()
             && leader.transfer.is_none()
     }
 
-    /// Answers once the members in force are committed.
-    fn await_change(&mut self, request: ChangeId, member: Member) {
-        let at = self.log.members_index();
-        if let Role::Leader(leader) = &mut self.role {
-            leader.changes.push(PendingChange { request, at, member });
+    /// New voters that cannot be reached must not stop the cluster.
+    fn check_reach(&self, target: &Members) -> Result<(), ChangeRefusal> {
+        if self.log.members().voters().eq(target.voters()) {
+            return Ok(());
         }
-        self.finish_changes();
+        let (heard, missing): (Vec<NodeId>, Vec<NodeId>) =
+            target.voters().partition(|id| self.is_there(*id));
+        let needed = (heard.len() + missing.len()) / 2 + 1;
+        let missing = missing.first().and_then(|id| target.get(*id));
+        match missing.filter(|_| heard.len() < needed) {
+            None => Ok(()),
+            Some(missing) => {
+                let (heard, missing) = (heard.len(), missing.clone());
+                Err(ChangeRefusal::TooFew { heard, needed, missing })
+            }
+        }
     }
 
-    /// After a commit: answers who waits for it, and goes on with the next learner.
-    pub(crate) fn finish_changes(&mut self) {
-        let commit = self.commit;
+    /// Whether this leader hears the node, itself included.
+    fn is_there(&self, id: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let timeout = self.config.election_timeout;
+        let heard =
+            leader.peer(id).map(|peer| peer.answered && self.now < peer.heard.after(timeout));
+        heard.unwrap_or(id == self.config.id)
+    }
+
+    /// As [`Core::is_there`], and also while it had no time to answer yet.
+    fn may_be_there(&self, id: NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let timeout = self.config.election_timeout;
+        let heard = leader.peer(id).map(|peer| self.now < peer.heard.after(timeout));
+        heard.unwrap_or(id == self.config.id)
+    }
+
+    /// Answers once the members in force are committed, and a change of voters is over.
+    fn await_change(&mut self, request: ChangeId, member: Member) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.changes.push(PendingChange { request, member });
+        }
+        self.answer_changes();
+    }
+
+    /// After a commit: finishes what is under way, answers who waits for it, and steps down if
+    /// this node is no voter any more.
+    pub(crate) fn go_on_changing(&mut self) {
+        self.leave_joint();
+        self.answer_changes();
+        self.step_down_if_removed();
+    }
+
+    /// The members in force, once they are committed.
+    fn committed_in_force(&self) -> Option<&Members> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let committed = self.commit >= leader.start && self.commit >= self.log.members_index();
+        committed.then(|| self.log.members())
+    }
+
+    /// Both sets of voters have agreed to the new one: from now on it is alone. Not before this
+    /// leader has committed in its term, so that nobody appends it twice.
+    fn leave_joint(&mut self) {
+        if let Some(members) = self.committed_in_force().filter(|members| members.is_joint()) {
+            let settled = members.settled();
+            self.append_as_leader(Content::Members(settled));
+        }
+    }
+
+    fn answer_changes(&mut self) {
+        if self.committed_in_force().is_none_or(Members::is_joint) {
+            return;
+        }
         let Role::Leader(leader) = &mut self.role else { return };
-        let out = &mut self.out;
-        leader.changes.retain(|change| {
-            let done = change.at <= commit;
-            if done {
-                let (request, member) = (change.request, change.member.clone());
-                out.changes.push(ChangeAnswer { request, result: Ok(member) });
-            }
-            !done
-        });
+        for PendingChange { request, member } in core::mem::take(&mut leader.changes) {
+            self.out.changes.push(ChangeAnswer { request, result: Ok(member) });
+        }
+    }
+
+    /// A leader that is no voter serves the change to its end, hands over and is a leader no more
+    /// (thesis, 4.2.2).
+    fn step_down_if_removed(&mut self) {
+        let me = self.config.id;
+        if self.committed_in_force().is_none_or(|members| members.is_voter(me)) {
+            return;
+        }
+        if let Some(to) = self.best_voter(None) {
+            self.out.handover = Some(Handover { to, reason: HandoverReason::Removed });
+            self.send(to, Body::TimeoutNow);
+        }
+        self.become_follower(None, RoleReason::Removed);
     }
 
     pub(crate) fn fail_changes(&mut self) {
@@ -104,67 +165,14 @@ impl Core {
         }
     }
 
-    /// Makes a learner a voter if it has caught up.
+    /// Makes a learner a voter if it is to be one and has caught up.
     pub(crate) fn promote_learner(&mut self, id: NodeId) {
         let Role::Leader(leader) = &self.role else { return };
         let Some(peer) = leader.peer(id) else { return };
-        let members = self.log.members();
-        let learner = members.get(id).is_some_and(|member| !member.role.is_voter());
+        let Some(target) = self.log.members().promoted(id) else { return };
         let caught_up = peer.goal.is_some_and(|goal| peer.matched >= goal);
-        if learner && caught_up && self.may_change_members(leader) {
-            let promoted = members.with_voter(id);
-            self.append_as_leader(Content::Members(promoted));
+        if caught_up && self.may_change_members(leader) && self.check_reach(&target).is_ok() {
+            self.set_members(target);
         }
-    }
-
-    /// Hands over to `target`, or to the voter that is furthest.
-    pub(crate) fn on_transfer(&mut self, target: Option<NodeId>) {
-        let deadline = self.now.after(self.config.election_timeout);
-        let Role::Leader(leader) = &mut self.role else {
-            self.out.transfer_failed = Some(TransferFailure::NotLeader);
-            return;
-        };
-        let members = self.log.members();
-        let voters = leader.peers.iter().filter(|peer| {
-            members.is_voter(peer.id) && target.is_none_or(|target| target == peer.id)
-        });
-        // Among equals the one that was heard last: the others may be gone.
-        let Some(best) = voters.max_by_key(|peer| (peer.matched, peer.heard)) else {
-            self.out.transfer_failed = Some(TransferFailure::NoTarget);
-            return;
-        };
-        leader.transfer = Some(Transfer { to: best.id, deadline, told: false });
-        self.continue_transfer();
-    }
-
-    /// Once the target has everything it is told to campaign.
-    pub(crate) fn continue_transfer(&mut self) {
-        let last = self.log.last().index;
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(transfer) = leader.transfer.filter(|transfer| !transfer.told) else { return };
-        if leader.peer(transfer.to).is_some_and(|peer| peer.matched == last) {
-            leader.transfer = Some(Transfer { told: true, ..transfer });
-            self.send(transfer.to, Body::TimeoutNow);
-        }
-    }
-
-    pub(crate) fn expire_transfer(&mut self) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        if leader.transfer.is_some_and(|transfer| self.now >= transfer.deadline) {
-            leader.transfer = None;
-            self.out.transfer_failed = Some(TransferFailure::TimedOut);
-        }
-    }
-}
-
-impl Members {
-    /// The same members, `id` being a voter.
-    fn with_voter(&self, id: NodeId) -> Self {
-        let promote = |member: &Member| {
-            let role = if member.id == id { MemberRole::Voter } else { member.role };
-            Member { role, ..member.clone() }
-        };
-        let members: Vec<Member> = self.members.iter().map(promote).collect();
-        Self { members, ..self.clone() }
     }
 }

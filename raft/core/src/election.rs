@@ -13,10 +13,13 @@ use crate::role::{Candidate, Follower, Heard, Role};
 use crate::time::Time;
 
 impl Core {
-    /// A moment between T and 2T from now, drawn anew each time, so that ties are broken.
+    /// A moment between T and 2T from now, drawn anew each time, so that ties are broken; one T
+    /// later where syncs are slow, so that others lead.
     pub(crate) fn draw_deadline(&mut self) -> Time {
-        let spread = self.draw(self.config.election_timeout);
-        self.now.after(self.config.election_timeout).after(spread)
+        let timeout = self.config.election_timeout;
+        let spread = self.draw(timeout);
+        let grace = if self.is_disk_slow() { timeout } else { Duration::ZERO };
+        self.now.after(timeout).after(spread).after(grace)
     }
 
     fn draw(&mut self, below: Duration) -> Duration {
@@ -42,10 +45,11 @@ impl Core {
         }
     }
 
-    /// A voter whose state above reaches its log, and that misses nothing in between.
+    /// A voter whose state above reaches its log, that misses nothing in between, and whose disk
+    /// works.
     fn may_campaign(&self) -> bool {
         let whole = self.supply.handed() >= self.log.base().index && self.supply.awaiting.is_none();
-        whole && self.log.members().is_voter(self.config.id)
+        whole && !self.is_disk_stalled() && self.log.members().is_voter(self.config.id)
     }
 
     fn campaign(&mut self, ballot: Ballot, reason: RoleReason) {

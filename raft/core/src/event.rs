@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term};
 use crate::log::{Entry, HardState, Proposal};
 use crate::members::{Member, Members};
@@ -68,31 +70,95 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChangeId(pub u64);
 
-/// A change of the members. (Replacing and removing follow as further variants.)
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A change of the members: a step from the list in force to the next one. All of them become one
+/// order, "the members are these".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
-    /// Add a learner; the leader makes it a voter once it has caught up. Idempotent: the same
-    /// name and address give the same member again.
+    /// List a node that does not take part yet. Idempotent: the same name and address give the
+    /// same member again.
     Add {
         /// The name that people chose.
         name: String,
         /// Where peers will reach it, `HOST:PORT`.
         address: String,
+        /// Whether it will become a voter.
+        aim: Aim,
+    },
+    /// A node without state takes part from now on. It gets a new number, always: a node that has
+    /// forgotten its votes must not have its old one. If there is a member of its name that is not
+    /// connected, it takes that one's place in the same change.
+    Join {
+        /// The name that people chose.
+        name: String,
+        /// Where peers reach it, `HOST:PORT`.
+        address: String,
+    },
+    /// Take a member out.
+    Remove(NodeId),
+    /// Put another node in the place of a member. The old one goes in the change that makes the
+    /// new one a voter, so that there are never fewer voters than before.
+    Replace {
+        /// The member that goes.
+        old: NodeId,
+        /// The name of the one that comes.
+        name: String,
+        /// Where peers will reach it, `HOST:PORT`.
+        address: String,
+    },
+    /// Make a learner a voter, once it has caught up.
+    Promote(NodeId),
+    /// Make a voter a learner.
+    Demote(NodeId),
+    /// A member is somewhere else now.
+    Readdress {
+        /// Which.
+        id: NodeId,
+        /// Where peers reach it, `HOST:PORT`.
+        address: String,
     },
 }
 
+/// What a new member is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Aim {
+    /// A voter, once it has caught up.
+    Voter,
+    /// A learner for good.
+    Learner,
+}
+
 /// Why the members were not changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChangeRefusal {
     /// This node does not lead; here is who does, when known.
     NotLeader(Option<NodeId>),
-    /// Another change is not yet committed, or this leader has not committed in its term yet, or
-    /// leadership is being handed over: try again soon.
-    InProgress,
+    /// Another change, or this leader's first entry, is not committed yet, or leadership is being
+    /// handed over: try again soon.
+    InProgress {
+        /// The entry that is waited for.
+        at: Index,
+    },
     /// The name belongs to another address, or the address to another name.
     Taken(Member),
-    /// The name or the address is empty or too long, or there are too many members.
+    /// A member of that name is connected: two nodes cannot be one.
+    Connected(Member),
+    /// No member has that number.
+    NoSuchMember(NodeId),
+    /// Without this one there would be no voter.
+    LastVoter,
+    /// The voters that this leader hears would be no majority of the new ones.
+    TooFew {
+        /// New voters that are heard.
+        heard: usize,
+        /// How many must be.
+        needed: usize,
+        /// The first one that is not heard.
+        missing: Member,
+    },
+    /// The name or the address is empty or too long.
     Invalid,
+    /// There are [`crate::limits::MEMBERS_MAX`] members.
+    TooMany,
     /// Leadership was lost before the outcome was known: ask again.
     Unknown,
 }
@@ -171,6 +237,8 @@ pub struct Output {
     pub roles: Vec<RoleChange>,
     /// The members changed: take these from [`crate::Core::members`] and connect accordingly.
     pub members_changed: Option<Members>,
+    /// Leadership is being handed over, by this leader's own wish or at a request.
+    pub handover: Option<Handover>,
     /// Handing over leadership failed.
     pub transfer_failed: Option<TransferFailure>,
     /// This node needs a whole state; `committed` stops until [`Event::StateInstalled`].
@@ -204,13 +272,34 @@ pub struct Refused {
 pub struct ChangeAnswer {
     /// Which request.
     pub request: ChangeId,
-    /// The member as committed. A node that joins must not start over with the number of a
-    /// member that is a voter already: it would have forgotten its votes.
+    /// The member as committed; one that was removed as it was last.
     pub result: Result<Member, ChangeRefusal>,
 }
 
-/// Why leadership was not handed over.
+/// Leadership on its way to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// To whom.
+    pub to: NodeId,
+    /// Why.
+    pub reason: HandoverReason,
+}
+
+/// Why a leader hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoverReason {
+    /// It was asked to.
+    Asked,
+    /// Its disk takes nothing in: see [`crate::Config::disk_stall_timeout`].
+    DiskStalled,
+    /// Its disk is slow, and the other's is much faster.
+    DiskSlow,
+    /// It is a voter no more.
+    Removed,
+}
+
+/// Why leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TransferFailure {
     /// This node does not lead.
     NotLeader,
@@ -278,6 +367,8 @@ pub enum RoleReason {
     DiskStalled,
     /// The former leader handed over.
     Handover,
+    /// This leader is a voter no more.
+    Removed,
     /// This node became a voter, or ceased to be one.
     MembersChanged,
 }

@@ -114,11 +114,22 @@ impl Core {
         self.commit = self.commit.max(commit);
     }
 
-    pub(crate) fn on_heartbeat(&mut self, from: NodeId, commit: Index, round: u64) {
+    pub(crate) fn on_heartbeat(&mut self, from: NodeId, matched: Index, commit: Index, round: u64) {
+        // What was acknowledged counts at the leader: a disk that has lost it must be told.
+        let last = self.log.last().index;
+        if matched > last {
+            return self.halt(Fatal::LogLost { acknowledged: matched, last });
+        }
         self.learn_commit(commit);
-        let (applied, placed) = (self.supply.applied(), self.supply.placed());
-        self.send(from, Body::HeartbeatReply { round, applied, placed });
+        let answer = self.heartbeat_reply(round);
+        self.send(from, answer);
         self.need_state_below_base(from);
+    }
+
+    pub(crate) fn heartbeat_reply(&self, round: u64) -> Body {
+        let (applied, placed) = (self.supply.applied(), self.supply.placed());
+        let sync_us = u32::try_from(self.journal.sync_time().as_micros()).unwrap_or(u32::MAX);
+        Body::HeartbeatReply { round, applied, placed, sync_us }
     }
 
     /// The leader has no more the entries that come next here.
@@ -167,7 +178,7 @@ impl Core {
         if !known {
             self.log.reset(at, members.clone());
             self.members_changed = true;
-            self.journal.write(&mut self.out, LogOp::Reset { at, members });
+            self.journal.write(&mut self.out, self.now, LogOp::Reset { at, members });
             self.commit = at.index;
         }
         self.commit = self.commit.max(at.index);

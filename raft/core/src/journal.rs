@@ -1,10 +1,12 @@
 //! What is on its way to the disk, and what waits for it.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::event::{LogOp, Output};
 use crate::ids::{Index, IoSeq, Term};
 use crate::message::Message;
+use crate::time::Time;
 
 /// Follows the log operations by their tags. Nothing but a tag says that something is durable:
 /// (index, term) could mean an entry that was overwritten twice in between.
@@ -24,6 +26,12 @@ pub(crate) struct Journal {
     durable_index: Index,
     /// Messages that wait, in the order in which they were made.
     held: VecDeque<(IoSeq, Message)>,
+    /// Since when something is on its way to the disk and nothing came back.
+    waits_since: Option<Time>,
+    /// A write whose way is being measured, and when it began.
+    sample: Option<(IoSeq, Time)>,
+    /// How long such ways take, smoothed.
+    sync_time: Duration,
 }
 
 impl Journal {
@@ -36,18 +44,25 @@ impl Journal {
         self.durable_index
     }
 
-    /// Whether everything that was output is durable.
-    pub(crate) fn is_quiet(&self) -> bool {
-        self.durable == self.issued
-    }
-
     pub(crate) fn durable(&self) -> IoSeq {
         self.durable
     }
 
+    /// Since when the disk owes an answer and gave none; `None` when it owes none.
+    pub(crate) fn waits_since(&self) -> Option<Time> {
+        self.waits_since
+    }
+
+    /// How long it takes until something written is durable, smoothed; zero at first.
+    pub(crate) fn sync_time(&self) -> Duration {
+        self.sync_time
+    }
+
     /// Outputs one operation and returns its tag.
-    pub(crate) fn write(&mut self, out: &mut Output, op: LogOp) -> IoSeq {
+    pub(crate) fn write(&mut self, out: &mut Output, now: Time, op: LogOp) -> IoSeq {
         self.issued = self.issued.next();
+        self.waits_since.get_or_insert(now);
+        self.sample.get_or_insert((self.issued, now));
         match &op {
             LogOp::HardState(_) => self.hard_state = self.issued,
             LogOp::Append(entries) => {
@@ -78,9 +93,16 @@ impl Journal {
     }
 
     /// Takes the disk's word up to `io`, and lets go what waited for it.
-    pub(crate) fn on_durable(&mut self, out: &mut Output, io: IoSeq) {
+    pub(crate) fn on_durable(&mut self, out: &mut Output, io: IoSeq, now: Time) {
         assert!(io <= self.issued, "the disk acknowledges only what it was given");
         self.durable = self.durable.max(io);
+        self.waits_since = (self.durable < self.issued).then_some(now);
+        if let Some((_, began)) = self.sample.filter(|(tag, _)| *tag <= self.durable) {
+            self.sample = None;
+            let took = now.since(began);
+            let is_first = self.sync_time.is_zero();
+            self.sync_time = if is_first { took } else { (self.sync_time * 7 + took) / 8 };
+        }
         while let Some((tag, last)) = self.appends.front().copied() {
             if tag > self.durable {
                 break;

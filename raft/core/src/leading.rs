@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use crate::event::{LogRead, ReadPurpose, Refused, RoleReason};
 use crate::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
@@ -29,7 +30,7 @@ impl Core {
             changes: Vec::new(),
             transfer: None,
             uncommitted_bytes: 0,
-            disk_waits_since: None,
+            slow_disk_pause_until: self.now,
         });
         self.announce(RoleReason::Elected);
         self.refresh_peers();
@@ -128,10 +129,10 @@ impl Core {
         if !self.log.members().has_majority(heard) {
             return self.become_follower(None, RoleReason::QuorumLost);
         }
-        if self.is_disk_stalled() {
-            return self.become_follower(None, RoleReason::DiskStalled);
-        }
         self.expire_transfer();
+        if self.look_after_disk() {
+            return;
+        }
         let last = self.log.last().index;
         let due = self.now.after(self.config.heartbeat_interval);
         if let Role::Leader(leader) = &mut self.role {
@@ -148,25 +149,10 @@ impl Core {
         for peer in &leader.peers {
             // Never beyond what it is known to have: it could take other entries for committed.
             let commit = self.commit.min(peer.matched);
-            let message = envelope.to(peer.id, Body::Heartbeat { commit, round });
+            let matched = peer.matched;
+            let message = envelope.to(peer.id, Body::Heartbeat { commit, matched, round });
             self.journal.send(&mut self.out, message);
         }
-    }
-
-    /// Whether the disk takes nothing in any more while others could lead.
-    fn is_disk_stalled(&mut self) -> bool {
-        let durable = self.journal.durable();
-        let quiet = self.journal.is_quiet();
-        let alone = self.is_only_voter();
-        let Role::Leader(leader) = &mut self.role else { return false };
-        match leader.disk_waits_since {
-            _ if quiet => leader.disk_waits_since = None,
-            Some((since, at)) if at == durable => {
-                return !alone && self.now.since(since) >= self.config.disk_stall_timeout;
-            }
-            _ => leader.disk_waits_since = Some((self.now, durable)),
-        }
-        false
     }
 
     /// Leaves the present role; whoever waits for it is told.
@@ -257,15 +243,16 @@ impl Core {
         let now = self.now;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peer_mut(from) else { return };
-        peer.heard = now;
+        (peer.heard, peer.answered) = (now, true);
         match *body {
             Body::Appended { matched } => self.on_appended(from, matched),
             Body::AppendRejected { previous, hint } => self.on_rejected(from, previous, hint),
             Body::CommittedTo { at } => self.on_committed_to(from, at),
-            Body::HeartbeatReply { round, applied, placed } => {
+            Body::HeartbeatReply { round, applied, placed, sync_us } => {
                 peer.round = peer.round.max(round);
                 peer.applied = applied;
                 peer.placed = placed;
+                peer.sync_time = Duration::from_micros(u64::from(sync_us));
                 self.release_reads();
                 self.on_sign_of_life(from);
             }
@@ -387,7 +374,7 @@ impl Core {
             self.tell_commit(peer);
         }
         self.start_reads();
-        self.finish_changes();
+        self.go_on_changing();
     }
 
     /// Tells a peer at once what of its log is committed, unless it knows.

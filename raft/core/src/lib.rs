@@ -6,10 +6,12 @@
 extern crate alloc;
 
 mod bytes;
+mod change;
 mod changing;
 mod election;
 pub mod event;
 mod following;
+mod handover;
 pub mod ids;
 mod journal;
 mod leading;
@@ -28,6 +30,7 @@ mod supply;
 pub mod time;
 mod view;
 
+pub use change::Changed;
 pub use event::{Event, Output};
 pub use machine::{Config, Core, PeerStatus};
 pub use quorum::Tally;

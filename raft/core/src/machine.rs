@@ -30,7 +30,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// How often a leader says that it is there. Well below T.
     pub heartbeat_interval: Duration,
-    /// A leader whose disk makes no progress for so long steps down, if others could lead.
+    /// A leader whose disk makes no progress for half as long hands over, and steps down after all
+    /// of it, if others could lead.
     pub disk_stall_timeout: Duration,
     /// Bounds on bytes.
     pub limits: Limits,
@@ -46,7 +47,7 @@ impl Config {
             id,
             election_timeout: Duration::from_millis(500),
             heartbeat_interval: Duration::from_millis(100),
-            disk_stall_timeout: Duration::from_secs(5),
+            disk_stall_timeout: Duration::from_millis(1_500),
             limits: Limits::USUAL,
             seed,
         }
@@ -230,6 +231,12 @@ impl Core {
         self.log.members()
     }
 
+    /// The members as far as they are committed: what they say will not be taken back.
+    #[must_use]
+    pub fn committed_members(&self) -> &Members {
+        self.log.members_at(self.commit)
+    }
+
     /// The members that were in force at `index`, which must not be below [`Core::base`].
     #[must_use]
     pub fn members_at(&self, index: Index) -> &Members {
@@ -273,12 +280,12 @@ impl Core {
             Event::Propose(proposal) => self.on_own_proposal(proposal),
             Event::ReadIndex(id) => self.on_own_read(id),
             Event::Durable(io) => {
-                self.journal.on_durable(&mut self.out, io);
+                self.journal.on_durable(&mut self.out, io, self.now);
                 self.on_durable();
             }
             Event::Applied { applied, placed } => self.supply.on_applied(applied, placed),
             Event::LogRead { purpose, entries } => self.on_log_read(purpose, entries),
-            Event::ChangeMembers { request, change } => self.on_change(request, change),
+            Event::ChangeMembers { request, change } => self.on_change(request, &change),
             Event::Transfer(target) => self.on_transfer(target),
             Event::Compact { through } => self.on_compact(through),
             Event::StateInstalled { at, members } => self.on_state_installed(at, members),
@@ -351,9 +358,9 @@ impl Core {
                     self.learn_commit(commit);
                 }
             }
-            Body::Heartbeat { commit, round } => {
+            Body::Heartbeat { commit, matched, round } => {
                 if self.hear_leader(from) {
-                    self.on_heartbeat(from, commit, round);
+                    self.on_heartbeat(from, matched, commit, round);
                 }
             }
             Body::InstallState { at_least } => {
@@ -382,11 +389,7 @@ impl Core {
             Body::Append { .. }
             | Body::Heartbeat { .. }
             | Body::Commit { .. }
-            | Body::InstallState { .. } => Body::HeartbeatReply {
-                round: 0,
-                applied: self.supply.applied(),
-                placed: self.supply.placed(),
-            },
+            | Body::InstallState { .. } => self.heartbeat_reply(0),
             _ => return,
         };
         self.send(from, answer);
@@ -408,21 +411,21 @@ impl Core {
             self.journal.forget_former_terms(state.term);
         }
         self.hard_state = state;
-        self.journal.write(&mut self.out, LogOp::HardState(state))
+        self.journal.write(&mut self.out, self.now, LogOp::HardState(state))
     }
 
     pub(crate) fn append(&mut self, entries: Vec<Arc<Entry>>) {
         self.log.append(&entries);
         self.members_changed |=
             entries.iter().any(|entry| matches!(entry.content, Content::Members(_)));
-        self.journal.write(&mut self.out, LogOp::Append(entries));
+        self.journal.write(&mut self.out, self.now, LogOp::Append(entries));
     }
 
     pub(crate) fn truncate(&mut self, from: Index) {
         assert!(from > self.commit, "a committed entry is never truncated");
         self.members_changed |= self.log.members_index() >= from;
         self.log.truncate(from);
-        self.journal.write(&mut self.out, LogOp::Truncate { from });
+        self.journal.write(&mut self.out, self.now, LogOp::Truncate { from });
     }
 
     /// Stops this node for good.
@@ -456,7 +459,7 @@ impl Core {
         self.log.compact(through);
         let members = self.log.members_at(through).clone();
         let through = LogPosition { index: through, term };
-        self.journal.write(&mut self.out, LogOp::Compact { through, members });
+        self.journal.write(&mut self.out, self.now, LogOp::Compact { through, members });
     }
 
     fn check(&self) -> Result<(), &'static str> {

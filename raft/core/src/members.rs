@@ -12,8 +12,14 @@ use crate::ids::NodeId;
 pub enum MemberRole {
     /// Counts in every majority.
     Voter,
-    /// Receives the log and counts nowhere; becomes a voter once it has caught up.
+    /// Receives the log and counts nowhere.
     Learner,
+    /// As a learner, until it has caught up: then the leader makes it a voter.
+    Staging {
+        /// The member that goes in the same change; not listed any more if it went already,
+        /// because its state was lost.
+        replaces: Option<NodeId>,
+    },
 }
 
 impl MemberRole {
@@ -45,6 +51,9 @@ pub struct Members {
     pub members: Vec<Member>,
     /// The voters of the outgoing set while a joint change is under way (thesis, 4.3); else empty.
     pub outgoing_voters: Vec<NodeId>,
+    /// Those of the outgoing voters that will be members no more: until the change is over they
+    /// must be reached.
+    pub leaving: Vec<Member>,
     /// The number that the next member will get.
     pub next_id: NodeId,
 }
@@ -55,7 +64,7 @@ impl Members {
     pub fn bootstrap(name: String, address: String) -> Self {
         let first = NodeId::new(1);
         let member = Member { id: first, name, address, role: MemberRole::Voter };
-        Self { members: alloc::vec![member], outgoing_voters: Vec::new(), next_id: first.next() }
+        Self { members: alloc::vec![member], next_id: first.next(), ..Self::default() }
     }
 
     /// The member with this number.
@@ -70,23 +79,37 @@ impl Members {
         self.voters().any(|voter| voter == id) || self.outgoing_voters.contains(&id)
     }
 
+    /// Whether a change of the voters is under way.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing_voters.is_empty()
+    }
+
+    /// All that peers talk to: the members, and those on their way out.
+    pub fn peers(&self) -> impl Iterator<Item = &Member> + '_ {
+        self.members.iter().chain(&self.leaving)
+    }
+
+    /// Whether this node was a member once and is none any more. Only what is committed can be
+    /// said so for good: ask [`crate::Core::committed_members`].
+    #[must_use]
+    pub fn has_removed(&self, id: NodeId) -> bool {
+        id < self.next_id && self.peers().all(|member| member.id != id)
+    }
+
     /// The voters of the incoming (or only) configuration.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.members.iter().filter(|member| member.role == MemberRole::Voter).map(|m| m.id)
+        self.members.iter().filter(|member| member.role.is_voter()).map(|m| m.id)
     }
 
     /// All nodes that receive the log: members, and voters on their way out.
     pub fn everyone(&self) -> impl Iterator<Item = NodeId> + '_ {
-        let leaving = self.outgoing_voters.iter().copied();
-        self.members
-            .iter()
-            .map(|member| member.id)
-            .chain(leaving.filter(|id| self.get(*id).is_none()))
+        self.peers().map(|member| member.id)
     }
 
     /// About how many bytes these take.
     pub(crate) fn bytes(&self) -> usize {
-        let texts = self.members.iter().map(|m| m.name.len() + m.address.len() + 16);
+        let texts = self.peers().map(|m| m.name.len() + m.address.len() + 24);
         texts.sum::<usize>() + self.outgoing_voters.len() * 8
     }
 }

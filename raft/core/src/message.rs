@@ -73,8 +73,11 @@ pub enum Body {
     },
     /// The leader is there.
     Heartbeat {
-        /// Commit index, never beyond what this follower is known to have.
+        /// Commit index, never beyond `matched`.
         commit: Index,
+        /// What this follower has said to have in this term, durably. If it has less, its disk
+        /// has lost it.
+        matched: Index,
         /// Echoed in the answer: confirms reads.
         round: u64,
     },
@@ -86,6 +89,8 @@ pub enum Body {
         applied: Index,
         /// The highest index placed in the folder here.
         placed: Index,
+        /// How long this node's syncs take, in microseconds; 0 when it has made none yet.
+        sync_us: u32,
     },
     /// The entries that this follower needs are gone from the leader's log: it needs a whole state.
     InstallState {

@@ -1,6 +1,7 @@
 //! What a leader knows of one peer, and how much it may send to it.
 
 use alloc::collections::VecDeque;
+use core::time::Duration;
 
 use crate::ids::{Index, LogPosition, NodeId};
 use crate::limits::INFLIGHT_MESSAGES_MAX;
@@ -15,13 +16,16 @@ pub(crate) struct Peer {
     /// The next entry to send.
     pub(crate) next: Index,
     pub(crate) flow: Flow,
-    /// When it last answered anything in this term.
+    /// When it last answered anything in this term, or when this leader began to ask it.
     pub(crate) heard: Time,
+    /// Whether it answered at all.
+    pub(crate) answered: bool,
     /// The newest heartbeat round that it answered.
     pub(crate) round: u64,
     /// What it last reported.
     pub(crate) applied: Index,
     pub(crate) placed: Index,
+    pub(crate) sync_time: Duration,
     /// The commit index that it was told.
     pub(crate) told: Index,
     /// For a learner: the end of the log one heartbeat ago. Who reaches it has caught up.
@@ -76,9 +80,11 @@ impl Peer {
             next,
             flow: Flow::Probe { paused: false },
             heard: now,
+            answered: false,
             round: 0,
             applied: Index::ZERO,
             placed: Index::ZERO,
+            sync_time: Duration::ZERO,
             told: Index::ZERO,
             goal: None,
             reading: false,

@@ -61,8 +61,8 @@ pub(crate) struct Leader {
     pub(crate) transfer: Option<Transfer>,
     /// Weight of this leader's entries that are not committed.
     pub(crate) uncommitted_bytes: u64,
-    /// Since when something is on its way to the disk without any progress.
-    pub(crate) disk_waits_since: Option<(Time, IoSeq)>,
+    /// Until then no faster disk is looked for.
+    pub(crate) slow_disk_pause_until: Time,
 }
 
 impl Leader {
@@ -85,7 +85,6 @@ pub(crate) struct Reader {
 #[derive(Clone, Debug)]
 pub(crate) struct PendingChange {
     pub(crate) request: ChangeId,
-    pub(crate) at: Index,
     pub(crate) member: Member,
 }
 

@@ -24,6 +24,7 @@ mod tests {
             members: voters.iter().map(member).collect(),
             outgoing_voters: outgoing.iter().copied().map(NodeId::new).collect(),
             next_id: NodeId::new(100),
+            ..Members::default()
         }
     }
 
@@ -144,8 +145,12 @@ mod tests {
             let mut out = Output::default();
             core.step(now, Event::Tick, &mut out);
             assert!(out.roles.is_empty());
-            let reply =
-                Body::HeartbeatReply { round: 0, applied: Index::ZERO, placed: Index::ZERO };
+            let reply = Body::HeartbeatReply {
+                round: 0,
+                applied: Index::ZERO,
+                placed: Index::ZERO,
+                sync_us: 0,
+            };
             core.step(now, answer(1, reply), &mut out);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pickbox_raft_core::ids::{Incarnation, NodeId, ReadId};
 use pickbox_raft_core::members::MemberRole;
 
-use crate::api::{AddError, Command, Refusal};
+use crate::api::{ChangeRefusal, Command, Refusal};
 use crate::join::{JoinError, JoinOptions, join};
 use crate::net::frame::Kind;
 use crate::net::hello::{self, Hello, Purpose};
@@ -156,11 +156,11 @@ fn adding_a_member_works_on_any_node() {
     let added = nodes[0].add("node9", nobody).expect("the follower passes it on");
     assert_eq!(lead.add("node9", nobody), Ok(added));
     let member = lead.status().members.into_iter().find(|m| m.member.id == added).unwrap();
-    assert_eq!(member.member.role, MemberRole::Learner);
+    assert_eq!(member.member.role, MemberRole::Staging { replaces: None });
     assert!(!member.connected);
-    assert!(matches!(nodes[1].add("node9", "127.0.0.1:2"), Err(AddError::Taken(_))));
+    assert!(matches!(nodes[1].add("node9", "127.0.0.1:2"), Err(ChangeRefusal::Taken(_))));
     for (name, address) in [("a b", "127.0.0.1:2"), ("node8", "192.0.2.1:2"), ("node8", "no:2")] {
-        assert_eq!(nodes[1].add(name, address), Err(AddError::Invalid), "{name} {address}");
+        assert_eq!(nodes[1].add(name, address), Err(ChangeRefusal::Invalid), "{name} {address}");
     }
 }
 

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, ReadId, Serial};
 use pickbox_raft_core::log::{Content, Entry, Payload, Proposal};
 
-use crate::api::{AddError, Command, Delivery, Refusal, Role, Status};
+use crate::api::{Aim, Change, ChangeRefusal, Command, Delivery, Refusal, Role, Status};
 use crate::disk::RealDisk;
 use crate::net::LocalNode;
 use crate::net::tests::rig::{PATIENCE, wait_until};
@@ -180,11 +180,12 @@ impl Node {
         self.status().role.role == Role::Leader
     }
 
-    pub(crate) fn add(&self, name: &str, address: &str) -> Result<NodeId, AddError> {
+    pub(crate) fn add(&self, name: &str, address: &str) -> Result<NodeId, ChangeRefusal> {
         let (reply, answer) = bounded(1);
         let (name, address) = (name.to_owned(), address.to_owned());
-        self.handle.send(Command::AddMember { name, address, reply }).expect("it runs");
-        answer.recv_timeout(PATIENCE).expect("answered")
+        let change = Change::Add { name, address, aim: Aim::Voter };
+        self.handle.send(Command::ChangeMembers { change, reply }).expect("it runs");
+        answer.recv_timeout(PATIENCE).expect("answered").map(|member| member.id)
     }
 
     pub(crate) fn data(&self) -> Vec<Vec<u8>> {

@@ -10,7 +10,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use pickbox_raft_core::event::{ChangeAnswer, Fatal, ReadAnswer, RoleName};
+use pickbox_raft_core::event::{ChangeAnswer, Fatal, Handover, ReadAnswer, RoleName};
 use pickbox_raft_core::ids::{Incarnation, Index, NodeId};
 use pickbox_raft_core::message::Message;
 use pickbox_raft_core::time::Time;
@@ -36,7 +36,7 @@ pub use handle::{Closed, Handle};
 use outstanding::{Attempt, Outstanding};
 use port::LogPort;
 use upward::Upward;
-use wishes::Wishes;
+use wishes::{Asker, Order, Outcome, Wishes};
 
 /// Commands taken in one turn before the sockets get theirs.
 const COMMANDS_PER_TURN: usize = 256;
@@ -212,7 +212,7 @@ impl Consensus {
             Incoming::Up(_) => {}
             Incoming::Down(peer) => {
                 self.outstanding.lost(peer);
-                self.wishes.lost(peer, clock::now());
+                self.lose_errands(peer);
                 self.step(Event::Unreachable(peer));
             }
         }
@@ -269,7 +269,12 @@ impl Consensus {
             Command::StateInstalled { at, members } => {
                 self.step(Event::StateInstalled { at, members });
             }
-            Command::AddMember { name, address, reply } => self.wish_of_room(name, address, reply),
+            Command::ChangeMembers { change, reply } => {
+                self.wish(Asker::Room(reply), Order::Change(change));
+            }
+            Command::Transfer { to, reply } => {
+                self.wish(Asker::RoomTransfer(reply), Order::Transfer(to));
+            }
             Command::Status(reply) => drop(reply.try_send(self.status())),
             Command::Shutdown => {
                 self.stop_by = Some(clock::now() + HANDOVER_MAX);
@@ -316,6 +321,9 @@ impl Consensus {
         for message in &output.messages {
             self.send(message);
         }
+        if let Some(Handover { to, reason }) = output.handover {
+            log::info!("event=handover node={} to={to} reason={reason:?}", self.core.id());
+        }
         for change in &output.roles {
             log::info!(
                 "role changed: node={} role={:?} term={} leader={} reason={:?}",
@@ -326,6 +334,12 @@ impl Consensus {
                 change.reason
             );
             self.up.tell(Delivery::Role(upward::role_change(change)));
+            if let Some(leader) = change.leader.filter(|leader| *leader != self.core.id()) {
+                self.answer_transfers(Ok(leader));
+            }
+        }
+        if !output.roles.is_empty() {
+            self.mind_address();
         }
         self.up.tell_entries(output.committed);
         for ReadAnswer { id, index } in output.reads {
@@ -338,14 +352,15 @@ impl Consensus {
             }
         }
         for ChangeAnswer { request, result } in output.changes {
-            self.answer_wish(request, result.map_err(Into::into));
+            self.answer_wish(request, Outcome::Changed(result));
         }
         if let Some(need) = output.need_state {
             self.up.tell(Delivery::NeedState { from: need.from, at_least: need.at_least });
         }
-        if let (Some(failure), Some(_)) = (output.transfer_failed, self.stop_by) {
-            log::debug!("leadership not handed over: reason={failure:?}");
-            self.stop_by = Some(clock::now());
+        if let Some(failure) = output.transfer_failed {
+            log::info!("event=handover_failed node={} reason={failure:?}", self.core.id());
+            self.answer_transfers(Err(failure));
+            self.stop_by = self.stop_by.map(|_| clock::now());
         }
         Ok(())
     }

@@ -1,25 +1,25 @@
-//! Wishes to add a member: whose they are, and who has been asked.
+//! Orders to change the members or the leader: whose they are, and who has been asked.
 //!
-//! A wish comes from the room above, from a node that joins, or from a member that passed one on.
-//! The leader's core takes it and answers once the change is committed. A node that does not lead
-//! passes the wishes of its own room on, and tries again for a while when nobody leads or another
-//! change is under way; a node that joins is told where the leader is, and tries again by itself.
+//! An order comes from the room above, from a node that joins, from this node itself when it has
+//! moved, or from a member that passed one on. The leader's core takes it and answers once it is
+//! carried out. A node that does not lead passes the orders of its own room on, and tries again for
+//! a while when nobody leads or another change is under way; a node that joins is told where the
+//! leader is, and tries again by itself.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use pickbox_raft_core::event::{ChangeId, ChangeRefusal};
+use pickbox_raft_core::event::{Change, ChangeId, ChangeRefusal, TransferFailure};
 use pickbox_raft_core::ids::NodeId;
 use pickbox_raft_core::members::Member;
 use serde::{Deserialize, Serialize};
 
-use crate::api::AddError;
 use crate::net::transport::Ticket;
 
-/// Wishes under way; more are put off.
+/// Orders under way; more are put off.
 const WISHES_MAX: usize = 64;
-/// A wish of the room above is tried again until so long after it was made.
+/// An order is tried again until so long after it was given.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often.
 const RETRY: Duration = Duration::from_millis(100);
@@ -27,86 +27,130 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Who wants to know.
 #[derive(Debug)]
 pub(crate) enum Asker {
-    /// The room above.
-    Room(Sender<Result<NodeId, AddError>>),
+    /// The room above, about a change.
+    Room(Sender<Result<Member, ChangeRefusal>>),
+    /// The room above, about a handover.
+    RoomTransfer(Sender<Result<NodeId, TransferFailure>>),
+    /// This node itself: it has moved.
+    Self_,
     /// A node that joins.
     Joiner(Ticket),
     /// A member, under its own number for it.
     Member(NodeId, u64),
 }
 
-/// What a member says about wishes to another.
+impl Asker {
+    /// Whether the order is this node's: only these are passed on and tried again.
+    const fn is_here(&self) -> bool {
+        matches!(self, Self::Room(_) | Self::RoomTransfer(_) | Self::Self_)
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Change the members.
+    Change(Change),
+    /// Hand leadership over.
+    Transfer(Option<NodeId>),
+}
+
+impl Order {
+    /// Whether it may be given again when it is not known whether it was carried out.
+    const fn is_idempotent(&self) -> bool {
+        matches!(
+            self,
+            Self::Change(
+                Change::Add { .. }
+                    | Change::Promote(_)
+                    | Change::Demote(_)
+                    | Change::Readdress { .. }
+            )
+        )
+    }
+}
+
+/// How an order ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// The members were changed, or not.
+    Changed(Result<Member, ChangeRefusal>),
+    /// Another node leads, or not.
+    Transferred(Result<NodeId, TransferFailure>),
+}
+
+/// What a member says about orders to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Errand {
-    /// Add this member, if you lead.
-    Add {
+    /// Do this, if you lead.
+    Order {
         /// Told back in the answer.
         request: u64,
-        /// The name that people chose.
-        name: String,
-        /// Where peers will reach it.
-        address: String,
+        /// What.
+        order: Order,
     },
     /// The outcome.
-    Added {
+    Outcome {
         /// Of this request.
         request: u64,
-        /// The member, or why not.
-        result: Result<Member, Denial>,
+        /// What came of it.
+        outcome: Outcome,
     },
 }
 
-/// Why a member was not added, as told between members.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Denial {
-    /// Another node leads.
-    NotLeader(Option<NodeId>),
-    /// Try again soon.
-    InProgress,
-    /// By this member.
-    Taken(Member),
-    /// Not a name or address.
-    Invalid,
-    /// Ask again.
-    Unknown,
-}
-
-impl Denial {
-    /// Whether asking again may help.
-    pub(crate) const fn may_pass(&self) -> bool {
-        matches!(self, Self::NotLeader(_) | Self::InProgress | Self::Unknown)
-    }
-}
-
-impl From<ChangeRefusal> for Denial {
-    fn from(refusal: ChangeRefusal) -> Self {
-        match refusal {
-            ChangeRefusal::NotLeader(leader) => Self::NotLeader(leader),
-            ChangeRefusal::InProgress => Self::InProgress,
-            ChangeRefusal::Taken(member) => Self::Taken(member),
-            ChangeRefusal::Invalid => Self::Invalid,
-            ChangeRefusal::Unknown => Self::Unknown,
-        }
-    }
-}
-
-/// A wish under way.
+/// An order under way.
 #[derive(Debug)]
 pub(crate) struct Wish {
     pub(crate) asker: Asker,
-    pub(crate) name: String,
-    pub(crate) address: String,
+    pub(crate) order: Order,
     /// To whom it was passed on.
     passed: Option<NodeId>,
     /// When to try again; `None`: an answer is to come.
     retry_at: Option<Instant>,
     /// When to give up.
     until: Instant,
-    /// Why it is not granted yet.
-    denial: Denial,
+    /// Why it is not carried out yet.
+    so_far: Option<Outcome>,
 }
 
-/// All wishes under way.
+impl Wish {
+    /// What to say if nothing better is known.
+    pub(crate) fn verdict(&self) -> Outcome {
+        self.so_far.clone().unwrap_or_else(|| unknown(&self.order))
+    }
+
+    /// Whether asking again may help.
+    pub(crate) fn may_pass(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Changed(Err(refusal)) => match refusal {
+                ChangeRefusal::NotLeader(_) | ChangeRefusal::InProgress { .. } => {
+                    self.asker.is_here()
+                }
+                ChangeRefusal::Unknown => self.asker.is_here() && self.order.is_idempotent(),
+                // Its former run may have ended only now.
+                ChangeRefusal::Connected(_) => matches!(self.asker, Asker::Joiner(_)),
+                _ => false,
+            },
+            Outcome::Transferred(Err(TransferFailure::NotLeader)) => self.asker.is_here(),
+            _ => false,
+        }
+    }
+
+    fn put_off(&mut self, now: Instant) {
+        self.passed = None;
+        self.retry_at = Some(now + RETRY);
+    }
+}
+
+/// The outcome of an order of which nothing is known.
+pub(crate) const fn unknown(order: &Order) -> Outcome {
+    match order {
+        Order::Change(_) => Outcome::Changed(Err(ChangeRefusal::Unknown)),
+        Order::Transfer(_) => Outcome::Transferred(Err(TransferFailure::TimedOut)),
+    }
+}
+
+/// All orders under way.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
     open: BTreeMap<ChangeId, Wish>,
@@ -114,12 +158,11 @@ pub(crate) struct Wishes {
 }
 
 impl Wishes {
-    /// Notes a wish under a new number, unless there are too many: then the asker comes back.
+    /// Notes an order under a new number, unless there are too many: then the asker comes back.
     pub(crate) fn open(
         &mut self,
         asker: Asker,
-        name: String,
-        address: String,
+        order: Order,
         now: Instant,
     ) -> Result<ChangeId, Asker> {
         if self.open.len() >= WISHES_MAX {
@@ -127,13 +170,13 @@ impl Wishes {
         }
         self.last += 1;
         let id = ChangeId(self.last);
-        let (until, denial) = (now + PATIENCE, Denial::Unknown);
-        let wish = Wish { asker, name, address, passed: None, retry_at: None, until, denial };
+        let until = now + PATIENCE;
+        let wish = Wish { asker, order, passed: None, retry_at: None, until, so_far: None };
         self.open.insert(id, wish);
         Ok(id)
     }
 
-    /// The wish is over.
+    /// The order is over.
     pub(crate) fn close(&mut self, id: ChangeId) -> Option<Wish> {
         self.open.remove(&id)
     }
@@ -142,9 +185,21 @@ impl Wishes {
         self.open.get(&id)
     }
 
-    /// Whether this is a wish of the room above: only these are passed on and tried again.
-    pub(crate) fn is_of_room(&self, id: ChangeId) -> bool {
-        self.open.get(&id).is_some_and(|wish| matches!(wish.asker, Asker::Room(_)))
+    /// Whether this is an order of this node's own.
+    pub(crate) fn is_of_here(&self, id: ChangeId) -> bool {
+        self.open.get(&id).is_some_and(|wish| wish.asker.is_here())
+    }
+
+    /// Whether this node's move is being told.
+    pub(crate) fn tells_move(&self) -> bool {
+        self.open.values().any(|wish| matches!(wish.asker, Asker::Self_))
+    }
+
+    /// The handovers under way at this node.
+    pub(crate) fn transfers(&self) -> Vec<ChangeId> {
+        let here = |wish: &Wish| matches!(wish.order, Order::Transfer(_)) && wish.passed.is_none();
+        let waiting = self.open.iter().filter(|(_, wish)| here(wish) && wish.retry_at.is_none());
+        waiting.map(|(id, _)| *id).collect()
     }
 
     /// It was passed on.
@@ -154,31 +209,38 @@ impl Wishes {
         }
     }
 
-    /// It was denied, but not for good.
-    pub(crate) fn put_off(&mut self, id: ChangeId, denial: Denial, now: Instant) {
+    /// It was refused, but not for good.
+    pub(crate) fn put_off(&mut self, id: ChangeId, outcome: Outcome, now: Instant) {
         if let Some(wish) = self.open.get_mut(&id) {
-            wish.denial = denial;
+            wish.so_far = Some(outcome);
             wish.put_off(now);
         }
     }
 
     /// Answers of this member will not come any more.
-    pub(crate) fn lost(&mut self, member: NodeId, now: Instant) {
-        for wish in self.open.values_mut().filter(|wish| wish.passed == Some(member)) {
-            wish.put_off(now);
+    pub(crate) fn lost(&mut self, member: NodeId, now: Instant) -> Vec<(ChangeId, Outcome)> {
+        let passed = self.open.iter_mut().filter(|(_, wish)| wish.passed == Some(member));
+        let mut unknowns = Vec::new();
+        for (id, wish) in passed {
+            if wish.order.is_idempotent() {
+                wish.put_off(now);
+            } else {
+                unknowns.push((*id, unknown(&wish.order)));
+            }
         }
+        unknowns
     }
 
     /// When the next one is to be tried again or given up.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let due = |wish: &Wish| wish.retry_at.map_or(wish.until, |at| at.min(wish.until));
-        self.of_room().map(|(_, wish)| due(wish)).min()
+        self.timed().map(|(_, wish)| due(wish)).min()
     }
 
     /// Those to try again now.
     pub(crate) fn take_due(&mut self, now: Instant) -> Vec<ChangeId> {
         let is_due = |wish: &Wish| wish.retry_at.is_some_and(|at| at <= now);
-        let due: Vec<_> = self.of_room().filter(|(_, w)| is_due(w)).map(|(id, _)| id).collect();
+        let due: Vec<_> = self.timed().filter(|(_, w)| is_due(w)).map(|(id, _)| id).collect();
         for id in &due {
             if let Some(wish) = self.open.get_mut(id) {
                 wish.retry_at = None;
@@ -187,21 +249,16 @@ impl Wishes {
         due
     }
 
-    /// Those to give up now, and why.
-    pub(crate) fn overdue(&self, now: Instant) -> Vec<(ChangeId, Denial)> {
-        let overdue = self.of_room().filter(|(_, wish)| wish.until <= now);
-        overdue.map(|(id, wish)| (id, wish.denial.clone())).collect()
+    /// Those to give up now, and what to say.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<(ChangeId, Outcome)> {
+        let overdue = self.timed().filter(|(_, wish)| wish.until <= now);
+        overdue.map(|(id, wish)| (id, wish.verdict())).collect()
     }
 
-    fn of_room(&self) -> impl Iterator<Item = (ChangeId, &Wish)> {
-        let of_room = |(_, wish): &(&ChangeId, &Wish)| matches!(wish.asker, Asker::Room(_));
-        self.open.iter().filter(of_room).map(|(id, wish)| (*id, wish))
-    }
-}
-
-impl Wish {
-    fn put_off(&mut self, now: Instant) {
-        self.passed = None;
-        self.retry_at = Some(now + RETRY);
+    /// Those that this node tries again, or waits for.
+    fn timed(&self) -> impl Iterator<Item = (ChangeId, &Wish)> {
+        let timed =
+            |(_, wish): &(&ChangeId, &Wish)| wish.asker.is_here() || wish.retry_at.is_some();
+        self.open.iter().filter(timed).map(|(id, wish)| (*id, wish))
     }
 }

@@ -1,14 +1,12 @@
-//! How the consensus thread serves wishes to add a member.
+//! How the consensus thread serves orders to change the members or the leader.
 
-use crossbeam_channel::Sender;
 use pickbox_raft_core::Event;
-use pickbox_raft_core::event::{Change, ChangeId};
+use pickbox_raft_core::event::{Change, ChangeId, ChangeRefusal, RoleName, TransferFailure};
 use pickbox_raft_core::ids::NodeId;
-use pickbox_raft_core::members::{Member, MemberRole};
+use pickbox_raft_core::members::Member;
 
 use super::Consensus;
-use super::wishes::{Asker, Denial, Errand};
-use crate::api::AddError;
+use super::wishes::{Asker, Errand, Order, Outcome, unknown};
 use crate::clock;
 use crate::identity::check_name;
 use crate::loopback_only;
@@ -18,105 +16,147 @@ use crate::net::link::resolve;
 use crate::net::transport::Ticket;
 
 impl Consensus {
-    pub(super) fn wish_of_room(
-        &mut self,
-        name: String,
-        address: String,
-        reply: Sender<Result<NodeId, AddError>>,
-    ) {
-        self.wish(Asker::Room(reply), name, address);
-    }
-
     pub(super) fn wish_of_joiner(&mut self, ticket: Ticket, request: JoinRequest) {
-        log::info!("node asks to join: name={:?} address={:?}", request.name, request.address);
-        self.wish(Asker::Joiner(ticket), request.name, request.address);
+        let JoinRequest { name, address } = request;
+        log::info!("event=join_asked name={name:?} address={address:?}");
+        self.wish(Asker::Joiner(ticket), Order::Change(Change::Join { name, address }));
     }
 
-    /// What another member says about wishes.
+    /// What another member says about orders.
     pub(super) fn run_errand(&mut self, from: NodeId, payload: &[u8]) {
         match hello::decode(payload) {
-            Some(Errand::Add { request, name, address }) => {
-                self.wish(Asker::Member(from, request), name, address);
+            Some(Errand::Order { request, order }) => {
+                self.wish(Asker::Member(from, request), order);
             }
-            Some(Errand::Added { request, result }) => {
-                // Only wishes of this room are ever passed on, so answers never go round.
-                if self.wishes.is_of_room(ChangeId(request)) {
-                    self.answer_wish(ChangeId(request), result);
+            Some(Errand::Outcome { request, outcome }) => {
+                // Only orders of this node are ever passed on, so answers never go round.
+                if self.wishes.is_of_here(ChangeId(request)) {
+                    self.answer_wish(ChangeId(request), outcome);
                 }
             }
-            None => log::warn!("errand dropped: peer={from} reason=malformed"),
+            None => log::warn!("event=errand_dropped peer={from} reason=malformed"),
         }
     }
 
-    /// Tries wishes again that are due, and gives up those that took too long.
+    /// Tries orders again that are due, and gives up those that took too long.
     pub(super) fn tend_wishes(&mut self) {
         let now = clock::now();
-        for (id, denial) in self.wishes.overdue(now) {
-            self.end_wish(id, Err(denial));
+        for (id, outcome) in self.wishes.overdue(now) {
+            self.end_wish(id, outcome);
         }
         for id in self.wishes.take_due(now) {
             self.ask_core(id);
         }
     }
 
-    fn wish(&mut self, asker: Asker, name: String, address: String) {
-        let is_address = address.len() <= hello::ADDRESS_BYTES_MAX
-            && resolve(&address).is_some_and(|address| loopback_only(address).is_ok());
-        if check_name(&name).is_err() || !is_address {
-            return self.tell(asker, Err(Denial::Invalid));
+    /// A member was lost, and with it the answers that it owes.
+    pub(super) fn lose_errands(&mut self, member: NodeId) {
+        for (id, outcome) in self.wishes.lost(member, clock::now()) {
+            self.end_wish(id, outcome);
         }
-        match self.wishes.open(asker, name, address, clock::now()) {
+    }
+
+    /// Members list where this node is; it may have moved while it was away.
+    pub(super) fn mind_address(&mut self) {
+        let (id, address) = (self.core.id(), self.transport.me().address.clone());
+        let listed = self.core.members().get(id).map(|member| member.address.as_str());
+        let moved = listed.is_some_and(|listed| listed != address);
+        if moved && self.core.leader().is_some() && !self.wishes.tells_move() {
+            self.wish(Asker::Self_, Order::Change(Change::Readdress { id, address }));
+        }
+    }
+
+    pub(super) fn wish(&mut self, asker: Asker, order: Order) {
+        if !is_sound(&order) {
+            return self.tell(asker, Outcome::Changed(Err(ChangeRefusal::Invalid)));
+        }
+        let busy = match &order {
+            Order::Change(_) => {
+                Outcome::Changed(Err(ChangeRefusal::InProgress { at: self.core.commit() }))
+            }
+            Order::Transfer(_) => unknown(&order),
+        };
+        match self.wishes.open(asker, order, clock::now()) {
             Ok(id) => self.ask_core(id),
-            Err(asker) => self.tell(asker, Err(Denial::InProgress)),
+            Err(asker) => self.tell(asker, busy),
         }
     }
 
     fn ask_core(&mut self, request: ChangeId) {
         let Some(wish) = self.wishes.get(request) else { return };
-        let change = Change::Add { name: wish.name.clone(), address: wish.address.clone() };
-        self.step(Event::ChangeMembers { request, change });
+        match wish.order.clone() {
+            Order::Change(change) => self.step(Event::ChangeMembers { request, change }),
+            Order::Transfer(to) if self.core.role() == RoleName::Leader => {
+                self.step(Event::Transfer(to));
+            }
+            Order::Transfer(_) => {
+                let outcome = Outcome::Transferred(Err(TransferFailure::NotLeader));
+                self.answer_wish(request, outcome);
+            }
+        }
+    }
+
+    /// Leadership went to another node, or stays here.
+    pub(super) fn answer_transfers(&mut self, result: Result<NodeId, TransferFailure>) {
+        for id in self.wishes.transfers() {
+            self.end_wish(id, Outcome::Transferred(result));
+        }
     }
 
     /// The core of this node answers, or that of the leader.
-    pub(super) fn answer_wish(&mut self, id: ChangeId, result: Result<Member, Denial>) {
-        match result {
-            Err(Denial::NotLeader(Some(leader))) if self.pass_on(id, leader) => {}
-            Err(denial) if denial.may_pass() && self.wishes.is_of_room(id) => {
-                self.wishes.put_off(id, denial, clock::now());
-            }
-            result => self.end_wish(id, result),
+    pub(super) fn answer_wish(&mut self, id: ChangeId, outcome: Outcome) {
+        let leader = match &outcome {
+            Outcome::Changed(Err(ChangeRefusal::NotLeader(leader))) => *leader,
+            Outcome::Transferred(Err(TransferFailure::NotLeader)) => self.core.leader(),
+            _ => None,
+        };
+        if leader.is_some_and(|leader| self.pass_on(id, leader)) {
+            return;
+        }
+        if self.wishes.get(id).is_some_and(|wish| wish.may_pass(&outcome)) {
+            self.wishes.put_off(id, outcome, clock::now());
+        } else {
+            self.end_wish(id, outcome);
         }
     }
 
-    /// Passes a wish of this room on to the leader; whether that could be done.
+    /// Passes an order of this node on to the leader; whether that could be done.
     fn pass_on(&mut self, id: ChangeId, leader: NodeId) -> bool {
-        let possible = self.wishes.is_of_room(id)
+        let possible = self.wishes.is_of_here(id)
             && leader != self.core.id()
             && self.transport.is_connected(leader);
         let Some(wish) = self.wishes.get(id).filter(|_| possible) else { return false };
-        let (name, address) = (wish.name.clone(), wish.address.clone());
+        let order = wish.order.clone();
         self.wishes.passed(id, leader);
-        self.say(leader, &Errand::Add { request: id.0, name, address });
+        self.say(leader, &Errand::Order { request: id.0, order });
         true
     }
 
-    fn end_wish(&mut self, id: ChangeId, result: Result<Member, Denial>) {
+    fn end_wish(&mut self, id: ChangeId, outcome: Outcome) {
         if let Some(wish) = self.wishes.close(id) {
-            self.tell(wish.asker, result);
+            self.tell(wish.asker, outcome);
         }
     }
 
-    fn tell(&mut self, asker: Asker, result: Result<Member, Denial>) {
-        match asker {
-            Asker::Room(reply) => {
-                let result = result.map(|member| member.id);
-                drop(reply.try_send(result.map_err(|denial| self.add_error(denial))));
+    fn tell(&mut self, asker: Asker, outcome: Outcome) {
+        match (asker, outcome) {
+            (Asker::Room(reply), Outcome::Changed(result)) => drop(reply.try_send(result)),
+            (Asker::RoomTransfer(reply), Outcome::Transferred(result)) => {
+                // Who asked may have gone.
+                let _ = reply.try_send(result);
             }
-            Asker::Member(from, request) => self.say(from, &Errand::Added { request, result }),
-            Asker::Joiner(ticket) => {
+            (Asker::Member(from, request), outcome) => {
+                self.say(from, &Errand::Outcome { request, outcome });
+            }
+            (Asker::Joiner(ticket), Outcome::Changed(result)) => {
                 let reply = self.join_reply(result);
                 self.transport.answer_join(ticket, &reply);
             }
+            (Asker::Self_, Outcome::Changed(Err(refusal))) => {
+                log::warn!("event=move_not_listed reason=\"{refusal:?}\"");
+            }
+            // What a peer answers to another question than it was asked.
+            (Asker::Room(_) | Asker::RoomTransfer(_) | Asker::Joiner(_) | Asker::Self_, _) => {}
         }
     }
 
@@ -126,32 +166,28 @@ impl Consensus {
         }
     }
 
-    fn add_error(&self, denial: Denial) -> AddError {
-        match denial {
-            Denial::NotLeader(leader) => AddError::NotLeader(self.address_of(leader)),
-            Denial::InProgress => AddError::InProgress,
-            Denial::Taken(member) => AddError::Taken(taken(&member)),
-            Denial::Invalid => AddError::Invalid,
-            Denial::Unknown => AddError::Unknown,
-        }
-    }
-
-    fn join_reply(&self, result: Result<Member, Denial>) -> JoinReply {
+    fn join_reply(&self, result: Result<Member, ChangeRefusal>) -> JoinReply {
         match result {
-            // It asks because it has no state; a voter without state has forgotten its votes.
-            Ok(member) if member.role == MemberRole::Voter => JoinReply::Taken(format!(
-                "{} is a voter already and has lost its state: give the node a new name and address",
-                member.name
-            )),
             Ok(member) => JoinReply::Joined {
                 cluster: self.transport.me().cluster,
                 node: member.id,
                 members: self.core.members().clone(),
             },
-            Err(Denial::NotLeader(leader)) => JoinReply::NotLeader(self.address_of(leader)),
-            Err(Denial::Taken(member)) => JoinReply::Taken(taken(&member)),
-            Err(Denial::Invalid) => JoinReply::Taken("not a name or address".to_owned()),
-            Err(Denial::InProgress | Denial::Unknown) => JoinReply::Later,
+            Err(ChangeRefusal::NotLeader(leader)) => JoinReply::NotLeader(self.address_of(leader)),
+            Err(ChangeRefusal::Taken(member)) => JoinReply::Taken(format!(
+                "{} at {} is a member already: choose another name and address",
+                member.name, member.address
+            )),
+            Err(ChangeRefusal::Connected(member)) => JoinReply::Taken(format!(
+                "a node called {} is a member, and is connected from {}: stop that one first, or choose \
+                 another name",
+                member.name, member.address
+            )),
+            Err(ChangeRefusal::Invalid) => JoinReply::Taken("not a name or address".to_owned()),
+            Err(ChangeRefusal::TooMany) => {
+                JoinReply::Taken("there are too many members".to_owned())
+            }
+            Err(_) => JoinReply::Later,
         }
     }
 
@@ -161,6 +197,20 @@ impl Consensus {
     }
 }
 
-fn taken(member: &Member) -> String {
-    format!("{} at {} is a member already", member.name, member.address)
+/// Whether names and addresses in an order are such.
+fn is_sound(order: &Order) -> bool {
+    let is_address = |address: &str| {
+        address.len() <= hello::ADDRESS_BYTES_MAX
+            && resolve(address).is_some_and(|address| loopback_only(address).is_ok())
+    };
+    match order {
+        Order::Change(
+            Change::Add { name, address, .. }
+            | Change::Join { name, address }
+            | Change::Replace { name, address, .. },
+        ) => check_name(name).is_ok() && is_address(address),
+        Order::Change(Change::Readdress { address, .. }) => is_address(address),
+        Order::Change(Change::Remove(_) | Change::Promote(_) | Change::Demote(_))
+        | Order::Transfer(_) => true,
+    }
 }

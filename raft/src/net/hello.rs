@@ -173,7 +173,7 @@ impl Hello {
         }
         let known = match members.get(self.from) {
             Some(member) => member.name == self.name,
-            None => self.from >= members.next_id || members.outgoing_voters.contains(&self.from),
+            None => !members.has_removed(self.from),
         };
         if known { Ok(()) } else { Err(Refusal::UnknownNode) }
     }

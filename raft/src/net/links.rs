@@ -37,14 +37,13 @@ impl Links {
     ) -> Vec<LinkChange> {
         let mut changes = Vec::new();
         self.by_id.retain(|id, link| {
-            let stays =
-                *id >= members.next_id || members.members.iter().any(|member| member.id == *id);
+            let stays = *id >= members.next_id || members.peers().any(|member| member.id == *id);
             if !stays && link.is_up() {
                 changes.push(LinkChange::Down(*id));
             }
             stays
         });
-        for member in &members.members {
+        for member in members.peers() {
             changes.extend(self.meet(cx, member.id, &member.address));
         }
         changes

@@ -157,7 +157,7 @@ impl Transport {
         self.members = members.clone();
         let (links, mut cx) = self.links_and_context();
         let changes = links.set_members(&mut cx, members);
-        let is_member = |id| members.members.iter().any(|m| m.id == id) || id >= members.next_id;
+        let is_member = |id| members.peers().any(|m| m.id == id) || id >= members.next_id;
         self.readers.retain(|_, reader| is_member(reader.from));
         self.bulk.set_members(members.clone());
         Self::tell(&changes, incoming);

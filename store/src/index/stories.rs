@@ -22,8 +22,8 @@ fn member(id: u64) -> Member {
 fn members(ids: &[u64]) -> Members {
     Members {
         members: ids.iter().map(|id| member(*id)).collect(),
-        outgoing_voters: Vec::new(),
         next_id: NodeId::new(99),
+        ..Members::default()
     }
 }
 

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pickbox_raft::disk::sim::Keep;
-use pickbox_raft_core::event::{Change, ChangeAnswer, ChangeId, RoleName};
+use pickbox_raft_core::event::{Aim, Change, ChangeAnswer, ChangeId, RoleName};
 use pickbox_raft_core::ids::{Index, NodeId, ReadId};
 use pickbox_raft_core::log::{Content, Proposal};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
@@ -682,7 +682,8 @@ impl World {
         let Some(leader) = leader else { return Ok(()) };
         self.next_request += 1;
         let request = ChangeId(self.next_request);
-        let change = Change::Add { name: format!("node{name}"), address: format!("host:{name}") };
+        let (name, address) = (format!("node{name}"), format!("host:{name}"));
+        let change = Change::Add { name, address, aim: Aim::Voter };
         self.react(leader, Event::ChangeMembers { request, change })
     }
 
@@ -733,7 +734,7 @@ fn first_members(size: u64) -> Members {
     };
     Members {
         members: (1..=size).map(member).collect(),
-        outgoing_voters: Vec::new(),
         next_id: NodeId::new(size + 1),
+        ..Members::default()
     }
 }

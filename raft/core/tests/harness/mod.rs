@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pickbox_raft_core::event::{Change, ChangeId, LogOp, LogRead};
+use pickbox_raft_core::event::{Aim, Change, ChangeId, LogOp, LogRead};
 use pickbox_raft_core::ids::{
     Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term,
 };
@@ -72,7 +72,20 @@ fn members(voters: &[u64], learners: &[u64]) -> Members {
     };
     let next_id = NodeId::new(all.last().copied().unwrap_or(0) + 1);
     let members = all.iter().map(|id| member(*id)).collect();
-    Members { members, outgoing_voters: Vec::new(), next_id }
+    Members { members, next_id, ..Members::default() }
+}
+
+/// The member that a command is about.
+fn id(words: &[&str]) -> NodeId {
+    NodeId::new(number(words[2]))
+}
+
+fn add(words: &[&str], aim: Aim) -> Change {
+    Change::Add { name: words[2].into(), address: words[3].into(), aim }
+}
+
+fn join(words: &[&str]) -> Change {
+    Change::Join { name: words[2].into(), address: words[3].into() }
 }
 
 impl Harness {
@@ -109,7 +122,21 @@ impl Harness {
             "forward" => self.forward(node),
             "read" => self.step(node, Event::ReadIndex(ReadId::new(number(words[2])))),
             "send" => self.forge(&words[1..]),
-            "add" => self.add(node, words[2], words[3]),
+            "add" => self.change(node, add(&words, Aim::Voter)),
+            "add-learner" => self.change(node, add(&words, Aim::Learner)),
+            "join" => self.change(node, join(&words)),
+            "remove" => self.change(node, Change::Remove(id(&words))),
+            "promote" => self.change(node, Change::Promote(id(&words))),
+            "demote" => self.change(node, Change::Demote(id(&words))),
+            "readdress" => {
+                let address = words[3].into();
+                self.change(node, Change::Readdress { id: id(&words), address });
+            }
+            "replace" => {
+                let (name, address) = (words[3].into(), words[4].into());
+                self.change(node, Change::Replace { old: id(&words), name, address });
+            }
+            "fresh" => self.fresh(node, Members::default()),
             "transfer" => {
                 let to = words.get(2).map(|word| NodeId::new(number(word)));
                 self.step(node, Event::Transfer(to));
@@ -142,20 +169,25 @@ impl Harness {
         let all = members(&voters, &learners);
         for id in voters.iter().chain(&learners).copied().chain(joiner) {
             let members = if Some(id) == joiner { Members::default() } else { all.clone() };
-            let first = LogOp::Reset { at: LogPosition::default(), members };
-            let node = Node {
-                core: None,
-                durable: vec![first],
-                unsynced: Vec::new(),
-                io: IoSeq::ZERO,
-                applied: Index::ZERO,
-                asked: Vec::new(),
-                disk_works: true,
-                starts: 0,
-            };
-            self.nodes.insert(id, node);
-            self.start(id);
+            self.fresh(id, members);
         }
+    }
+
+    /// `fresh 4`: a node that has just begun, with an empty log.
+    fn fresh(&mut self, id: u64, members: Members) {
+        let first = LogOp::Reset { at: LogPosition::default(), members };
+        let node = Node {
+            core: None,
+            durable: vec![first],
+            unsynced: Vec::new(),
+            io: IoSeq::ZERO,
+            applied: Index::ZERO,
+            asked: Vec::new(),
+            disk_works: true,
+            starts: 0,
+        };
+        self.nodes.insert(id, node);
+        self.start(id);
     }
 
     /// `log 2 1 1 2 term=3 vote=1`: starts over with entries of these terms on disk.
@@ -366,8 +398,7 @@ impl Harness {
         self.wire.push(message);
     }
 
-    fn add(&mut self, id: u64, name: &str, address: &str) {
-        let change = Change::Add { name: name.into(), address: address.into() };
+    fn change(&mut self, id: u64, change: Change) {
         self.serial += 1;
         self.step(id, Event::ChangeMembers { request: ChangeId(self.serial), change });
     }
@@ -395,7 +426,10 @@ impl Harness {
             list.split(',').map(entry).collect()
         });
         let body = match words[2] {
-            "heartbeat" => Body::Heartbeat { commit: index("commit"), round: 0 },
+            "heartbeat" => {
+                let matched = index("matched").max(index("commit"));
+                Body::Heartbeat { commit: index("commit"), matched, round: 0 }
+            }
             "append" => {
                 Body::Append { previous: place("previous"), commit: index("commit"), entries }
             }
@@ -403,7 +437,8 @@ impl Harness {
             "rejected" => Body::AppendRejected { previous: index("previous"), hint: place("hint") },
             "alive" => {
                 let round = value(words, "round").map_or(0, number);
-                Body::HeartbeatReply { round, applied: Index::ZERO, placed: Index::ZERO }
+                let sync_us = value(words, "sync").map_or(0, number).try_into().unwrap();
+                Body::HeartbeatReply { round, applied: Index::ZERO, placed: Index::ZERO, sync_us }
             }
             "vote" => Body::Vote { ballot: Ballot::Real, last: place("last") },
             "prevote" => Body::Vote { ballot: Ballot::Pre, last: place("last") },

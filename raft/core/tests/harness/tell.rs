@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use pickbox_raft_core::event::LogOp;
 use pickbox_raft_core::ids::{Index, LogPosition};
 use pickbox_raft_core::log::{Content, Entry};
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::members::{MemberRole, Members};
 use pickbox_raft_core::message::{Body, Message};
 use pickbox_raft_core::{Core, Output};
 
@@ -29,10 +29,19 @@ fn entries<'a>(list: impl IntoIterator<Item = &'a std::sync::Arc<Entry>>) -> Str
 
 fn members(list: &Members) -> String {
     let word = |member: &pickbox_raft_core::members::Member| {
-        let mark = if member.role.is_voter() { "" } else { "?" };
+        let mark = match member.role {
+            MemberRole::Voter => "",
+            MemberRole::Learner => "?",
+            MemberRole::Staging { .. } => "+",
+        };
         format!("{}{mark}", member.id)
     };
-    list.members.iter().map(word).collect::<Vec<_>>().join(" ")
+    let mut told = list.members.iter().map(word).collect::<Vec<_>>();
+    if list.is_joint() {
+        told.push("|".into());
+        told.extend(list.outgoing_voters.iter().map(ToString::to_string));
+    }
+    told.join(" ")
 }
 
 fn op(op: &LogOp) -> String {
@@ -64,7 +73,7 @@ pub(super) fn message(message: &Message) -> String {
         Body::AppendRejected { previous, hint } => {
             format!("AppendRejected {previous} hint {}", at(*hint))
         }
-        Body::Heartbeat { commit, round } => format!("Heartbeat commit {commit} round {round}"),
+        Body::Heartbeat { commit, round, .. } => format!("Heartbeat commit {commit} round {round}"),
         Body::HeartbeatReply { round, applied, .. } => {
             format!("HeartbeatReply round {round} applied {applied}")
         }
@@ -104,7 +113,14 @@ pub(super) fn output(id: u64, out: &Output) -> String {
         writeln!(told, "{id} refused p{}: {:?}", refused.serial, refused.reason).unwrap();
     }
     for change in &out.changes {
-        writeln!(told, "{id} change {}: {:?}", change.request.0, change.result).unwrap();
+        let result = match &change.result {
+            Ok(member) => format!("{} is {} at {}", member.name, member.id, member.address),
+            Err(refusal) => format!("{refusal:?}"),
+        };
+        writeln!(told, "{id} change {}: {result}", change.request.0).unwrap();
+    }
+    if let Some(handover) = out.handover {
+        writeln!(told, "{id} hands over to {}: {:?}", handover.to, handover.reason).unwrap();
     }
     for read in &out.log_reads {
         writeln!(told, "{id} reads back {}-{} for {:?}", read.from, read.through, read.purpose)

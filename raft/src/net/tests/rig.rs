@@ -58,7 +58,7 @@ pub(crate) fn members(addresses: &[SocketAddr]) -> Members {
     };
     let next_id = node(u64::try_from(addresses.len()).expect("few") + 1);
     let members = (1..).zip(addresses).map(member).collect();
-    Members { members, outgoing_voters: Vec::new(), next_id }
+    Members { members, next_id, ..Members::default() }
 }
 
 /// Orders for a node's consensus thread.

@@ -60,8 +60,8 @@ fn members(count: u64) -> Members {
     };
     Members {
         members: (1..=count).map(member).collect(),
-        outgoing_voters: Vec::new(),
         next_id: NodeId::new(count + 1),
+        ..Members::default()
     }
 }
 

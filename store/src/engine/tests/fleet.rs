@@ -130,7 +130,7 @@ impl Fleet {
             })
             .collect();
         let next_id = NodeId::new(count + 1);
-        Self::start_with(count, Some(Members { members, outgoing_voters: Vec::new(), next_id }))
+        Self::start_with(count, Some(Members { members, next_id, ..Members::default() }))
     }
 
     fn start_with(count: u64, members: Option<Members>) -> Self {
