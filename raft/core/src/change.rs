@@ -170,6 +170,9 @@ impl Members {
 
     /// The next list on the way from these members to `target`: both sets of voters together if
     /// they differ (thesis, 4.3), `target` itself if not.
+    ///
+    /// # Panics
+    /// When either is such a step already: a change ends before the next one begins.
     #[must_use]
     pub fn on_the_way_to(&self, target: Self) -> Self {
         assert!(!self.is_joint() && !target.is_joint(), "one change at a time");

@@ -73,7 +73,7 @@ impl Core {
         }
         let (heard, missing): (Vec<NodeId>, Vec<NodeId>) =
             target.voters().partition(|id| self.is_there(*id));
-        let needed = (heard.len() + missing.len()) / 2 + 1;
+        let needed = target.voters().count() / 2 + 1;
         let missing = missing.first().and_then(|id| target.get(*id));
         match missing.filter(|_| heard.len() < needed) {
             None => Ok(()),
