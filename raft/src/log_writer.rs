@@ -467,6 +467,36 @@ mod tests {
         assert_eq!(wal.last().index, Index::new(32));
     }
 
+    /// Source: checklist 125, fault 31: a node that starts on a full disk can vote and stand for
+    /// election; only its own entries wait, and others can make a majority without it.
+    #[test]
+    fn a_vote_needs_no_space() {
+        let disk = SimDisk::new();
+        let mut wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        disk.set_capacity(Some(0));
+        let full =
+            (1..100).find(|index| wal.commit([LogOp::Append(vec![big_entry(*index)])]).is_err());
+        disk.restart(Keep::Everything);
+        let (wal, _) = Wal::restore(disk.clone(), OPTIONS).unwrap();
+        let vote = HardState { term: Term::new(4), voted_for: None };
+        let job = Job::Write { io: IoSeq::new(1), ops: vec![LogOp::HardState(vote)] };
+        let entry = Job::Write {
+            io: IoSeq::new(2),
+            ops: vec![LogOp::Append(vec![big_entry(full.unwrap())])],
+        };
+        let events = run(&disk, wal, vec![job, read(1, 1), entry]);
+        assert!(
+            matches!(
+                events[..],
+                [LogEvent::Durable { .. }, LogEvent::Read { .. }, LogEvent::Full(_)]
+            ),
+            "{events:?}"
+        );
+        disk.restart(Keep::Nothing);
+        let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
+        assert_eq!(wal.hard_state(), vote);
+    }
+
     /// An entry of about a kilobyte.
     fn big_entry(index: u64) -> Arc<Entry> {
         use pickbox_raft_core::members::Members;

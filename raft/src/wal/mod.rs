@@ -69,13 +69,18 @@ pub const SEGMENT_BYTES: u32 = 16 * 1024 * 1024;
 pub const SEGMENT_BYTES_MIN: u32 = 2 * RECORDS_FROM;
 /// A segment is never longer: places in it are counted in 32 bits.
 pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
-/// This part of each segment, its end, is for records of compaction only: they must have room when
-/// the disk is full.
-const COMPACTION_SHARE: u32 = 16;
+/// This part of each segment, its end, takes no entries: what follows must have room when the disk
+/// is full and there is no next segment.
+const KEPT_SHARE: u32 = 16;
+/// This part, the end of that end, is for what makes space: records of compaction and reset.
+const COMPACTION_SHARE: u32 = 2 * KEPT_SHARE;
 /// A batch buffer larger than this is given back after use.
 const BUFFER_BYTES_KEPT: usize = 1024 * 1024;
 
 const _: () = assert!(SEGMENT_BYTES_MIN <= SEGMENT_BYTES && SEGMENT_BYTES <= SEGMENT_BYTES_MAX);
+// Thousands of votes, each confirmed, in a usual segment; one in the smallest.
+const _: () = assert!(SEGMENT_BYTES / COMPACTION_SHARE > 2000 * 256);
+const _: () = assert!(SEGMENT_BYTES_MIN / COMPACTION_SHARE >= 256);
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug)]
@@ -114,10 +119,24 @@ pub struct WalCounters {
 /// Which part of a segment a record may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    /// All but what is kept for compaction.
-    Shared,
-    /// What is kept for compaction too.
-    All,
+    /// All but the end that is kept.
+    Entries,
+    /// Of that end what is kept for term, vote and truncation too: without space for entries a node
+    /// must still be able to take part in elections.
+    Promises,
+    /// All.
+    Compaction,
+}
+
+impl Room {
+    /// What it leaves of a segment of this length.
+    fn kept_bytes(self, length: u32) -> u32 {
+        match self {
+            Self::Entries => length / KEPT_SHARE,
+            Self::Promises => length / COMPACTION_SHARE,
+            Self::Compaction => 0,
+        }
+    }
 }
 
 /// One record to be.
@@ -128,6 +147,16 @@ enum Item {
     Truncate(Index),
     Reset { at: LogPosition, members: Members },
     Compact { at: LogPosition, members: Members },
+}
+
+impl Item {
+    fn room(&self) -> Room {
+        match self {
+            Self::Entry(_) => Room::Entries,
+            Self::HardState(_) | Self::Truncate(_) => Room::Promises,
+            Self::Reset { .. } | Self::Compact { .. } => Room::Compaction,
+        }
+    }
 }
 
 /// The log of one node. See the [module](self).
@@ -286,7 +315,7 @@ impl<D: Disk> Wal<D> {
     pub fn confirm(&mut self) -> Result<(), WalError> {
         self.guarded(|wal| {
             let is_news = wal.confirmed_before < wal.durable_before;
-            if !is_news || !wal.is_synced() || !wal.fits(0, Room::All) {
+            if !is_news || !wal.is_synced() || !wal.fits(0, Room::Promises) {
                 return Ok(());
             }
             wal.scratch.clear();
@@ -327,35 +356,54 @@ impl<D: Disk> Wal<D> {
         result
     }
 
-    /// When there is no space: a compaction that waits behind the item may go first, since it
-    /// concerns none of what waits, and its record has room kept for it. The segments that it makes
-    /// obsolete are the space.
+    /// When there is no space: the segments that are obsolete are the space. What makes some so may
+    /// wait behind the item that needs it, and has room kept for its record.
     fn find_space(&mut self, error: WalError) -> Result<(), WalError> {
         if !matches!(error, WalError::Full(_)) {
             return Err(error);
         }
+        let skipped = self.first_obsolete().is_none() && self.skip_to_reset();
+        if !skipped && self.first_obsolete().is_none() {
+            self.compact_first()?;
+        }
+        self.flush()?;
+        self.sync_written()?;
+        match self.first_obsolete() {
+            Some(first) => self.drop_segment(first).map(|_| ()),
+            None if skipped => Ok(()),
+            None => Err(error),
+        }
+    }
+
+    /// A reset that waits makes moot what waits before it, but term and vote. Says whether that was
+    /// anything.
+    fn skip_to_reset(&mut self) -> bool {
+        let is_reset = |item: &Item| matches!(item, Item::Reset { .. });
+        let Some(place) = self.queue.iter().rposition(is_reset) else { return false };
+        let mut from_reset = self.queue.split_off(place);
+        self.queue.retain(|item| matches!(item, Item::HardState(_)));
+        let skipped = self.queue.len() < place;
+        self.queue.append(&mut from_reset);
+        skipped
+    }
+
+    /// A compaction that waits may go first if it concerns nothing of what waits before it.
+    fn compact_first(&mut self) -> Result<(), WalError> {
         let is_next = |item: &Item| match item {
             Item::Compact { at, .. } => self.state.has(*at),
             _ => false,
         };
-        let Some(place) = self.queue.iter().position(is_next) else { return Err(error) };
-        let Some(compaction) = self.queue.remove(place) else { return Err(error) };
-        if let Err(error) = self.push(&compaction) {
+        let Some(place) = self.queue.iter().position(is_next) else { return Ok(()) };
+        let Some(compaction) = self.queue.remove(place) else { return Ok(()) };
+        self.push(&compaction).inspect_err(|_| {
             // The room kept for it is used up: it waits like all others.
             self.queue.insert(place, compaction);
-            return Err(error);
-        }
-        self.flush()?;
-        self.sync_written()?;
-        let Some(first) = self.first_obsolete() else { return Err(error) };
-        self.drop_segment(first)?;
-        Ok(())
+        })
     }
 
     fn push(&mut self, item: &Item) -> Result<(), WalError> {
         let payload_bytes = self.encode(item)?;
-        let room = if matches!(item, Item::Compact { .. }) { Room::All } else { Room::Shared };
-        self.make_room(payload_bytes, room)?;
+        self.make_room(payload_bytes, item.room())?;
         match item {
             Item::HardState(state) => {
                 self.put(Kind::HardState, None);
@@ -435,11 +483,7 @@ impl<D: Disk> Wal<D> {
     fn fits(&self, payload_bytes: usize, room: Room) -> bool {
         let end = self.end() + u64::try_from(record_bytes(payload_bytes)).unwrap_or(u64::MAX / 2);
         self.current().is_some_and(|segment| {
-            let kept = match room {
-                Room::All => 0,
-                Room::Shared => segment.length / COMPACTION_SHARE,
-            };
-            end <= u64::from(segment.length - kept)
+            end <= u64::from(segment.length - room.kept_bytes(segment.length))
         })
     }
 

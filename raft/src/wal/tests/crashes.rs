@@ -227,3 +227,96 @@ fn compactions_without_room_wait_like_entries() {
     let (wal, _) = after_power_cut(&disk);
     assert_eq!((wal.base(), wal.last()), (position(28, 1), position(60, 1)));
 }
+
+/// A log whose newest segment takes no more entries, on a disk without space for another one.
+fn full() -> (SimDisk, Wal<SimDisk>, u64) {
+    let (disk, mut wal) = created();
+    disk.set_capacity(Some(2 * 16 * 1024));
+    let mut index = 0;
+    loop {
+        match wal.commit([append(index + 1, 1, 300)]) {
+            Ok(()) => index += 1,
+            Err(WalError::Full(_)) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // The daemon starts again: what waited was never promised.
+    disk.restart(Keep::Everything);
+    let (wal, _) = reopen(&disk).unwrap();
+    assert_eq!(wal.last(), position(index, 1));
+    (disk, wal, index)
+}
+
+/// Source: checklist 125, fault 31: what elections need has room kept for it, and what makes space
+/// has its own, which no vote takes.
+#[test]
+fn a_full_disk_takes_votes_truncations_and_compactions() {
+    let (disk, mut wal, last) = full();
+    wal.commit([hard_state(2), LogOp::Truncate { from: Index::new(last) }]).unwrap();
+    wal.confirm().unwrap();
+    let mut term = 2;
+    let exhausted = loop {
+        match wal.commit([hard_state(term + 1)]) {
+            Ok(()) => term += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(exhausted, WalError::Full(_)), "{exhausted}");
+    assert!(term >= 4, "16 KiB keep 512 bytes: {term}");
+    wal.commit([compact(last - 3, 1)]).unwrap();
+    term += 1;
+    assert_eq!(
+        wal.hard_state(),
+        vote(term),
+        "the compaction made the space that the vote waited for"
+    );
+    let (wal, restored) = after_power_cut(&disk);
+    assert_eq!((wal.last(), wal.hard_state()), (position(last - 1, 1), vote(term)));
+    assert_eq!(restored.base(), position(last - 3, 1));
+}
+
+/// Source: checklist 125: the segment prepared ahead is begun without asking for space.
+#[test]
+fn a_full_disk_takes_one_more_segment() {
+    let (disk, mut wal) = created();
+    maintain_all(&mut wal);
+    disk.set_capacity(Some(0));
+    for index in 1..=20 {
+        wal.commit([append(index, 1, 900)]).unwrap();
+    }
+    assert_eq!(wal.counters().rotations, 2);
+    let (wal, _) = after_power_cut(&disk);
+    assert_eq!(wal.last(), position(20, 1));
+}
+
+/// Source: checklist 125, fault 31: space that a compaction made is found, whether it came before or
+/// behind the entry that needs it, and while the log waits.
+#[test]
+fn what_a_compaction_freed_is_found_wherever_it_stands() {
+    for is_first in [true, false] {
+        let (disk, mut wal, last) = full();
+        let (entry, compaction) = (append(last + 1, 1, 300), compact(last - 1, 1));
+        let batch = if is_first { [compaction, entry] } else { [entry, compaction] };
+        wal.commit(batch).unwrap();
+        let (wal, restored) = after_power_cut(&disk);
+        assert_eq!((restored.base(), wal.last()), (position(last - 1, 1), position(last + 1, 1)));
+    }
+    let (_, mut wal, last) = full();
+    assert!(matches!(wal.commit([append(last + 1, 1, 300)]), Err(WalError::Full(_))));
+    wal.commit([compact(last - 1, 1)]).unwrap();
+    assert_eq!(wal.last(), position(last + 1, 1));
+}
+
+/// Source: checklist 125: a node whose disk is full and which is given the whole state needs no space
+/// for the entries that the state makes moot; its word about terms stays.
+#[test]
+fn a_state_installed_on_a_full_disk_lets_go_what_waits() {
+    let (disk, mut wal, last) = full();
+    let waiting = [append(last + 1, 1, 300), hard_state(5), append(last + 2, 1, 300)];
+    assert!(matches!(wal.commit(waiting), Err(WalError::Full(_))));
+    wal.commit([reset(500, 5), append(501, 5, 300)]).unwrap();
+    assert_eq!(contents(&wal).len(), 1);
+    let (wal, restored) = after_power_cut(&disk);
+    assert_eq!((restored.base(), wal.last()), (position(500, 5), position(501, 5)));
+    assert_eq!(wal.hard_state(), vote(5));
+}

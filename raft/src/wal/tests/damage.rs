@@ -328,7 +328,7 @@ fn any_subset_of_the_first_batch_of_a_segment_is_a_clean_end() {
     let (disk, mut wal) = created();
     maintain_all(&mut wal);
     for index in 1.. {
-        if !wal.fits(700, super::super::Room::Shared) {
+        if !wal.fits(700, super::super::Room::Entries) {
             break;
         }
         wal.commit([append(index, 1, 600)]).unwrap();
