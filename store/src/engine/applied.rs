@@ -120,12 +120,17 @@ impl Engine {
 
     fn opened(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Fatal> {
         self.close_former(node)?;
-        if node == self.me && incarnation == self.incarnation && !self.is_live() {
-            self.last_serial = Serial::new(1);
-            self.out.push_back(Outgoing::Log(Command::Settled(self.last_serial)));
-            self.go_live()?;
+        if node == self.me && incarnation == self.incarnation { self.open_run() } else { Ok(()) }
+    }
+
+    /// This run is open: everything that a former one proposed is decided.
+    pub(super) fn open_run(&mut self) -> Result<(), Fatal> {
+        if self.is_live() {
+            return Ok(());
         }
-        Ok(())
+        self.last_serial = Serial::new(1);
+        self.out.push_back(Outgoing::Log(Command::Settled(self.last_serial)));
+        self.go_live()
     }
 
     fn link_outcomes(&mut self, at: LogPosition, outcomes: &[Outcome]) -> Result<(), Fatal> {

@@ -208,6 +208,11 @@ impl Engine {
                 self.in_flight = Some(in_flight);
             }
         }
-        if self.is_live() { self.compare_all() } else { Ok(()) }
+        if self.is_live() {
+            return self.compare_all();
+        }
+        // The entry that opens this run may lie within the state: then no other will follow.
+        let open = self.index.sessions().get(self.me).map(|session| session.incarnation);
+        if open == Some(self.incarnation) { self.open_run() } else { Ok(()) }
     }
 }
