@@ -14,6 +14,7 @@ use pickbox_raft::core::ids::{Index as LogIndex, LogPosition};
 use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use super::adopt::ADOPTING_ROW;
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
 use crate::folder::FolderError;
@@ -94,6 +95,8 @@ pub(super) struct State {
     failed: bool,
     /// Whether no damage of a power cut was open when this one began.
     settles_cut: bool,
+    /// Whether all that the folder held had been judged when this one began.
+    ends_adoption: bool,
     /// When the last one ended.
     last_ms: u64,
     /// Up to where the disk is known to be whole.
@@ -124,6 +127,7 @@ impl Engine {
     pub(super) fn begin_checkpoint(&mut self) -> Result<SyncJob, Fatal> {
         self.checkpoint.running = Some(self.index.position());
         self.checkpoint.settles_cut = self.cut.is_some() && self.is_cut_settled()?;
+        self.checkpoint.ends_adoption = self.adoption.is_some() && self.has_adopted();
         self.bytes_since_checkpoint = 0;
         for (content, data) in self.incoming.drain() {
             // Bytes that only the log has: they must outlive it.
@@ -208,6 +212,10 @@ impl Engine {
             // not keep the others there.
             let left = self.suspects.iter().copied().collect();
             self.note_cut(Cut { since: None, time, left })?;
+        }
+        if std::mem::take(&mut self.checkpoint.ends_adoption) {
+            self.drop_meta(ADOPTING_ROW)?;
+            self.adoption = None;
         }
         // Rows are in the index from here on; what is in flight is nowhere but in the journal.
         let flight = self.in_flight.take();

@@ -27,6 +27,11 @@ fn number_of(name: &Name) -> Option<u64> {
     std::str::from_utf8(name.as_bytes()).ok()?.strip_prefix("journal.")?.parse().ok()
 }
 
+/// Whether a file of the state directory is a journal.
+pub(super) fn is_journal(name: &Name) -> bool {
+    number_of(name).is_some()
+}
+
 impl JournalFile {
     /// Reads what former journals say, oldest first, and starts a new one.
     pub(super) fn open(state: &Dir) -> Result<(Self, Vec<Vec<u8>>), FolderError> {

@@ -38,24 +38,35 @@ impl Engine {
 
     /// Starts to bring the file of a row to the others, unless that is under way.
     pub(super) fn offer(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
-        let Some(seen) = &row.seen else { return Ok(()) };
+        let (peers, quorum) = (self.peers(), self.quorum());
+        self.offer_to(id, row, peers, quorum).map(drop)
+    }
+
+    /// The same, to these peers; the ticket of the offer unless it was made before.
+    pub(super) fn offer_to(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        peers: Vec<NodeId>,
+        quorum: Quorum,
+    ) -> Result<Option<Ticket>, Fatal> {
+        let Some(seen) = &row.seen else { return Ok(None) };
         if let Some((ticket, offered)) = self.offers.get(&id) {
             if offered.same_to_ctime(&seen.stat) {
-                return Ok(());
+                return Ok(None);
             }
             let stale = *ticket;
             self.drop_offer(stale);
         }
-        let Some(path) = self.path_of_row(id)? else { return Ok(()) };
+        let Some(path) = self.path_of_row(id)? else { return Ok(None) };
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
-        let peers = self.peers();
-        let (expect, quorum) = (seen.stat, self.quorum());
+        let expect = seen.stat;
         self.offers.insert(id, (ticket, expect));
         self.tickets.insert(ticket, id);
         let request = OfferRequest { ticket, path, expect, peers, quorum };
         self.out.push_back(Outgoing::Content(ContentCommand::Offer(request)));
-        Ok(())
+        Ok(Some(ticket))
     }
 
     /// The members changed: what is on offer needs another majority, and other nodes have to hear
@@ -63,9 +74,11 @@ impl Engine {
     pub(super) fn regroup_offers(&mut self) {
         let quorum = self.quorum();
         let peers = self.peers();
-        for ticket in self.tickets.keys() {
+        let tickets = self.tickets.keys().copied();
+        let offered: Vec<_> = tickets.filter(|ticket| !self.is_read_alone(*ticket)).collect();
+        for ticket in offered {
             let (peers, quorum) = (peers.clone(), quorum.clone());
-            let regroup = ContentCommand::Regroup { ticket: *ticket, peers, quorum };
+            let regroup = ContentCommand::Regroup { ticket, peers, quorum };
             self.out.push_back(Outgoing::Content(regroup));
         }
     }
@@ -142,6 +155,7 @@ impl Engine {
     }
 
     fn drop_offer(&mut self, ticket: Ticket) {
+        self.end_reading(ticket);
         if let Some(id) = self.tickets.remove(&ticket) {
             self.offers.remove(&id);
             self.out.push_back(Outgoing::Content(ContentCommand::Cancel(ticket)));
@@ -176,9 +190,13 @@ impl Engine {
                 let Some(id) = self.tickets.get(&ticket).copied() else { return Ok(()) };
                 let Some(mut row) = self.row(id)? else { return Ok(()) };
                 row.seen = Some(Seen { stat, body: Some(Body::File { size, content }) });
+                self.set_row(id, Some(&row))?;
+                if self.end_reading(ticket) {
+                    self.drop_offer(ticket);
+                    return self.settle(id);
+                }
                 let holders = holders.into_iter().collect();
                 self.held.insert(id, Held { content, holders });
-                self.set_row(id, Some(&row))?;
                 self.settle(id)?;
                 if !self.outbox.contains(id) && !self.is_in_flight(id) {
                     self.settle_offer(id);
@@ -208,6 +226,7 @@ impl Engine {
     }
 
     fn offer_failed(&mut self, ticket: Ticket) -> Result<(), Fatal> {
+        self.end_reading(ticket);
         let Some(id) = self.tickets.remove(&ticket) else { return Ok(()) };
         self.offers.remove(&id);
         self.held.remove(&id);

@@ -11,12 +11,14 @@
 //! - *in*: an entry changes agreed (`applied`); what it touched is staged (`stage`) and
 //!   exposed (`place`); the echo comes back as a sighting, compares equal and ends.
 
+mod adopt;
 mod applied;
 mod cat;
 mod catchup;
 mod checkpoint;
 mod journal_file;
 mod large;
+mod lost;
 mod observe;
 mod outbox;
 mod place;
@@ -62,6 +64,7 @@ use crate::time::Time;
 
 pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
+pub use self::lost::set_aside;
 pub use self::root::{FolderRule, Strange};
 pub use self::run::{Channels, Event, Taken};
 pub use self::startup::{Options, Position, StateDir, open_index};
@@ -257,6 +260,8 @@ pub struct Engine {
 
     // Start, checkpoint, catch-up.
     phase: Phase,
+    /// Taking over a folder that placed knew nothing of.
+    adoption: Option<adopt::Adoption>,
     suspects: HashSet<FileId>,
     /// When this run began, if the one before ended in a power cut: a file that is empty since
     /// before that is no edit.

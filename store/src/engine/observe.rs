@@ -319,11 +319,15 @@ impl Engine {
             self.again.insert(id);
             return Ok(());
         }
-        let Some(row) = self.row(id)? else { return Ok(()) };
+        let Some(mut row) = self.row(id)? else { return Ok(()) };
         if Self::is_displaced(&row) {
             self.outbox.remove(id);
             self.quarantined.entry(id).or_insert(self.now_ms);
             return self.sweep_one(id, row);
+        }
+        if let Some(base) = self.recognise(id, &row)? {
+            row.base = Some(base);
+            self.set_row(id, Some(&row))?;
         }
         let actual = match self.actual(&row)? {
             Actual::Unread => return self.read_first(id, &row),
@@ -376,6 +380,9 @@ impl Engine {
             return Ok(());
         }
         if seen.stat.size > INLINE_BYTES_MAX {
+            if self.may_be_known(row)? {
+                return self.read_alone(id, row);
+            }
             return self.offer(id, row);
         }
         self.look_again(id)

@@ -20,6 +20,7 @@ use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
 use crate::record::Body;
+use crate::time::Time;
 
 /// What an operation costs beside its path and its bytes, encoded; on the safe side.
 const OP_OVERHEAD_BYTES: usize = 512;
@@ -506,6 +507,12 @@ impl Engine {
 
 pub(super) fn wall_ms() -> u64 {
     u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn wall_time() -> Time {
+    let wall = pickbox_raft::clock::wall();
+    let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
+    Time { secs, nanos: wall.subsec_nanos() }
 }
 
 fn flight(id: LocalId, what: What, row: &Placed) -> Flight {

@@ -84,7 +84,12 @@ impl Engine {
         }
     }
 
-    fn quarantine_it(&mut self, name: &Name, stat: Stat, base: Option<Base>) -> Result<(), Fatal> {
+    pub(super) fn quarantine_it(
+        &mut self,
+        name: &Name,
+        stat: Stat,
+        base: Option<Base>,
+    ) -> Result<(), Fatal> {
         let local = self.new_local();
         let kept = self.quarantine_name(local);
         if let Err(error) = self.staging.rename_no_replace(name, &self.quarantine, &kept) {
@@ -136,6 +141,10 @@ impl Engine {
         if self.is_in_flight(id) || self.refused_rows.contains(&id) {
             return Ok(());
         }
+        if row.base.is_none() && !self.has_scanned() {
+            // What the log knows of it is not known before.
+            return Ok(());
+        }
         let (Some(seen), Ok(stat)) = (&row.seen, self.quarantine.stat(&row.name)) else {
             if !self.tables()?.children(id, None, 1)?.is_empty() {
                 // The log is about to hear what became of them.
@@ -158,11 +167,22 @@ impl Engine {
         if !Self::is_displaced(&row) {
             return Ok(());
         }
+        if row.base.is_none() && !self.is_seen_known(&row)? {
+            return self.surface(id, row);
+        }
         if self.is_edit(&row)? {
             self.outbox.insert(id);
             return Ok(());
         }
         self.finish_displaced(id, &row)
+    }
+
+    /// Whether what is nobody's any more holds bytes that can be had elsewhere.
+    fn is_seen_known(&self, row: &Placed) -> Result<bool, Fatal> {
+        match row.seen.as_ref().and_then(|seen| seen.body.as_ref()) {
+            Some(body) => self.is_content_known(body),
+            None => Ok(false),
+        }
     }
 
     /// Whether a displaced thing holds what neither its base nor the log has.

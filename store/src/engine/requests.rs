@@ -1,12 +1,12 @@
 //! What clients ask, and their writes through the log.
 
+use super::outbox::wall_time;
 use super::ports::{Answer, Query, Request};
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::name::RelPath;
 use crate::op::{CHANGE_BYTES_MAX, Incoming, Op};
 use crate::record::{Attributes, Body};
-use crate::time::Time;
 
 /// Most bytes of one file written through the API, and of its path and frame: it travels inside
 /// one entry.
@@ -43,14 +43,9 @@ impl Engine {
     }
 
     fn put(&mut self, request: Request, path: RelPath, data: Vec<u8>) {
-        let now = pickbox_raft::clock::wall();
-        let mtime = Time {
-            secs: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-            nanos: now.subsec_nanos(),
-        };
         let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
         let body = Body::File { size, content: ContentId::of(&data) };
-        let attributes = Attributes { mode: API_MODE, mtime };
+        let attributes = Attributes { mode: API_MODE, mtime: wall_time() };
         let op = Op::Put { path, new: Incoming { body, attributes, inline: Some(data) } };
         self.take_write(ApiWrite::new(request, op));
     }

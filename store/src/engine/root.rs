@@ -12,6 +12,7 @@ use std::fmt;
 use pickbox_raft::core::ids::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
+use super::adopt::{self, Claim};
 use super::checkpoint::{meta_of, set_meta_of};
 use super::{Engine, Fatal};
 use crate::folder::{Folder, Stat};
@@ -102,6 +103,27 @@ fn judge(known: Option<Known>, mark: &Mark, stat: &Stat) -> Result<(), Strange> 
     }
 }
 
+/// Who opens the folder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) cluster: ClusterId,
+    pub(super) node: NodeId,
+    /// Whether a former state of this node was set aside: then a folder of its cluster that the
+    /// index does not know is the one that it had under its former number.
+    pub(super) former: bool,
+}
+
+impl Owner {
+    fn reads(&self, text: String, is_new: bool) -> Mark {
+        let Self { cluster, node, former } = self;
+        let was_ours = *former && is_new && text.starts_with(&format!("pickbox 1 {cluster} "));
+        if was_ours || text == format!("pickbox 1 {cluster} {node}") {
+            return Mark::Ours;
+        }
+        Mark::Other(text)
+    }
+}
+
 /// Looks whose folder this is, marks it and remembers it. Nothing of the folder or of placed is
 /// changed when it is refused.
 ///
@@ -110,18 +132,16 @@ fn judge(known: Option<Known>, mark: &Mark, stat: &Stat) -> Result<(), Strange> 
 pub(super) fn check(
     index: &Index,
     folder: &Folder,
-    (cluster, node): (ClusterId, NodeId),
+    owner: Owner,
     rule: FolderRule,
 ) -> Result<Standing, Fatal> {
-    let ours = format!("pickbox 1 {cluster} {node}");
-    let mark = match folder.root().mark() {
-        None => Mark::None,
-        Some(text) if text == ours => Mark::Ours,
-        Some(text) => Mark::Other(text),
-    };
+    let ours = format!("pickbox 1 {} {}", owner.cluster, owner.node);
     let stat = folder.identity();
     let row = meta_of(index, ROOT_ROW)?;
     let known: Option<Known> = row.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+    let found = folder.root().mark();
+    let is_marked = found.as_ref() == Some(&ours);
+    let mark = found.map_or(Mark::None, |text| owner.reads(text, known.is_none()));
     let standing = match (judge(known, &mark, stat), rule) {
         (Ok(()), _) if known.is_none() => Standing::First,
         (Ok(()), _) => Standing::Known,
@@ -132,7 +152,12 @@ pub(super) fn check(
             Standing::Anew
         }
     };
-    let marked = mark == Mark::Ours || is_marked_now(folder, &ours);
+    match standing {
+        Standing::First if owner.former => adopt::note(index, Claim::Former)?,
+        Standing::First | Standing::Anew => adopt::note(index, Claim::Brought)?,
+        Standing::Known | Standing::Gone => {}
+    }
+    let marked = is_marked || is_marked_now(folder, &ours);
     let now = Known { ino: stat.ino, btime: stat.btime, marked };
     if known != Some(now) {
         let bytes = postcard::to_allocvec(&now).map_err(|_| Fatal::Encode)?;
@@ -178,9 +203,9 @@ impl Engine {
     /// before all that it holds was seen: what is equal is adopted, so nothing need be fetched.
     pub(super) fn may_place(&self) -> bool {
         match self.standing {
-            Standing::Known => self.is_live(),
-            Standing::First | Standing::Anew => self.has_scanned(),
             Standing::Gone => false,
+            _ if self.adoption.is_some() => self.has_scanned(),
+            _ => self.is_live(),
         }
     }
 

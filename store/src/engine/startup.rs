@@ -28,12 +28,14 @@ use pickbox_raft::core::members::Members;
 
 use super::checkpoint::Cut;
 use super::journal_file::JournalFile;
+use super::lost::was_set_aside;
+use super::outbox::wall_time;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, Phase, cat, catchup, checkpoint, quorum, space};
+use super::{Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, quorum, space};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -44,7 +46,6 @@ use crate::placed::journal::{self, Note, Replay, replay};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::reconcile::Base;
 use crate::record::{Body, FileId};
-use crate::time::Time;
 
 /// What the engine is opened with.
 #[derive(Debug)]
@@ -120,13 +121,25 @@ pub struct Position {
     pub members: Members,
 }
 
-/// A new journal, and what the former ones say. That is not true of another folder.
-fn open_journal(
-    state: &StateDir,
+/// What is known before the engine stands.
+struct Ground {
     standing: Standing,
-) -> Result<(JournalFile, Vec<Vec<u8>>), FolderError> {
-    let (journal, former) = JournalFile::open(state.root.root())?;
-    Ok((journal, if standing == Standing::Anew { Vec::new() } else { former }))
+    adoption: Option<adopt::Adoption>,
+    /// A new journal.
+    journal: JournalFile,
+    /// What the former ones say. That is not true of another folder.
+    former: Vec<Vec<u8>>,
+}
+
+impl Ground {
+    fn look(options: &Options, index: &Index) -> Result<Self, Fatal> {
+        let Options { cluster, me, state, .. } = options;
+        let owner = root::Owner { cluster: *cluster, node: *me, former: was_set_aside(state)? };
+        let standing = root::check(index, &options.folder, owner, options.folder_rule)?;
+        let (journal, former) = JournalFile::open(state.root.root())?;
+        let former = if standing == Standing::Anew { Vec::new() } else { former };
+        Ok(Self { standing, adoption: adopt::under_way(index)?, journal, former })
+    }
 }
 
 /// Reads where the index stands, before anything else is started.
@@ -145,10 +158,8 @@ impl Engine {
     /// # Errors
     /// When the index or the state directory fails, or the folder is another one.
     pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
-        let Options { me, name, incarnation, folder, state, history, cluster, folder_rule } =
-            options;
-        let standing = root::check(&index, &folder, (cluster, me), folder_rule)?;
-        let (journal, former) = open_journal(&state, standing)?;
+        let Ground { standing, adoption, journal, former } = Ground::look(&options, &index)?;
+        let Options { me, name, incarnation, folder, state, history, .. } = options;
         let mut engine = Self {
             me,
             name,
@@ -201,6 +212,7 @@ impl Engine {
             fetching: HashSet::new(),
             cats: cat::State::default(),
             phase: Phase::Replaying,
+            adoption,
             suspects: HashSet::new(),
             cut_time: None,
             cut: None,
@@ -261,9 +273,7 @@ impl Engine {
         let mark = self.meta("mark")?;
         self.cut = self.open_cut()?;
         if mark.is_some_and(|mark| mark != b"clean" && mark != now.as_bytes()) {
-            let wall = pickbox_raft::clock::wall();
-            let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
-            let time = Time { secs, nanos: wall.subsec_nanos() };
+            let time = wall_time();
             let floor = self.checkpoint.floor.index;
             let former = self.cut.take();
             let earlier = former.as_ref().and_then(|former| former.since);
@@ -353,6 +363,10 @@ impl Engine {
                 Err(error) => Err(error.into()),
             };
         }
+        if self.adopts_former() && !name.as_bytes().starts_with(b"k.") {
+            // Whose it was nobody remembers; whether its bytes are known is told once the log is.
+            return self.quarantine_it(name, stat, None);
+        }
         let base = match file {
             Some(file) => match before.get(&file) {
                 Some(old) => old.base.clone(),
@@ -384,8 +398,8 @@ impl Engine {
                 continue;
             }
             let Ok(stat) = self.quarantine.stat(&name) else { continue };
-            if stat.kind != Kind::File {
-                // The sweep brings it back into the folder.
+            if stat.kind != Kind::File || self.adopts_former() {
+                // The sweep brings it back into the folder, unless the log knows what it holds.
                 let id = self.new_local();
                 let seen = Some(Seen { stat, body: None });
                 let row = Placed { parent: LocalId::QUARANTINE, name, seen, base: None };

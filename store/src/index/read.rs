@@ -157,6 +157,17 @@ impl Index {
         self.history_behind(of, start, Order::NewestFirst, limit)
     }
 
+    /// Whether the history has anything that once was below this path.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_history_below(&self, path: &RelPath) -> Result<bool, IndexError> {
+        let keys = self.tables()?.open_table(LIVE.history_keys)?;
+        let below = [b"p", path.as_bytes(), b"/"].concat();
+        let first = keys.range::<&[u8]>(below.as_slice()..)?.next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.value().starts_with(&below)))
+    }
+
     fn history_behind(
         &self,
         of: &HistoryOf<'_>,

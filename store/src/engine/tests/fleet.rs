@@ -16,7 +16,7 @@ use crate::contents::history::HistoryStore;
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
-use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index};
+use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
 use crate::folder::{Folder, FolderError, Kind, NewFile, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
@@ -34,9 +34,20 @@ pub(super) struct Host {
     next: usize,
     /// Looks asked for and not yet made.
     asks: Vec<WatchAsk>,
+    /// Contents that its worker has not found yet.
+    wanted: Vec<ContentId>,
     /// Proposed and not yet in the log.
     proposed: Option<Arc<Proposal>>,
     pub(super) now_ms: u64,
+}
+
+/// How a host that is admitted anew learns what the others have agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Entry by entry.
+    Log,
+    /// The whole state at once.
+    State,
 }
 
 pub(super) struct Fleet {
@@ -151,6 +162,7 @@ impl Fleet {
                 runs: 0,
                 next: 0,
                 asks,
+                wanted: Vec::new(),
                 proposed: None,
                 now_ms: 0,
             });
@@ -182,7 +194,7 @@ impl Fleet {
         let (index, position) = open_index(&state).unwrap();
         host.next = usize::try_from(position.applied.index.get()).unwrap();
         let folder = Folder::open(&host.home.path().join("folder")).unwrap();
-        let name = format!("node{}", host.id);
+        let name = format!("node{}", at + 1);
         let history = HistoryStore::open(state.child("history").unwrap()).unwrap();
         let history = Arc::new(history);
         let me = host.id;
@@ -199,6 +211,7 @@ impl Fleet {
         };
         host.engine = Some(Engine::open(options, index)?);
         host.asks.clear();
+        host.wanted.clear();
         host.proposed = None;
         let (origin, serial) = (host.id, Serial::new(1));
         let payload = Payload::Open { name };
@@ -206,6 +219,40 @@ impl Fleet {
         self.append(Content::Proposal(open));
         self.leader(at, Some(NodeId::new(1)));
         Ok(())
+    }
+
+    /// Admits a host anew over the same folder, as a member with another number: what it had in
+    /// its state directory is set aside.
+    pub(super) fn readmit(&mut self, at: usize, way: Way) {
+        self.kill(at);
+        let home = self.hosts[at].home.path().join("state");
+        set_aside(&StateDir::open(home).unwrap()).unwrap();
+        let named = |entry: &Entry| match &entry.content {
+            Content::Members(members) => Some(members.clone()),
+            _ => None,
+        };
+        let mut members = self.log.iter().rev().find_map(named).unwrap();
+        let former = self.hosts[at].id;
+        let id = members.next_id;
+        members.next_id = NodeId::new(id.get() + 1);
+        for member in members.members.iter_mut().filter(|member| member.id == former) {
+            member.id = id;
+        }
+        self.hosts[at].id = id;
+        self.append(Content::Members(members));
+        self.start(at);
+        let giver = (0..self.hosts.len()).find(|giver| *giver != at && self.hosts[*giver].is_up());
+        if let (Way::State, Some(giver)) = (way, giver) {
+            while self.deliver(giver) {}
+            let from = self.hosts[giver].id;
+            let at_least = self.hosts[giver].engine().index.position();
+            self.give(at, Event::Log(Delivery::NeedState { from, at_least }));
+        }
+    }
+
+    /// How many entries the log has.
+    pub(super) fn log_len(&self) -> usize {
+        self.log.len()
     }
 
     /// Tells an engine something of the watcher.
@@ -247,8 +294,12 @@ impl Fleet {
                 Outgoing::Content(command) => self.content(at, command),
                 Outgoing::Peer(to, bytes) => {
                     let from = self.hosts[at].id;
-                    let to = self.hosts.iter().position(|host| host.id == to).unwrap();
-                    self.give(to, Event::Peer(from, bytes));
+                    if let Some(to) = self.hosts.iter().position(|host| host.id == to) {
+                        self.give(to, Event::Peer(from, bytes));
+                    }
+                }
+                Outgoing::Log(Command::StateInstalled { at: reached, .. }) => {
+                    self.hosts[at].next = usize::try_from(reached.index.get()).unwrap();
                 }
                 Outgoing::Log(_) | Outgoing::Sync(_) => {}
             }
@@ -286,26 +337,30 @@ impl Fleet {
                 };
                 let (content, size) = (ContentId::of(&bytes), offer.expect.size);
                 self.contents.insert(content, bytes);
-                let holders = self.hosts.iter().map(|host| host.id).collect();
+                let mut holders = offer.peers;
+                holders.push(self.hosts[at].id);
                 let (ticket, stat) = (offer.ticket, offer.expect);
                 let held = ContentEvent::Held { ticket, content, size, stat, holders };
                 self.give(at, Event::Content(held));
             }
-            ContentCommand::Fetch { content, .. } => {
-                let bytes = match self.contents.get(&content) {
-                    Some(bytes) => Some(bytes.clone()),
-                    None => self.find_bytes(content),
-                };
-                let Some(bytes) = bytes else { return };
-                let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Time::default() };
-                match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
-                    Ok(_) | Err(FolderError::Exists(_)) => {}
-                    Err(error) => panic!("{error}"),
-                }
-                self.give(at, Event::Content(ContentEvent::Fetched(content)));
-            }
+            ContentCommand::Fetch { content, .. } => self.fetch(at, content),
             _ => {}
         }
+    }
+
+    /// Brings a content to a host that wants it; the worker tries on while nobody has it.
+    fn fetch(&mut self, at: usize, content: ContentId) {
+        let bytes = match self.contents.get(&content) {
+            Some(bytes) => Some(bytes.clone()),
+            None => self.find_bytes(content),
+        };
+        let Some(bytes) = bytes else { return self.hosts[at].wanted.push(content) };
+        let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Time::default() };
+        match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
+            Ok(_) | Err(FolderError::Exists(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        self.give(at, Event::Content(ContentEvent::Fetched(content)));
     }
 
     /// The bytes of a content wherever a host has them: folder, history, staging, quarantine.
@@ -467,6 +522,11 @@ impl Fleet {
                     self.look(at);
                 }
                 any |= self.answer_asks(at);
+                let wanted = std::mem::take(&mut self.hosts[at].wanted);
+                let up = self.hosts[at].is_up();
+                for content in wanted.into_iter().filter(|_| up) {
+                    self.fetch(at, content);
+                }
                 self.pass(at, 1_000);
             }
             if !any && round > 3 {

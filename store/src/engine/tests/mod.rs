@@ -6,6 +6,7 @@ mod keeping;
 mod quorum;
 mod races;
 mod random;
+mod readmission;
 mod roots;
 mod space;
 mod stories;

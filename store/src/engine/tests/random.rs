@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Way};
 use crate::content_id::ContentId;
 
 /// Small enough a world that everything collides.
@@ -36,8 +36,17 @@ impl Dice {
     }
 }
 
+/// What befalls the hosts beside kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// States are lost, and their nodes are admitted anew.
+    Readmissions,
+}
+
 struct World {
     fleet: Fleet,
+    trouble: Trouble,
     dice: Dice,
     /// Contents that a user wrote and no user on the same host overwrote or deleted.
     kept: BTreeSet<ContentId>,
@@ -170,6 +179,10 @@ impl World {
         if !self.fleet.hosts[at].is_up() {
             if self.dice.roll(2) == 0 {
                 self.act(at);
+            } else if self.trouble == Trouble::Readmissions && self.dice.roll(3) == 0 {
+                let way = if self.dice.roll(2) == 0 { Way::Log } else { Way::State };
+                self.story.push(format!("host {at}: admitted anew by {way:?}"));
+                self.fleet.readmit(at, way);
             } else {
                 self.story.push(format!("host {at}: start"));
                 self.fleet.start(at);
@@ -196,9 +209,10 @@ impl World {
         }
     }
 
-    fn run(seed: u64) {
+    fn run(seed: u64, trouble: Trouble) {
         let mut world = Self {
             fleet: Fleet::new(3),
+            trouble,
             dice: Dice(seed),
             kept: BTreeSet::new(),
             written: 0,
@@ -232,15 +246,25 @@ impl World {
     }
 }
 
-/// Faults 42-45, 52, 57 and 58, traps T3, T5, T8, T10, T11, T12, T13 and T19, in every mixture.
-#[test]
-fn random_users_lose_nothing_and_end_equal() {
+fn run_seeds(trouble: Trouble) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SEED") {
-        return World::run(seed);
+        return World::run(seed, trouble);
     }
     let first = number("FIRST").unwrap_or(0);
     for seed in first..first + number("SEEDS").unwrap_or(40) {
-        World::run(seed);
+        World::run(seed, trouble);
     }
+}
+
+/// Faults 42-45, 52, 57 and 58, traps T3, T5, T8, T10, T11, T12, T13 and T19, in every mixture.
+#[test]
+fn random_users_lose_nothing_and_end_equal() {
+    run_seeds(Trouble::None);
+}
+
+/// The same with states that are lost in the middle of it, and nodes admitted anew.
+#[test]
+fn random_readmissions_lose_nothing_and_end_equal() {
+    run_seeds(Trouble::Readmissions);
 }
