@@ -14,7 +14,16 @@ OK one request a line; answers are OK ... or ERROR code: text
 STATUS                    how the cluster is, for people
 STATUS json               the same on one line, for programs
 FORWARD {json}            commit op (write|delete), path, data (base64), hash, node_id, sequence
-ADD_VOTER id address      add a member, such as ADD_VOTER node4 127.0.0.1:8004
+MEMBERS                   who belongs to the cluster, a line each
+MEMBERS json              the same on one line, for programs
+ADD_VOTER id address      add a member that votes once it has caught up: ADD_VOTER node4 127.0.0.1:8004
+ADD_LEARNER id address    add a member that follows and does not vote
+REMOVE id                 take a member out
+REPLACE id new-id new-address  put another node in a member's place
+PROMOTE id                make a learner a voter
+DEMOTE id                 make a voter a learner
+MOVE id address           a member is somewhere else now
+TRANSFER [id]             hand leadership to a voter
 LOG path                  the versions of a file
 CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
@@ -48,10 +57,13 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
     match (reply, form) {
         (Reply::Status(report), Form::Text) => Ok(report.to_text()),
         (Reply::Status(report), Form::Json) => json(report).map(|text| format!("{text}\n")),
-        (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
-        (Reply::Added { number }, _) => {
-            Ok(format!("OK member {number}: it votes once it has caught up\n"))
+        (Reply::Status(report), Form::MembersText) => Ok(report.members_text()),
+        (Reply::Status(report), Form::MembersJson) => {
+            json(&report.members).map(|text| format!("{text}\n"))
         }
+        (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
+        (Reply::Changed { number, change }, _) => Ok(format!("OK member {number}: {change}\n")),
+        (Reply::Leads(name), _) => Ok(format!("OK leader {name}\n")),
         (Reply::Versions(list) | Reply::Found(list), _) => {
             json(list).map(|text| format!("OK {text}\n"))
         }
@@ -101,6 +113,32 @@ mod tests {
         assert!(answer.starts_with('{') && answer.ends_with("}\n"));
         assert_eq!(answer.lines().count(), 1);
         assert!(text(reply(), Form::Text).lines().count() > 10);
+    }
+
+    #[test]
+    fn members_are_a_part_of_the_status() {
+        let reply = || Ok(Reply::Status(Box::new(healthy())));
+        let answer = text(reply(), Form::MembersText);
+        assert_eq!(answer.lines().next(), Some("OK  3 members  3 voters  leader node1"));
+        assert_eq!(answer.lines().count(), 4);
+        let answer = text(reply(), Form::MembersJson);
+        let read: Vec<crate::status::MemberReport> = serde_json::from_str(&answer).unwrap();
+        assert_eq!(read, healthy().members);
+    }
+
+    #[test]
+    fn a_change_is_told_with_what_follows_from_it() {
+        use crate::members::MemberChange;
+        use crate::node::{NodeName, PeerAddress};
+
+        let id = |text: &str| NodeName::parse(text).unwrap();
+        let address = PeerAddress::parse("127.0.0.1:8004").unwrap();
+        let change = MemberChange::Replace { old: id("node3"), id: id("node4"), address };
+        assert_eq!(
+            text(Ok(Reply::Changed { number: 7, change }), Form::Json),
+            "OK member 7: it votes once it has caught up, and node3 goes then\n"
+        );
+        assert_eq!(text(Ok(Reply::Leads("node2".into())), Form::Json), "OK leader node2\n");
     }
 
     #[test]

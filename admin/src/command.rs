@@ -3,7 +3,8 @@
 use pickbox_store::name::RelPath;
 
 use crate::forward::Forward;
-use crate::node::{Code, ContentHash, NodeName, PeerAddress, Refusal, Request};
+use crate::members;
+use crate::node::{Code, ContentHash, Refusal, Request};
 use crate::path_text;
 
 /// What a line asks for.
@@ -17,13 +18,17 @@ pub(crate) enum Command {
     Ask(Request, Form),
 }
 
-/// How a status is shown.
+/// How an answer is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Lines for people.
     Text,
     /// One line of JSON.
     Json,
+    /// Of a status, what it says of the members, for people.
+    MembersText,
+    /// The same as one line of JSON.
+    MembersJson,
 }
 
 /// Reads a line that is trimmed and not empty. Command words are not case sensitive.
@@ -33,14 +38,14 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
     match word.to_ascii_uppercase().as_slice() {
         b"STATUS" => parse_status(rest),
         b"FORWARD" => ask(Request::Forward(Forward::parse(rest)?)),
-        b"ADD_VOTER" => ask(parse_add_voter(rest)?),
+        b"MEMBERS" => parse_members(rest),
         b"LOG" => ask(Request::Log(parse_path(rest)?)),
         b"CAT" => ask(parse_cat(rest)?),
         b"FIND" => ask(parse_find(rest)?),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
         b"HELP" if rest.is_empty() => Ok(Command::Help),
         b"SESSION" | b"HELP" => Err(bad("this command takes no argument")),
-        _ => Err(unknown(word)),
+        _ => ask(members::parse(word, rest).unwrap_or_else(|| Err(unknown(word)))?),
     }
 }
 
@@ -69,17 +74,13 @@ fn parse_status(rest: &[u8]) -> Result<Command, Refusal> {
     Ok(Command::Ask(Request::Status, form))
 }
 
-fn parse_add_voter(rest: &[u8]) -> Result<Request, Refusal> {
-    let text = str::from_utf8(rest).unwrap_or_default();
-    let mut words = text.split_ascii_whitespace();
-    let (Some(id), Some(address), None) = (words.next(), words.next(), words.next()) else {
-        return Err(bad("say ADD_VOTER id address, such as ADD_VOTER node4 127.0.0.1:8004"));
+fn parse_members(rest: &[u8]) -> Result<Command, Refusal> {
+    let form = match rest.to_ascii_lowercase().as_slice() {
+        b"" => Form::MembersText,
+        b"json" => Form::MembersJson,
+        _ => return Err(bad("say MEMBERS or MEMBERS json")),
     };
-    let id = NodeName::parse(id).ok_or_else(|| {
-        bad("id: 1-64 letters, digits, dots, underscores or dashes, no dot or dash first")
-    })?;
-    let address = PeerAddress::parse(address).ok_or_else(|| bad("address: not HOST:PORT"))?;
-    Ok(Request::AddVoter { id, address })
+    Ok(Command::Ask(Request::Status, form))
 }
 
 fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
@@ -134,8 +135,44 @@ mod tests {
         assert_eq!(request("LOG a b/c"), Request::Log(path("a b/c")));
         assert_eq!(request("CAT a@b@12"), Request::Cat { path: path("a@b"), index: 12, offset: 0 });
         assert_eq!(request("CAT +9 a@12"), Request::Cat { path: path("a"), index: 12, offset: 9 });
-        assert!(matches!(request("ADD_VOTER node4 127.0.0.1:8004"), Request::AddVoter { .. }));
         assert!(matches!(request(&format!("FIND {}", "0a".repeat(32))), Request::Find(_)));
+    }
+
+    #[test]
+    fn changes_of_members_are_read() {
+        use crate::members::{Aim, MemberChange};
+        use crate::node::{NodeName, PeerAddress};
+
+        let id = |text: &str| NodeName::parse(text).unwrap();
+        let address = || PeerAddress::parse("127.0.0.1:8004").unwrap();
+        let [voter, learner] = [Aim::Voter, Aim::Learner].map(|aim| MemberChange::Add {
+            id: id("n4"),
+            address: address(),
+            aim,
+        });
+        let (old, new) = (id("n3"), id("n4"));
+        for (line, change) in [
+            ("ADD_VOTER n4 127.0.0.1:8004", voter),
+            ("add_learner  n4  127.0.0.1:8004", learner),
+            ("REMOVE n3", MemberChange::Remove(id("n3"))),
+            ("PROMOTE n3", MemberChange::Promote(id("n3"))),
+            ("DEMOTE n3", MemberChange::Demote(id("n3"))),
+            (
+                "REPLACE n3 n4 127.0.0.1:8004",
+                MemberChange::Replace { old, id: new, address: address() },
+            ),
+            ("MOVE n3 127.0.0.1:8004", MemberChange::Move { id: id("n3"), address: address() }),
+        ] {
+            let asked = request(line);
+            assert!(asked.is_change(), "half of it must not be acted upon: {line}");
+            assert_eq!(asked, Request::Change(change), "{line}");
+        }
+        assert_eq!(request("TRANSFER"), Request::Transfer(None));
+        assert_eq!(request("transfer n2"), Request::Transfer(Some(id("n2"))));
+        assert!(request("TRANSFER").is_change());
+        let members = |form| Command::Ask(Request::Status, form);
+        assert_eq!(parse(b"MEMBERS").unwrap(), members(Form::MembersText));
+        assert_eq!(parse(b"members JSON").unwrap(), members(Form::MembersJson));
     }
 
     #[test]
@@ -146,6 +183,16 @@ mod tests {
             ("ADD_VOTER node4", Code::BadRequest),
             ("ADD_VOTER -x 127.0.0.1:1", Code::BadRequest),
             ("ADD_VOTER node4 127.0.0.1:0", Code::BadRequest),
+            ("ADD_LEARNER node4", Code::BadRequest),
+            ("REMOVE", Code::BadRequest),
+            ("REMOVE a b", Code::BadRequest),
+            ("REMOVE 127.0.0.1:8004", Code::BadRequest),
+            ("PROMOTE", Code::BadRequest),
+            ("DEMOTE \u{e9}", Code::BadRequest),
+            ("REPLACE node3 node4", Code::BadRequest),
+            ("MOVE node3", Code::BadRequest),
+            ("TRANSFER a b", Code::BadRequest),
+            ("MEMBERS xml", Code::BadRequest),
             ("LOG", Code::BadRequest),
             ("LOG ../x", Code::BadRequest),
             ("CAT a", Code::BadRequest),
@@ -165,7 +212,7 @@ mod tests {
         /// fault 60: no bytes upset the parser, and its words fit on one short line.
         #[test]
         fn garbage_gets_a_short_answer(
-            word in prop_oneof![Just("CAT "), Just("LOG "), Just("FORWARD {"), Just("ADD_VOTER "), Just("")],
+            word in prop_oneof![Just("CAT "), Just("LOG "), Just("FORWARD {"), Just("ADD_VOTER "), Just("REPLACE "), Just("")],
             tail in prop::collection::vec(any::<u8>(), 1..200),
         ) {
             let line = [word.as_bytes(), &tail].concat();

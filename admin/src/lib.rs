@@ -20,7 +20,10 @@
 //! | `STATUS` | a verdict (`OK`, `DEGRADED` or `NO-QUORUM` and the figures), then lines `key: value` |
 //! | `STATUS json` | one line of JSON, see [`status::StatusReport`] |
 //! | `FORWARD {json}` | `OK index N` when committed, see [`forward`] |
-//! | `ADD_VOTER id address` | `OK ...`: it follows as a learner and votes once it has caught up |
+//! | `MEMBERS` | `OK` and figures, then a line a member |
+//! | `MEMBERS json` | one line of JSON: a list of [`status::MemberReport`] |
+//! | `ADD_VOTER`, `ADD_LEARNER`, `REMOVE`, `PROMOTE`, `DEMOTE`, `REPLACE`, `MOVE` | `OK member N: ...` when committed, see [`members`] |
+//! | `TRANSFER [id]` | `OK leader id` once another node leads |
 //! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
 //! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64, and the SHA-256 of all of it |
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
@@ -58,6 +61,7 @@ mod connection;
 pub mod forward;
 pub mod limits;
 mod lines;
+pub mod members;
 pub mod node;
 pub mod path_text;
 mod server;

@@ -9,6 +9,7 @@ use pickbox_store::name::RelPath;
 use serde::{Deserialize, Serialize};
 
 use crate::forward::Forward;
+use crate::members::MemberChange;
 use crate::path_text;
 use crate::status::StatusReport;
 
@@ -26,13 +27,10 @@ pub enum Request {
     Status,
     /// Commit a write or a delete; answered when it is committed.
     Forward(Forward),
-    /// Add a member that becomes a voter once it has caught up.
-    AddVoter {
-        /// Its name.
-        id: NodeName,
-        /// Where its peers reach it.
-        address: PeerAddress,
-    },
+    /// Change the members; answered when it is committed.
+    Change(MemberChange),
+    /// Hand leadership to the voter of this name, or to the one that is furthest.
+    Transfer(Option<NodeName>),
     /// The versions of the file at this path.
     Log(RelPath),
     /// A piece of a version, at most [`crate::limits::PIECE_BYTES_MAX`] from `offset`.
@@ -59,7 +57,7 @@ impl Request {
 
     /// Whether this changes something, so that half of it must not be acted upon.
     pub(crate) fn is_change(&self) -> bool {
-        matches!(self, Self::Forward(_) | Self::AddVoter { .. })
+        matches!(self, Self::Forward(_) | Self::Change(_) | Self::Transfer(_))
     }
 }
 
@@ -73,11 +71,15 @@ pub enum Reply {
         /// The index of its entry.
         index: u64,
     },
-    /// To [`Request::AddVoter`]: it is a member, under this internal number.
-    Added {
-        /// The number.
+    /// To [`Request::Change`]: the members are changed.
+    Changed {
+        /// The internal number of the member that it was about.
         number: u64,
+        /// What was done.
+        change: MemberChange,
     },
+    /// To [`Request::Transfer`]: the name of the node that leads now.
+    Leads(String),
     /// To [`Request::Log`], the newest first.
     Versions(Vec<VersionReport>),
     /// To [`Request::Cat`].
@@ -160,7 +162,7 @@ pub enum Code {
     NoQuorum,
     /// The outcome is not known: it may yet happen. Look before asking again.
     Unknown,
-    /// No such file, version or content.
+    /// No such file, version, content or member.
     NotFound,
     /// The bytes of that version are on other nodes only, or nowhere any more.
     Gone,
@@ -170,8 +172,20 @@ pub enum Code {
     IsADirectory,
     /// The name or the address belongs to another member.
     Taken,
+    /// A node of that name is connected.
+    Connected,
+    /// There is the most there may be.
+    TooMany,
     /// Another change of the members is under way.
     InProgress,
+    /// Too few of the voters that there would be can be reached; nothing was changed.
+    TooFew,
+    /// Without this one there would be no voter.
+    LastVoter,
+    /// Only a voter can lead, and there is no such other voter.
+    NotAVoter,
+    /// It did not take over in time.
+    TimedOut,
     /// The node is stopping.
     Stopping,
     /// This build cannot do that.
@@ -196,7 +210,13 @@ impl fmt::Display for Code {
             Self::NotADirectory => "not-a-directory",
             Self::IsADirectory => "is-a-directory",
             Self::Taken => "taken",
+            Self::Connected => "connected",
+            Self::TooMany => "too-many",
             Self::InProgress => "in-progress",
+            Self::TooFew => "too-few",
+            Self::LastVoter => "last-voter",
+            Self::NotAVoter => "not-a-voter",
+            Self::TimedOut => "timed-out",
             Self::Stopping => "stopping",
             Self::Unsupported => "unsupported",
         })

@@ -33,6 +33,8 @@ pub struct StatusReport {
     pub pending_parts: Pending,
     /// Some of what is pending or was left out, each with its reason.
     pub waiting: Vec<String>,
+    /// What somebody should look after, a sentence each.
+    pub alarms: Vec<String>,
     /// Conflict copies that nobody has dealt with.
     pub conflicts: u64,
     /// The digest over all current files, in hex; equal on all nodes with an equal applied index.
@@ -102,12 +104,21 @@ impl Pending {
 pub struct MemberReport {
     /// Its name.
     pub node_id: String,
+    /// Its internal number: a node that comes back without its state has the same name and a new
+    /// number.
+    pub number: u64,
     /// Where its peers reach it.
     pub address: String,
     /// Whether it votes.
     pub role: MemberRole,
+    /// While it is staging: the number of the member whose place it takes, which may be gone already.
+    pub replaces: Option<u64>,
     /// Whether messages reach it now.
     pub connected: bool,
+    /// Whether it leads, as far as this node knows.
+    pub leads: bool,
+    /// What is known to be in its log, if this node leads.
+    pub matched: Option<u64>,
     /// What it has applied, if this node knows: the leader knows of all, others of themselves.
     pub applied: Option<u64>,
     /// What stands in its folder, if this node knows.
@@ -120,8 +131,10 @@ pub struct MemberReport {
 pub enum MemberRole {
     /// It does.
     Voter,
-    /// Not yet.
+    /// It follows only.
     Learner,
+    /// It will, once it has caught up.
+    Staging,
 }
 
 impl fmt::Display for MemberRole {
@@ -129,6 +142,7 @@ impl fmt::Display for MemberRole {
         f.write_str(match self {
             Self::Voter => "voter",
             Self::Learner => "learner",
+            Self::Staging => "staging",
         })
     }
 }
@@ -138,7 +152,8 @@ impl fmt::Display for MemberRole {
 pub enum Verdict {
     /// A leader, and every member is reached.
     Ok,
-    /// Changes are accepted, but a member cannot be reached or something here is blocked.
+    /// Changes are accepted, but a member cannot be reached, something here is blocked, or there is
+    /// an alarm.
     Degraded,
     /// No leader, or no majority of the voters is reached.
     NoQuorum,
@@ -158,17 +173,23 @@ impl StatusReport {
     /// Whether all is well, from what this node knows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let voters = self.members.iter().filter(|member| member.role == MemberRole::Voter);
-        let (reached, all) = voters.fold((0_usize, 0_usize), |(reached, all), voter| {
+        let (reached, all) = self.voters().fold((0_usize, 0_usize), |(reached, all), voter| {
             (reached + usize::from(voter.connected), all + 1)
         });
         if self.leader_id.is_none() || reached * 2 <= all {
             Verdict::NoQuorum
-        } else if self.connected_count() < self.members.len() || self.pending_parts.blocked > 0 {
+        } else if self.connected_count() < self.members.len()
+            || self.pending_parts.blocked > 0
+            || !self.alarms.is_empty()
+        {
             Verdict::Degraded
         } else {
             Verdict::Ok
         }
+    }
+
+    fn voters(&self) -> impl Iterator<Item = &MemberReport> {
+        self.members.iter().filter(|member| member.role == MemberRole::Voter)
     }
 
     /// How many members are reached, this node among them.
@@ -216,6 +237,34 @@ impl StatusReport {
         text
     }
 
+    /// All lines of `MEMBERS`.
+    #[must_use]
+    pub fn members_text(&self) -> String {
+        let (all, voters) = (self.members.len(), self.voters().count());
+        let leader = self.leader_id.as_deref().unwrap_or("unknown");
+        let mut text = format!("OK  {all} members  {voters} voters  leader {leader}\n");
+        // Writing to a String cannot fail.
+        let _ = self.write_members(&mut text);
+        text
+    }
+
+    fn write_members(&self, out: &mut String) -> fmt::Result {
+        self.members.iter().try_for_each(|member| {
+            write!(out, "member.{}: {} {}", member.node_id, member.address, member.role)?;
+            if let Some(number) = member.replaces {
+                write!(out, " replaces {}", self.name_of(number))?;
+            }
+            writeln!(out, " {member}")
+        })
+    }
+
+    /// The name of the member with this number; of one that is gone, the number.
+    #[must_use]
+    pub fn name_of(&self, number: u64) -> String {
+        let found = self.members.iter().find(|member| member.number == number);
+        found.map_or_else(|| format!("number {number}"), |member| member.node_id.clone())
+    }
+
     fn write_lines(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "node_id: {}", self.node_id)?;
         writeln!(out, "cluster_id: {}", self.cluster_id)?;
@@ -228,23 +277,24 @@ impl StatusReport {
         writeln!(out, "placed_index: {}", self.placed_index)?;
         writeln!(out, "pending: {}", self.pending)?;
         self.waiting.iter().try_for_each(|line| writeln!(out, "waiting: {line}"))?;
+        self.alarms.iter().try_for_each(|line| writeln!(out, "alarm: {line}"))?;
         writeln!(out, "conflicts: {}", self.conflicts)?;
         writeln!(out, "root_digest: {}", self.root_digest)?;
         writeln!(out, "members: {}", self.members.len())?;
-        self.members.iter().try_for_each(|member| writeln!(out, "{member}"))?;
+        self.write_members(out)?;
         self.counters.iter().try_for_each(|(name, count)| writeln!(out, "counter.{name}: {count}"))
     }
 }
 
+/// How it is reached and how far it is; who it is and what it does is said before.
 impl fmt::Display for MemberReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node_id, address, role, .. } = self;
-        let reach = if self.connected { "connected" } else { "unreachable" };
-        write!(f, "member.{node_id}: {address} {role} {reach}")?;
-        if let (Some(applied), Some(placed)) = (self.applied, self.placed) {
-            write!(f, " applied {applied} placed {placed}")?;
-        }
-        Ok(())
+        f.write_str(if self.connected { "connected" } else { "unreachable" })?;
+        f.write_str(if self.leads { " leader" } else { "" })?;
+        write!(f, " number {}", self.number)?;
+        let known = [("matched", self.matched), ("applied", self.applied), ("placed", self.placed)];
+        let mut known = known.into_iter().filter_map(|(name, index)| Some((name, index?)));
+        known.try_for_each(|(name, index)| write!(f, " {name} {index}"))
     }
 }
 
@@ -256,9 +306,13 @@ pub(crate) mod tests {
     pub(crate) fn healthy() -> StatusReport {
         let member = |number: u16| MemberReport {
             node_id: format!("node{number}"),
+            number: number.into(),
             address: format!("127.0.0.1:{}", 8000 + number),
             role: MemberRole::Voter,
+            replaces: None,
             connected: true,
+            leads: number == 1,
+            matched: Some(18204),
             applied: Some(18204),
             placed: Some(18204),
         };
@@ -275,6 +329,7 @@ pub(crate) mod tests {
             pending: 0,
             pending_parts: Pending::default(),
             waiting: Vec::new(),
+            alarms: Vec::new(),
             conflicts: 0,
             root_digest: "9f3c21aa".repeat(4),
             members: (1..=3).map(member).collect(),
@@ -291,7 +346,8 @@ pub(crate) mod tests {
         );
         assert!(text.lines().skip(1).all(|line| line.contains(": ")), "{text}");
         assert!(text.contains(
-            "\nmember.node2: 127.0.0.1:8002 voter connected applied 18204 placed 18204\n"
+            "\nmember.node2: 127.0.0.1:8002 voter connected number 2 matched 18204 applied 18204 \
+             placed 18204\n"
         ));
     }
 
@@ -317,6 +373,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_alarm_degrades_and_is_shown() {
+        let mut report = healthy();
+        report.alarms.push("somebody should look".to_owned());
+        assert_eq!(report.verdict(), Verdict::Degraded);
+        assert!(report.to_text().contains("\nalarm: somebody should look\n"));
+    }
+
+    #[test]
+    fn a_member_is_shown_with_whom_it_replaces() {
+        let mut report = healthy();
+        report.members[2].role = MemberRole::Staging;
+        report.members[2].replaces = Some(2);
+        let text = report.members_text();
+        assert!(text.starts_with("OK  3 members  2 voters  leader node1\n"), "{text}");
+        assert!(text.contains("member.node3: 127.0.0.1:8003 staging replaces node2 connected"));
+        report.members[2].replaces = Some(9);
+        assert!(report.to_text().contains("staging replaces number 9 connected number 3"));
+        assert!(text.contains("member.node1: 127.0.0.1:8001 voter connected leader number 1 "));
+    }
+
+    #[test]
     fn what_is_not_everywhere_is_said() {
         let mut report = healthy();
         report.members[1].placed = Some(18000);
@@ -338,6 +415,7 @@ pub(crate) mod tests {
             "applied_index",
             "placed_index",
             "pending",
+            "alarms",
             "conflicts",
             "root_digest",
             "members",

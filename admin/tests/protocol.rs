@@ -31,7 +31,8 @@ impl Node for FakeNode {
         match request {
             Request::Status => ticket.answer(Ok(Reply::Status(Box::new(report())))),
             Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
-            Request::AddVoter { .. } => ticket.answer(Ok(Reply::Added { number: 4 })),
+            Request::Change(change) => ticket.answer(Ok(Reply::Changed { number: 4, change })),
+            Request::Transfer(_) => ticket.answer(Ok(Reply::Leads("node2".to_owned()))),
             Request::Log(_) => ticket.answer(Err(Refusal::new(Code::NotFound, "no such file"))),
             Request::Cat { offset, .. } => {
                 let (size, data) = (9, vec![7; 2]);
@@ -73,13 +74,18 @@ fn report() -> StatusReport {
         pending: 0,
         pending_parts: Pending::default(),
         waiting: Vec::new(),
+        alarms: Vec::new(),
         conflicts: 0,
         root_digest: "00".repeat(16),
         members: vec![MemberReport {
             node_id: "node1".to_owned(),
+            number: 1,
             address: "127.0.0.1:8001".to_owned(),
             role: MemberRole::Voter,
+            replaces: None,
             connected: true,
+            leads: true,
+            matched: Some(1),
             applied: Some(1),
             placed: Some(1),
         }],
@@ -172,9 +178,11 @@ fn many_requests_in_one_packet_are_answered_in_order() {
 fn requests_may_come_in_pieces() {
     with_server(Limits::default(), |address, _| {
         let mut stream = connect(address);
-        for byte in b"STATUS json\nLOG " {
+        for byte in b"STATUS json" {
             stream.write_all(&[*byte]).unwrap();
         }
+        // In one piece: a server that has answered everything it received closes.
+        stream.write_all(b"\nLOG ").unwrap();
         let mut first = vec![0; serde_json::to_string(&report()).unwrap().len() + 1];
         stream.read_exact(&mut first).unwrap();
         stream.write_all(b"a\n").unwrap();
@@ -202,6 +210,11 @@ fn half_of_a_change_is_not_acted_upon() {
         stream.write_all(b"ADD_VOTER node4 127.0.0.1:80").unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         assert!(read_all(stream).starts_with("ERROR bad-request: the last line has no newline"));
+        let mut stream = connect(address);
+        stream.write_all(b"REMOVE node1").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let text = read_all(stream);
+        assert!(text.starts_with("ERROR bad-request: the last line"), "of node12, perhaps: {text}");
     });
 }
 

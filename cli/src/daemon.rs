@@ -26,9 +26,10 @@ use pickbox_watch::{Ask, Watch};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::node::{DaemonNode, run_wishes};
+use crate::node::DaemonNode;
 use crate::options::{DaemonOptions, Entry};
 use crate::threads::{Crew, Ended};
+use crate::wishes::run_wishes;
 
 /// Sightings that may wait for the engine before the watcher keeps them as mere marks.
 const SIGHTINGS_MAX: usize = 256;
@@ -36,7 +37,7 @@ const SIGHTINGS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 1024;
 /// Commands and events between the engine and the content worker.
 const CONTENT_QUEUE_MAX: usize = 4096;
-/// Changes of the members that may wait.
+/// Wishes about the members that may wait.
 const WISHES_MAX: usize = 16;
 /// Pages of the namespace that may wait for the engine.
 const PAGES_MAX: usize = 16;

@@ -22,3 +22,4 @@ mod output;
 pub mod start;
 mod threads;
 pub mod tool;
+mod wishes;

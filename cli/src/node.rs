@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::PIECE_BYTES_MAX;
-use pickbox_admin::node::{NodeName, PeerAddress, Piece, VersionReport, VersionState};
-use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role as ShownRole};
+use pickbox_admin::node::{Piece, VersionReport, VersionState};
+use pickbox_admin::status::{Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
-use pickbox_raft::api::{Aim, Change, ChangeRefusal, Command, MemberStatus, Role, Status};
+use pickbox_raft::api::{Command, Role, Status};
 use pickbox_raft::core::ids::Index;
-use pickbox_raft::core::members::{Member, MemberRole as RaftRole};
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
@@ -20,10 +19,10 @@ use pickbox_store::engine::ports::{
 use pickbox_store::op::Refusal as Cannot;
 use pickbox_watch::{Ask, Counts};
 
+use crate::wishes::{What, Wish, member_alarms, member_report};
+
 /// How long the log or the watcher may take to tell how they are.
 const TELL: Duration = Duration::from_millis(500);
-/// How long a change of the members may take.
-const ADD: Duration = Duration::from_secs(15);
 
 const _: () = assert!(CAT_PIECE_BYTES == 1 << PIECE_BYTES_MAX.ilog2());
 
@@ -32,14 +31,6 @@ const _: () = assert!(CAT_PIECE_BYTES == 1 << PIECE_BYTES_MAX.ilog2());
 struct Seen {
     counts: Counts,
     untaken: usize,
-}
-
-/// A wish to add a member, waiting for its turn.
-#[derive(Debug)]
-pub(crate) struct Wish {
-    id: NodeName,
-    address: PeerAddress,
-    ticket: Ticket,
 }
 
 /// What answers clients.
@@ -73,11 +64,8 @@ impl Node for DaemonNode {
                     other => Err(refusal(other)),
                 });
             }
-            Request::AddVoter { id, address } => {
-                if let Err(error) = self.wishes.try_send(Wish { id, address, ticket }) {
-                    error.into_inner().ticket.answer(Err(busy()));
-                }
-            }
+            Request::Change(change) => self.wish(What::Change(change), ticket),
+            Request::Transfer(to) => self.wish(What::Transfer(to), ticket),
             Request::Log(path) => self.ask(Query::Log(path), ticket, |answer| match answer {
                 Answer::Versions(lines) => Ok(Reply::Versions(reports(lines))),
                 other => Err(refusal(other)),
@@ -114,6 +102,12 @@ impl DaemonNode {
         }
     }
 
+    fn wish(&self, what: What, ticket: Ticket) {
+        if let Err(error) = self.wishes.try_send(Wish { what, ticket }) {
+            error.into_inner().ticket.answer(Err(busy()));
+        }
+    }
+
     fn status(&self, ticket: Ticket) {
         let (log, watch, name) = (self.log.clone(), self.watch.clone(), self.name.clone());
         self.ask(Query::Status, ticket, move |answer| {
@@ -136,53 +130,14 @@ impl DaemonNode {
     }
 }
 
-/// The body of the thread `members`: one change of the members at a time.
-pub(crate) fn run_wishes(wishes: &Receiver<Wish>, log: &pickbox_raft::Handle) {
-    for Wish { id, address, ticket } in wishes {
-        let (reply, answer) = bounded(1);
-        let (name, address) = (id.as_str().to_owned(), address.as_str().to_owned());
-        let change = Change::Add { name, address, aim: Aim::Voter };
-        let sent = log.send(Command::ChangeMembers { change, reply });
-        let added = match sent {
-            Ok(()) => answer.recv_timeout(ADD).unwrap_or(Err(ChangeRefusal::Unknown)),
-            Err(_) => Err(ChangeRefusal::Unknown),
-        };
-        ticket.answer(
-            added.map(|member| Reply::Added { number: member.id.get() }).map_err(not_added),
-        );
-    }
-}
-
-fn tell<T>(ask: impl FnOnce(Sender<T>) -> bool) -> Option<T> {
+/// What the log or the watcher answers, unless it takes too long.
+pub(crate) fn tell<T>(ask: impl FnOnce(Sender<T>) -> bool) -> Option<T> {
     let (reply, answer) = bounded(1);
     if ask(reply) { answer.recv_timeout(TELL).ok() } else { None }
 }
 
 fn busy() -> Refusal {
     Refusal::new(Code::Busy, "too much is waiting already: try again in a moment")
-}
-
-fn not_added(error: ChangeRefusal) -> Refusal {
-    match error {
-        ChangeRefusal::NotLeader(_) => {
-            Refusal::new(Code::NoQuorum, "no leader could be asked: try again when there is one")
-        }
-        ChangeRefusal::InProgress { at } => Refusal::new(
-            Code::InProgress,
-            format!(
-                "another change of the members is under way (entry {at}): try again in a moment"
-            ),
-        ),
-        ChangeRefusal::Taken(Member { name, address, .. }) => Refusal::new(
-            Code::Taken,
-            format!("{name} at {address} is a member already: choose another name or address"),
-        ),
-        ChangeRefusal::Unknown => Refusal::new(
-            Code::Unknown,
-            "the outcome is not known: see STATUS, then ask again (asking twice is harmless)",
-        ),
-        other => Refusal::new(Code::BadRequest, format!("it cannot be done: {other:?}")),
-    }
 }
 
 fn refusal(answer: Answer) -> Refusal {
@@ -274,25 +229,11 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         pending: parts.total(),
         pending_parts: parts,
         waiting: store.waiting.clone(),
+        alarms: member_alarms(log),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, log)).collect(),
         counters: counters(store, log, watch),
-    }
-}
-
-fn member_report(known: &MemberStatus, log: &Status) -> MemberReport {
-    let heard = known.member.id == log.node || log.role.role == Role::Leader;
-    MemberReport {
-        node_id: known.member.name.clone(),
-        address: known.member.address.clone(),
-        role: match known.member.role {
-            RaftRole::Voter => MemberRole::Voter,
-            RaftRole::Learner | RaftRole::Staging { .. } => MemberRole::Learner,
-        },
-        connected: known.connected,
-        applied: heard.then_some(known.applied.get()),
-        placed: heard.then_some(known.placed.get()),
     }
 }
 
