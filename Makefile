@@ -38,8 +38,8 @@ test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of doc
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \
 	  cargo test -p pickbox-tests --test cluster -- --ignored --test-threads=$(JOBS) $(T)
 
-crash: ## power cuts of the log on a loop-mounted ext4: CUTS=30; needs root
-	cargo test -p pickbox-tests --test powercut -- --ignored --nocapture
+crash: ## the log under power cuts and kills: CUTS=30, FS="ext4 xfs"; needs root
+	cargo test -p pickbox-tests --test powercut -- --ignored --nocapture --test-threads=1
 
 planted: ## known bugs, one at a time in a copy: the simulator or the tests must find each
 	tests/planted/run

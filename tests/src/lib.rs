@@ -16,4 +16,6 @@ pub mod bench;
     reason = "it belongs to tests and fails by panicking"
 )]
 pub mod cluster;
+#[expect(clippy::expect_used, clippy::panic, reason = "it belongs to tests and fails by panicking")]
+pub mod log_life;
 pub mod sim;
