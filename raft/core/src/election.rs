@@ -49,7 +49,16 @@ impl Core {
     /// works.
     fn may_campaign(&self) -> bool {
         let whole = self.supply.handed() >= self.log.base().index && self.supply.awaiting.is_none();
-        whole && !self.is_disk_stalled() && self.log.members().is_voter(self.config.id)
+        whole && !self.is_disk_stalled() && self.may_be_needed()
+    }
+
+    /// Whether this node is a voter, or was one before the last change, and that is not known to be
+    /// committed: it may then be the only one that has the change, so that nobody else can be
+    /// elected. Its own vote does not count (thesis, 4.2.2).
+    fn may_be_needed(&self) -> bool {
+        let at = self.log.members_index();
+        let was_voter = || self.log.members_at(at.previous()).is_voter(self.config.id);
+        self.log.members().is_voter(self.config.id) || (at > self.commit && was_voter())
     }
 
     fn campaign(&mut self, ballot: Ballot, reason: RoleReason) {
