@@ -7,9 +7,10 @@ SHELL := bash
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
-# Seeds of the simulator, and steps of each.
+# Seeds of the simulator, and steps of each; or one seed, to be told step by step.
 SEEDS ?= 1000
 STEPS ?= 20000
+SEED ?=
 # Cluster tests that run at the same time; a filter for their names.
 JOBS ?= 2
 T ?=
@@ -31,8 +32,9 @@ stop: ## end the nodes of `make demo`
 test: sim ## unit and property tests, and the simulator
 	cargo test --workspace
 
-sim: ## the simulator alone: SEEDS=1000 STEPS=20000
-	SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) cargo test --profile sim -p pickbox-tests --test sim
+sim: ## the simulator alone: SEEDS=1000 STEPS=20000; SEED=1234 tells one seed step by step
+	$(if $(SEED),SIM_SEED=$(SEED)) SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) \
+	  cargo test --profile sim -p pickbox-tests --test sim -- --nocapture $(if $(SEED),no_seed)
 
 test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \

@@ -11,14 +11,16 @@
 //! | the state above never runs ahead of the log below it | [`Checker::on_hand_out`] |
 //! | one vote a term, over crashes | [`Checker::on_send`] |
 //! | what is committed is durable on a majority | [`Checker::on_commit`] |
-//! | reads see all that was committed before them | [`Checker::on_read`] |
+//! | what is committed stays so | `World::react` |
+//! | what is acknowledged took effect, once, at one place | [`Checker::on_effect`], [`Checker::on_acknowledged`] |
+//! | reads see all that was committed before them, and nothing else | [`Checker::on_read`] |
 
 use std::collections::BTreeMap;
 
 use pickbox_raft_core::Core;
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Index, LogPosition, NodeId, Term};
-use pickbox_raft_core::log::{Content, Entry};
+use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
+use pickbox_raft_core::log::{Content, Entry, Proposal};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
 
@@ -54,6 +56,8 @@ pub(crate) struct Checker {
     members: BTreeMap<(Index, Term), Members>,
     /// By index, from 1.
     applied: Vec<Applied>,
+    /// Where each proposal took effect.
+    effects: BTreeMap<(NodeId, Incarnation, Serial), Index>,
     /// The highest index that was ever committed, and its term.
     committed: LogPosition,
     /// The same of each term, by the leader that committed it.
@@ -109,6 +113,7 @@ impl Checker {
             match op {
                 LogOp::Append(entries) => {
                     for entry in entries {
+                        self.check_change(core, entry)?;
                         self.check_entry(entry, last)?;
                         last = entry.position();
                     }
@@ -126,6 +131,42 @@ impl Checker {
             }
         }
         if ops.is_empty() { Ok(()) } else { self.check_members(core) }
+    }
+
+    /// A leader changes the members in one order: what was before is committed, and so is an entry
+    /// of its own term; other voters come into force together with the old ones, and then alone
+    /// (thesis, 4.1 and 4.3; Ongaro, raft-dev, July 2015).
+    fn check_change(&self, core: &Core, entry: &Entry) -> Check {
+        let Content::Members(next) = &entry.content else { return Ok(()) };
+        let leader = core.id();
+        if entry.term != core.term() || self.leaders.get(&entry.term) != Some(&leader) {
+            return Ok(());
+        }
+        if core.term_at(core.commit()) != Some(entry.term) {
+            return Err(format!("{leader} changes the members before it commits in its term"));
+        }
+        let before = entry.index.previous();
+        let Some(previous) = self.members_at(core, before) else { return Ok(()) };
+        let (at, previous) = previous;
+        if at > core.commit() {
+            return Err(format!("{leader} changes the members of {at}, which is not committed"));
+        }
+        let is_step = if previous.is_joint() {
+            !next.is_joint() && next.voters().eq(previous.voters())
+        } else if next.is_joint() {
+            previous.voters().eq(next.outgoing_voters.iter().copied())
+        } else {
+            previous.voters().eq(next.voters())
+        };
+        if is_step { Ok(()) } else { Err(format!("{leader} jumps from {previous:?} to {next:?}")) }
+    }
+
+    /// The newest members that a log names at or before an index, and where.
+    fn members_at(&self, core: &Core, index: Index) -> Option<(Index, &Members)> {
+        let until = ..=(index, Term::new(u64::MAX));
+        let mut known = self.members.range(until).rev();
+        let found = known.find(|((at, term), _)| core.term_at(*at) == Some(*term));
+        found.map(|((at, _), members)| (*at, members))
     }
 
     /// The members in force are those of the newest such entry that is in the log (thesis, 4.1).
@@ -207,7 +248,8 @@ impl Checker {
         if index <= self.committed.index {
             return Ok(());
         }
-        if core.leader() != Some(core.id()) {
+        // It may have led until this very step, which took it out.
+        if self.leaders.get(&core.term()) != Some(&core.id()) {
             return Err(format!("{} commits {index} before a leader did", core.id()));
         }
         let at = LogPosition { index, term: core.term_at(index).unwrap_or_default() };
@@ -217,6 +259,16 @@ impl Checker {
         let holds = |id| disk(id).is_some_and(|shadow| shadow.holds(at));
         if !before.has_majority(holds) && !core.members().has_majority(holds) {
             return Err(format!("entry {index} is committed, but no majority has it on disk"));
+        }
+        if before.is_joint() && !core.members().is_joint() {
+            // Both sets had to agree before one of them went.
+            let joint = core.last().index.previous().min(index);
+            let joint = self.members_at(core, joint).map(|(at, _)| at).unwrap_or_default();
+            let at = LogPosition { index: joint, term: core.term_at(joint).unwrap_or_default() };
+            let holds = |id| disk(id).is_some_and(|shadow| shadow.holds(at));
+            if !before.has_majority(holds) {
+                return Err(format!("entry {joint} ends in one set of voters alone"));
+            }
         }
         self.committed = at;
         self.committed_in.insert(at.term, index);
@@ -243,6 +295,28 @@ impl Checker {
         Ok(())
     }
 
+    /// A proposal took effect on some node: on all nodes at the same place, and there alone.
+    pub(crate) fn on_effect(&mut self, entry: &Entry) -> Check {
+        let Content::Proposal(proposal) = &entry.content else { return Ok(()) };
+        let key = (proposal.origin, proposal.incarnation, proposal.serial);
+        let first = *self.effects.entry(key).or_insert(entry.index);
+        if first == entry.index {
+            Ok(())
+        } else {
+            Err(format!("proposal {key:?} takes effect at {first} and at {}", entry.index))
+        }
+    }
+
+    /// A client was told that its proposal is in the log.
+    pub(crate) fn on_acknowledged(&self, proposal: &Proposal) -> Check {
+        let key = (proposal.origin, proposal.incarnation, proposal.serial);
+        if self.effects.contains_key(&key) {
+            Ok(())
+        } else {
+            Err(format!("proposal {key:?} is acknowledged and took no effect"))
+        }
+    }
+
     /// A node hands an entry to the room above; `disk` is what it has stored.
     pub(crate) fn on_hand_out(id: NodeId, disk: &Shadow, entry: &Entry) -> Check {
         if disk.holds(entry.position()) {
@@ -253,9 +327,12 @@ impl Checker {
     }
 
     /// A read that was asked for when `floor` was committed was answered with `index`.
-    pub(crate) fn on_read(id: NodeId, floor: Index, index: Index) -> Check {
+    pub(crate) fn on_read(&self, id: NodeId, floor: Index, index: Index) -> Check {
         if index < floor {
             return Err(format!("{id} reads at {index} when {floor} had been committed"));
+        }
+        if index > self.committed.index {
+            return Err(format!("{id} reads at {index}, which nobody committed"));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pickbox_raft_core::ids::{Incarnation, LogPosition, NodeId, Serial};
 use pickbox_raft_core::log::{Content, Entry, Payload};
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::members::{MemberRole, Members};
 
 /// Folds a number into a hash (FNV-1a by words).
 pub(crate) fn fold(hash: u64, number: u64) -> u64 {
@@ -16,9 +16,20 @@ pub(crate) fn fingerprint(entry: &Entry) -> u64 {
     let start = fold(fold(0xcbf2_9ce4_8422_2325, entry.index.get()), entry.term.get());
     match &entry.content {
         Content::Noop => fold(start, 1),
-        Content::Members(members) => members.members.iter().fold(fold(start, 2), |hash, member| {
-            fold(hash, member.id.get() * 2 + u64::from(member.role.is_voter()))
-        }),
+        Content::Members(members) => {
+            let everyone = members.members.iter().chain(&members.leaving);
+            let hash = everyone.fold(fold(start, 2), |hash, member| {
+                let role = match member.role {
+                    MemberRole::Voter => 0,
+                    MemberRole::Learner => 1,
+                    MemberRole::Staging { replaces: None } => 2,
+                    MemberRole::Staging { replaces: Some(other) } => 3 + other.get(),
+                };
+                let hash = fold(fold(hash, member.id.get()), role);
+                fold(fold(hash, of_text(&member.name)), of_text(&member.address))
+            });
+            members.outgoing_voters.iter().map(|id| id.get()).fold(hash, fold)
+        }
         Content::Proposal(proposal) => {
             let hash = fold(fold(start, proposal.origin.get()), proposal.incarnation.get());
             fold(fold(hash, proposal.serial.get()), of_bytes(&proposal.payload))
@@ -28,10 +39,17 @@ pub(crate) fn fingerprint(entry: &Entry) -> u64 {
 
 /// What a payload says, as a number: one bit more or less must show.
 fn of_bytes(payload: &Payload) -> u64 {
-    let bytes = match payload {
-        Payload::Open { name } => name.as_bytes(),
-        Payload::Data(data) => data,
-    };
+    match payload {
+        Payload::Open { name } => of_text(name),
+        Payload::Data(data) => of_words(data),
+    }
+}
+
+fn of_text(text: &str) -> u64 {
+    of_words(text.as_bytes())
+}
+
+fn of_words(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);

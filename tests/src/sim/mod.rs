@@ -6,25 +6,30 @@
 //! run, told by the same hash, and a failure is found again by its seed:
 //!
 //! ```text
-//! SIM_SEED=1234 cargo test -p pickbox-tests --profile sim --test sim
+//! make sim SEED=1234
 //! ```
 //!
-//! What must hold is checked after each step by `checker`; what goes wrong is decided by
-//! `faults`. After the given number of steps all faults stop, and the cluster must come to rest
-//! with every change applied everywhere.
+//! What must hold is checked after each step by `checker`; what goes wrong is drawn by `faults` and
+//! done by `evil`; what people do is in `people` and `wishes`. After the given number of steps all faults stop.
+//! Then something new must be accepted within twenty election timeouts, and the cluster must come
+//! to rest with every change applied once everywhere.
 
 mod checker;
+mod clock;
+mod evil;
 mod faults;
 mod machine;
 mod network;
 mod node;
+mod people;
 mod random;
 mod shadow;
+mod wishes;
 mod world;
 
 use std::fmt;
 
-pub use faults::Faults;
+pub use faults::{Deed, Tally};
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]
@@ -33,21 +38,23 @@ pub struct Options {
     pub seed: u64,
     /// Steps with faults, before the cluster must come to rest.
     pub steps: u64,
-    /// Whether to keep the story of the last steps, for [`Failure::story`].
+    /// How much of the story to keep, for [`Failure::story`] and [`Report::story`].
     pub story: Story,
 }
 
-/// Whether the run is told.
+/// How much of a run is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Story {
-    /// No: only the hash.
+    /// Nothing: only the hash.
     Untold,
     /// The last steps in words: slow.
-    Told,
+    Last,
+    /// Every step.
+    All,
 }
 
 /// What a run came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Of all that happened, in order.
     pub hash: u64,
@@ -59,20 +66,18 @@ pub struct Report {
     pub accepted: u64,
     /// Elections won.
     pub elections: u64,
-    /// Reads answered with an index.
-    pub reads: u64,
     /// Nodes that died.
     pub crashes: u64,
-    /// Members that joined and became voters.
-    pub joins: u64,
-    /// Whole states installed.
-    pub installs: u64,
-    /// Handovers of leadership asked for.
-    pub transfers: u64,
     /// Old entries read back from the log.
     pub log_reads: u64,
-    /// Nodes whose disk changed what it held, and that noticed.
+    /// Nodes that lost what they had, and stayed away.
     pub lost: u64,
+    /// How long it took after all faults ended until something new was accepted.
+    pub accept_us: u64,
+    /// What happened how often.
+    pub tally: Tally,
+    /// All steps, if they were told.
+    pub story: Vec<String>,
 }
 
 /// A run that went wrong.

@@ -20,6 +20,12 @@ impl Random {
         low + self.0.below(high - low + 1)
     }
 
+    /// A place among so many; zero when there are none.
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.0.below(count)).unwrap_or(0)
+    }
+
     /// True in so many of a thousand cases.
     pub(crate) fn per_mille(&mut self, chance: u64) -> bool {
         self.0.below(1000) < chance

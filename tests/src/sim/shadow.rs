@@ -7,12 +7,15 @@ use pickbox_raft_core::Core;
 use pickbox_raft_core::event::LogOp;
 use pickbox_raft_core::ids::{Index, LogPosition, Term};
 use pickbox_raft_core::log::HardState;
+use pickbox_raft_core::members::Members;
 
-/// Term and vote, and the terms of the log.
+/// Term and vote, the terms of the log, and the members that it begins with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shadow {
     pub(crate) hard_state: HardState,
     base: LogPosition,
+    /// As of `base`.
+    members: Members,
     terms: VecDeque<Term>,
 }
 
@@ -22,7 +25,7 @@ pub(crate) enum Change {
     HardState(HardState),
     Entry(LogPosition),
     Truncate(Index),
-    Reset(LogPosition),
+    Reset(LogPosition, Members),
 }
 
 /// The changes that an operation consists of.
@@ -33,15 +36,16 @@ pub(crate) fn changes(op: &LogOp) -> Vec<Change> {
         LogOp::Append(entries) => {
             entries.iter().map(|entry| Change::Entry(entry.position())).collect()
         }
-        LogOp::Reset { at, .. } => vec![Change::Reset(*at)],
+        LogOp::Reset { at, members } => vec![Change::Reset(*at, members.clone())],
         // Frees space, nothing else.
         LogOp::Compact { .. } => Vec::new(),
     }
 }
 
 impl Shadow {
-    pub(crate) fn new(base: LogPosition) -> Self {
-        Self { base, ..Self::default() }
+    /// Of a new log.
+    pub(crate) fn new(members: Members) -> Self {
+        Self { members, ..Self::default() }
     }
 
     pub(crate) fn take(&mut self, change: &Change) -> Result<(), String> {
@@ -55,8 +59,9 @@ impl Shadow {
                 let kept = self.base.index.next().distance_to(*from);
                 self.terms.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
             }
-            Change::Reset(at) => {
+            Change::Reset(at, members) => {
                 self.base = *at;
+                self.members.clone_from(members);
                 self.terms.clear();
             }
         }
@@ -104,6 +109,10 @@ impl Shadow {
     /// Whether a node that has just started has what this says.
     pub(crate) fn equals(&self, core: &Core) -> bool {
         if self.hard_state != core.hard_state() || self.last() != core.last().index {
+            return false;
+        }
+        let is_whole = core.base() == self.base;
+        if is_whole && *core.members_at(self.base.index) != self.members {
             return false;
         }
         let mut index = self.base.index.max(core.base().index);
