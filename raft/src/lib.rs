@@ -19,6 +19,7 @@ pub mod bulk;
 pub mod clock;
 pub mod consensus;
 pub mod disk;
+pub mod handoff;
 pub mod identity;
 pub mod join;
 pub mod log_writer;

@@ -19,6 +19,7 @@ use pickbox_raft_core::ids::IoSeq;
 use pickbox_raft_core::log::Entry;
 
 use crate::disk::Disk;
+use crate::handoff::{Inlet, Outlet};
 use crate::wal::{Maintained, Wal, WalCounters, WalError};
 
 /// Jobs that one batch takes at most.
@@ -89,19 +90,19 @@ impl From<&WalError> for Failure {
 }
 
 /// Owns the log; [`LogWriter::run`] is the body of its thread.
-pub struct LogWriter<D: Disk> {
+pub struct LogWriter<D: Disk, J = Receiver<Job>, E = Sender<LogEvent>> {
     wal: Wal<D>,
-    jobs: Receiver<Job>,
+    jobs: J,
     /// Taken from the channel and not done yet.
     held: VecDeque<Job>,
-    events: Sender<LogEvent>,
+    events: E,
     wake: Box<dyn Fn() + Send>,
     maintenance: Maintained,
     /// There was no space for the next segment when it was last tried.
     is_short: bool,
 }
 
-impl<D: Disk> fmt::Debug for LogWriter<D> {
+impl<D: Disk, J, E> fmt::Debug for LogWriter<D, J, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogWriter").field("held", &self.held.len()).finish_non_exhaustive()
     }
@@ -121,15 +122,10 @@ impl From<WalError> for End {
     }
 }
 
-impl<D: Disk> LogWriter<D> {
+impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
     /// Makes the writer; `wake` is called after each event, so that a reader that polls notices.
     #[must_use]
-    pub fn new(
-        wal: Wal<D>,
-        jobs: Receiver<Job>,
-        events: Sender<LogEvent>,
-        wake: Box<dyn Fn() + Send>,
-    ) -> Self {
+    pub fn new(wal: Wal<D>, jobs: J, events: E, wake: Box<dyn Fn() + Send>) -> Self {
         let maintenance = Maintained::More;
         Self { wal, jobs, held: VecDeque::new(), events, wake, maintenance, is_short: false }
     }

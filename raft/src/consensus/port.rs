@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use crate::handoff::{Inlet, Outlet};
 use crate::log_writer::{BATCH_JOBS_MAX, Job, LogEvent};
 
 /// Jobs that wait in the channel.
@@ -17,9 +18,9 @@ pub(crate) struct Ended;
 
 /// Jobs and what came back.
 #[derive(Debug)]
-pub(crate) struct LogPort {
-    jobs: Sender<Job>,
-    events: Receiver<LogEvent>,
+pub(crate) struct LogPort<J = Sender<Job>, E = Receiver<LogEvent>> {
+    jobs: J,
+    events: E,
     /// Jobs that the channel had no room for. Bounded by the core, which limits what it has
     /// written and not yet seen durable (`UNCOMMITTED_BYTES_MAX`, and a leader's window).
     backlog: VecDeque<Job>,
@@ -30,7 +31,14 @@ impl LogPort {
     pub(crate) fn new() -> (Self, Receiver<Job>, Sender<LogEvent>) {
         let (jobs, inbox) = bounded(JOBS_MAX);
         let (outbox, events) = bounded(EVENTS_MAX);
-        (Self { jobs, events, backlog: VecDeque::new() }, inbox, outbox)
+        (Self::over(jobs, events), inbox, outbox)
+    }
+}
+
+impl<J: Inlet<Job>, E: Outlet<LogEvent>> LogPort<J, E> {
+    /// The port over these channels.
+    pub(crate) fn over(jobs: J, events: E) -> Self {
+        Self { jobs, events, backlog: VecDeque::new() }
     }
 
     /// Queues a job.

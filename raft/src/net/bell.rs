@@ -13,41 +13,87 @@ use mio::{Registry, Token, Waker};
 /// one sees what the other did, so no ring is lost, and a thread that is awake costs its senders
 /// no eventfd write.
 #[derive(Clone, Debug)]
-pub struct Bell(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    waker: Waker,
-    asleep: AtomicBool,
-}
+pub struct Bell(Arc<Protocol<Waker, AtomicBool>>);
 
 impl Bell {
     /// A bell for the poll of `registry`, which sees `token` when it rings.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let waker = Waker::new(registry, token)?;
-        Ok(Self(Arc::new(Inner { waker, asleep: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Protocol::new(waker, AtomicBool::new(false)))))
     }
 
     /// Wakes the thread if it sleeps, or is about to.
     pub fn ring(&self) {
+        self.0.ring();
+    }
+
+    /// From here on a ring is heard: look at every queue again before polling.
+    pub(crate) fn may_sleep(&self) {
+        self.0.may_sleep();
+    }
+
+    /// Awake again: rings cost nothing.
+    pub(crate) fn awake(&self) {
+        self.0.awake();
+    }
+}
+
+/// What ends a poll. Another one stands in under the scheduler of `handoff/check.rs`.
+pub(crate) trait Wake {
+    fn wake(&self) -> io::Result<()>;
+}
+
+impl Wake for Waker {
+    fn wake(&self) -> io::Result<()> {
+        self.wake()
+    }
+}
+
+/// One word that two threads see in one order.
+pub(crate) trait Flag {
+    fn store(&self, value: bool);
+    fn swap(&self, value: bool) -> bool;
+}
+
+impl Flag for AtomicBool {
+    fn store(&self, value: bool) {
+        self.store(value, Ordering::SeqCst);
+    }
+
+    fn swap(&self, value: bool) -> bool {
+        self.swap(value, Ordering::SeqCst)
+    }
+}
+
+/// What a bell does, whatever it is made of.
+#[derive(Debug)]
+pub(crate) struct Protocol<W, F> {
+    waker: W,
+    asleep: F,
+}
+
+impl<W: Wake, F: Flag> Protocol<W, F> {
+    pub(crate) fn new(waker: W, asleep: F) -> Self {
+        Self { waker, asleep }
+    }
+
+    pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.0.asleep.swap(false, Ordering::SeqCst)
-            && let Err(error) = self.0.waker.wake()
+        if self.asleep.swap(false)
+            && let Err(error) = self.waker.wake()
         {
             // Only a closed eventfd can say so; the thread then is gone or looks at its deadline.
             log::warn!("cannot wake a thread: error={error}");
         }
     }
 
-    /// From here on a ring is heard: look at every queue again before polling.
     pub(crate) fn may_sleep(&self) {
-        self.0.asleep.store(true, Ordering::SeqCst);
+        self.asleep.store(true);
         fence(Ordering::SeqCst);
     }
 
-    /// Awake again: rings cost nothing.
     pub(crate) fn awake(&self) {
-        self.0.asleep.store(false, Ordering::SeqCst);
+        self.asleep.store(false);
     }
 }
 
