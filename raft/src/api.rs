@@ -149,6 +149,10 @@ pub struct Status {
     pub first: Index,
     /// The members in force, each with what is known of it.
     pub members: Vec<MemberStatus>,
+    /// Whether a change of the members is not over yet: until it is, the former voters count too.
+    pub changing: bool,
+    /// What somebody should look at, in words.
+    pub alarms: Vec<String>,
     /// Counters since start, for measuring.
     pub counters: Counters,
 }

@@ -338,6 +338,8 @@ impl Bulk {
             match *change {
                 LinkChange::Up(id) => self.refresh(id),
                 LinkChange::Down(id) => self.broke(id),
+                // The connections of the consensus tell what to do about it.
+                LinkChange::Refused(..) => {}
             }
         }
     }

@@ -1,24 +1,24 @@
 //! Who this node is: the state directory's `identity` file.
 //!
 //! It is written last when a node is set up, so that a directory with an identity has a whole log
-//! beside it, and one without was never part of a cluster. It is never changed. Drawn in
-//! `docs/format.md`.
+//! beside it, and one without was never part of a cluster. It is never changed, unless what is left
+//! of a cluster is founded anew. Drawn in `docs/format.md`.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 
-use pickbox_raft_core::ids::{ClusterId, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, NodeId};
 
 use crate::disk::{Disk, DiskError, DiskFile};
 
 const PATH: &str = "identity";
 const UNFINISHED: &str = "identity.tmp";
 const MAGIC: [u8; 8] = *b"PBOXIDN\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Magic, version and CRC.
 const HEADER_BYTES: usize = 16;
-/// The header, cluster id, node id and the length of the name.
-const FIXED_BYTES: usize = HEADER_BYTES + 16 + 8 + 1;
+/// The header, cluster id, epoch, node id and the length of the name.
+const FIXED_BYTES: usize = HEADER_BYTES + 16 + 8 + 8 + 1;
 /// Longest name of a node.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -27,6 +27,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub struct Identity {
     /// The cluster that it belongs to.
     pub cluster: ClusterId,
+    /// How often that cluster was founded anew out of what was left of it.
+    pub epoch: Epoch,
     /// Its number in that cluster.
     pub node: NodeId,
     /// The name that people chose: 1-64 bytes of `[A-Za-z0-9._-]`.
@@ -97,10 +99,19 @@ impl Identity {
     /// # Errors
     /// When there is one already, when the name is not one, or when the disk is full or failed.
     pub fn store<D: Disk>(&self, disk: &D) -> Result<(), IdentityError> {
-        check_name(&self.name)?;
         if Self::load(disk)?.is_some() {
             return Err(IdentityError::Exists);
         }
+        self.put(disk)
+    }
+
+    /// Puts this identity in the place of the one that is there: the same node, in a cluster that
+    /// is founded anew.
+    ///
+    /// # Errors
+    /// When the name is not one, or when the disk is full or failed.
+    pub fn put<D: Disk>(&self, disk: &D) -> Result<(), IdentityError> {
+        check_name(&self.name)?;
         match disk.remove(UNFINISHED) {
             Err(error) if !error.is_not_found() => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -118,6 +129,7 @@ impl Identity {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&self.cluster.0);
+        bytes.extend_from_slice(&self.epoch.get().to_le_bytes());
         bytes.extend_from_slice(&self.node.get().to_le_bytes());
         bytes.push(u8::try_from(self.name.len()).unwrap_or(u8::MAX));
         bytes.extend_from_slice(self.name.as_bytes());
@@ -142,6 +154,7 @@ impl Identity {
             return Err(corrupt("its checksum is wrong"));
         }
         let (cluster, rest) = rest.split_first_chunk().ok_or_else(short)?;
+        let (epoch, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (node, rest) = rest.split_first_chunk().ok_or_else(short)?;
         let (length, name) = rest.split_first().ok_or_else(short)?;
         let name = str::from_utf8(name).map_err(|_| corrupt("its name is no text"))?;
@@ -150,7 +163,8 @@ impl Identity {
         }
         check_name(name)?;
         let node = NodeId::new(u64::from_le_bytes(*node));
-        Ok(Self { cluster: ClusterId(*cluster), node, name: name.to_owned() })
+        let epoch = Epoch::new(u64::from_le_bytes(*epoch));
+        Ok(Self { cluster: ClusterId(*cluster), epoch, node, name: name.to_owned() })
     }
 }
 
@@ -209,7 +223,8 @@ mod tests {
     use crate::disk::sim::{Fault, Keep, SimDisk};
 
     fn identity() -> Identity {
-        Identity { cluster: ClusterId([9; 16]), node: NodeId::new(3), name: "node3".into() }
+        let (cluster, epoch) = (ClusterId([9; 16]), Epoch::new(2));
+        Identity { cluster, epoch, node: NodeId::new(3), name: "node3".into() }
     }
 
     /// Source: the module's promise; fault 69 builds on it.
@@ -262,8 +277,8 @@ mod tests {
         let longer = [whole.as_slice(), &[0]].concat();
         assert!(Identity::decode(&longer).is_err());
         let mut later = whole;
-        later[8] = 2;
-        assert!(matches!(Identity::decode(&later), Err(IdentityError::UnknownVersion(2))));
+        later[8] = 9;
+        assert!(matches!(Identity::decode(&later), Err(IdentityError::UnknownVersion(9))));
     }
 
     /// Source: fault 74: what others may read is not trusted.

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
 use pickbox_raft_core::members::Members;
 
 use crate::clock;
@@ -32,8 +32,8 @@ const REDIRECTS_MAX: u32 = 3;
 /// What a node says to become a member.
 #[derive(Clone, Debug)]
 pub struct JoinOptions {
-    /// A member's address, `IP:PORT`.
-    pub seed: String,
+    /// Addresses of members, `IP:PORT`; they are asked in turn.
+    pub seeds: Vec<String>,
     /// The name that people chose for this node.
     pub name: String,
     /// Where peers will reach it.
@@ -45,6 +45,8 @@ pub struct JoinOptions {
 pub struct Joined {
     /// Of which cluster.
     pub cluster: ClusterId,
+    /// In which epoch.
+    pub epoch: Epoch,
     /// Its number there.
     pub node: NodeId,
     /// The members, itself among them.
@@ -67,6 +69,8 @@ pub enum JoinError {
         /// Its words.
         reason: String,
     },
+    /// No member's address is known.
+    NobodyToAsk,
     /// It was told to stop waiting.
     Cancelled,
 }
@@ -80,6 +84,7 @@ impl std::fmt::Display for JoinError {
             }
             Self::Taken(text) => f.write_str(text),
             Self::Refused { address, reason } => write!(f, "{address} refuses: {reason}"),
+            Self::NobodyToAsk => f.write_str("no member is known that could be asked"),
             Self::Cancelled => f.write_str("told to stop before the cluster took this node in"),
         }
     }
@@ -107,15 +112,18 @@ impl From<io::Error> for Failure {
 /// # Errors
 /// When it is refused for good, or `cancelled` became true.
 pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, JoinError> {
-    check(&options.seed)?;
-    let mut target = options.seed.clone();
+    for seed in &options.seeds {
+        check(seed)?;
+    }
+    let mut seeds = options.seeds.iter().cycle();
+    let mut target = seeds.next().cloned().ok_or(JoinError::NobodyToAsk)?;
     let mut wait = WAIT_MIN;
     let mut redirects = 0;
     let mut told = String::new();
     loop {
         let reason = match ask(&target, options, cancelled) {
-            Ok(JoinReply::Joined { cluster, node, members }) => {
-                return Ok(Joined { cluster, node, members });
+            Ok(JoinReply::Joined { cluster, epoch, node, members }) => {
+                return Ok(Joined { cluster, epoch, node, members });
             }
             Ok(JoinReply::Taken(text)) | Err(Failure::Final(JoinError::Taken(text))) => {
                 return Err(JoinError::Taken(text));
@@ -137,7 +145,9 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
         pause(wait, cancelled)?;
         wait = wait.saturating_mul(2).min(WAIT_MAX);
         redirects = 0;
-        target.clone_from(&options.seed);
+        if let Some(next) = seeds.next() {
+            target.clone_from(next);
+        }
     }
 }
 
@@ -190,6 +200,7 @@ fn greeting(options: &JoinOptions) -> Hello {
     Hello {
         protocol: PROTOCOL,
         cluster: ClusterId::default(),
+        epoch: Epoch::ZERO,
         from: NodeId::ZERO,
         name: options.name.clone(),
         address: options.address.clone(),

@@ -25,6 +25,7 @@ pub mod join;
 pub mod log_writer;
 pub mod net;
 mod open;
+mod runs;
 pub mod wal;
 
 pub use consensus::{Closed, Handle, Stop};

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Receiver;
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId};
+use pickbox_raft_core::ids::{Epoch, Index, LogPosition, NodeId};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::time::Time;
 use pickbox_raft_core::{Config, Core, Event, Restored};
@@ -16,12 +16,13 @@ use crate::api::Delivery;
 use crate::bulk::{Bulk, BulkEvent, BulkHandle};
 use crate::clock;
 use crate::consensus::{Consensus, Handle, Pieces, port::LogPort};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskError};
 use crate::identity::{self, Identity, IdentityError};
 use crate::join::{self, JoinError, JoinOptions, Joined};
 use crate::log_writer::LogWriter;
-use crate::net::LocalNode;
 use crate::net::transport::Transport;
+use crate::net::{LocalNode, Runs};
+use crate::runs;
 use crate::wal::{self, Wal, WalError};
 
 /// What a node without state does first. With state it just goes on.
@@ -31,8 +32,10 @@ pub enum Start {
     Existing,
     /// Begin a new cluster, as its only member.
     Bootstrap,
-    /// Become a member of the cluster that has a member at this address.
-    Join(String),
+    /// Become a member of the cluster that has a member at one of these addresses.
+    Join(Vec<String>),
+    /// Begin as this member: it was taken in already, and holds nothing yet.
+    Joined(Joined),
 }
 
 /// What [`open`] needs.
@@ -52,6 +55,8 @@ pub struct Options<'a, D> {
     pub applied: LogPosition,
     /// The members as of `applied`, when the room above got its state from a peer.
     pub installed: Option<Members>,
+    /// The newest run of each member that the room above has seen in the log.
+    pub runs: Runs,
     /// Set to give up waiting to join.
     pub cancelled: &'a AtomicBool,
 }
@@ -111,8 +116,23 @@ pub enum Error {
     },
     /// The cluster did not take this node in.
     Join(JoinError),
+    /// The state directory fails.
+    Disk(DiskError),
     /// The kernel refuses a poll, a socket or random bytes.
     Kernel(io::Error),
+}
+
+impl Error {
+    /// Whether the disk has changed or lost what it held durably: the node may not count as the
+    /// member that it was, and has to be taken in anew.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Wal(error) => error.is_rot(),
+            Self::LogBehind { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -128,6 +148,7 @@ impl fmt::Display for Error {
             }
             Self::Identity(error) => error.fmt(f),
             Self::Wal(error) => error.fmt(f),
+            Self::Disk(error) => error.fmt(f),
             Self::LogBehind { applied, last } => {
                 write!(f, "the index stands at {applied}, beyond the log's end at {last}")
             }
@@ -143,6 +164,7 @@ impl std::error::Error for Error {
             Self::Listen { source, .. } | Self::Kernel(source) => Some(source),
             Self::Identity(error) => error.source(),
             Self::Wal(error) => error.source(),
+            Self::Disk(error) => error.source(),
             _ => None,
         }
     }
@@ -190,22 +212,23 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 /// See [`Error`].
 pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error> {
     let (identity, wal, restored) = recall_or_begin(&options)?;
-    let incarnation = Incarnation::new(identity::random_u64()?.max(1));
+    let incarnation = runs::begin(&options.disk, identity::random_u64()?).map_err(Error::Disk)?;
     let me = LocalNode {
         cluster: identity.cluster,
+        epoch: identity.epoch,
         node: identity.node,
         name: identity.name,
         address: options.address,
         incarnation,
     };
-    warn_if_moved(&me, restored.members());
     let (last, members) = (restored.last().index, restored.members().clone());
     let applied = options.applied;
     if applied.index > last && options.installed.is_none() {
         return Err(Error::LogBehind { applied: applied.index, last });
     }
     let bulk = Bulk::open(me.clone())?;
-    let transport = Transport::new(options.listener, me.clone(), &members, bulk.door)?;
+    let known = (&members, options.runs);
+    let transport = Transport::new(options.listener, me.clone(), known, bulk.door)?;
     let bell = transport.bell().clone();
     let (handle, commands) = Handle::new(bell.clone());
     let (log, jobs, events) = LogPort::new();
@@ -260,15 +283,15 @@ fn begin<D: Disk + Clone>(
         Start::Bootstrap => {
             let cluster = identity::random_cluster_id()?;
             let members = Members::bootstrap(name.clone(), address);
-            (Identity { cluster, node: NodeId::new(1), name }, members)
+            let (epoch, node) = (Epoch::ZERO, NodeId::new(1));
+            (Identity { cluster, epoch, node, name }, members)
         }
-        Start::Join(seed) => {
-            let options_ = JoinOptions { seed: seed.clone(), name: name.clone(), address };
-            let joined = join::join(&options_, options.cancelled).map_err(Error::Join)?;
-            let Joined { cluster, node, .. } = joined;
-            // The members come with the log; until then whoever is of the cluster is welcome.
-            (Identity { cluster, node, name }, Members::default())
+        Start::Join(seeds) => {
+            let asked = JoinOptions { seeds: seeds.clone(), name: name.clone(), address };
+            let joined = join::join(&asked, options.cancelled).map_err(Error::Join)?;
+            as_joined(joined, name)
         }
+        Start::Joined(joined) => as_joined(joined.clone(), name),
     };
     let first = LogOp::Reset { at: LogPosition::default(), members };
     let mut restored = Restored::default();
@@ -280,13 +303,8 @@ fn begin<D: Disk + Clone>(
     Ok((identity, wal, restored))
 }
 
-/// Peers dial the address that the members have, until this node dials them.
-fn warn_if_moved(me: &LocalNode, members: &Members) {
-    if let Some(member) = members.get(me.node).filter(|member| member.address != me.address) {
-        log::warn!(
-            "the members list another address: listed={} now={}",
-            member.address,
-            me.address
-        );
-    }
+/// The members come with the log; until then whoever is of the cluster is welcome.
+fn as_joined(joined: Joined, name: String) -> (Identity, Members) {
+    let Joined { cluster, epoch, node, .. } = joined;
+    (Identity { cluster, epoch, node, name }, Members::default())
 }

@@ -237,6 +237,12 @@ impl Core {
         self.log.members_at(self.commit)
     }
 
+    /// Whether the members in force are not committed, or not yet alone in force.
+    #[must_use]
+    pub fn is_changing_members(&self) -> bool {
+        self.commit < self.log.members_index() || self.log.members().is_joint()
+    }
+
     /// The members that were in force at `index`, which must not be below [`Core::base`].
     #[must_use]
     pub fn members_at(&self, index: Index) -> &Members {

@@ -94,7 +94,7 @@ impl Members {
     /// said so for good: ask [`crate::Core::committed_members`].
     #[must_use]
     pub fn has_removed(&self, id: NodeId) -> bool {
-        id < self.next_id && self.peers().all(|member| member.id != id)
+        id != NodeId::ZERO && id < self.next_id && self.peers().all(|member| member.id != id)
     }
 
     /// The voters of the incoming (or only) configuration.

@@ -119,6 +119,7 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
         start: Start::Bootstrap,
         applied: LogPosition::default(),
         installed: None,
+        runs: crate::net::Runs::new(),
         cancelled: &AtomicBool::new(false),
     })
     .unwrap();

@@ -16,6 +16,7 @@ use crate::{Error, Start};
 use rig::{Node, Place, leader, voters};
 
 mod hang;
+mod identity;
 mod measure;
 mod rig;
 
@@ -171,14 +172,14 @@ fn joining_can_be_refused_and_cancelled() {
     let node = place.first();
     node.settle_open();
     let address = node.address.to_string();
-    let taken = JoinOptions { seed: address.clone(), name: "node1".to_owned(), address };
+    let taken = JoinOptions { seeds: vec![address.clone()], name: "node1".to_owned(), address };
     let refused = join(&taken, &AtomicBool::new(false));
     assert!(matches!(refused, Err(JoinError::Taken(_))), "{refused:?}");
-    let far = JoinOptions { seed: "192.0.2.1:1".to_owned(), ..taken.clone() };
+    let far = JoinOptions { seeds: vec!["192.0.2.1:1".to_owned()], ..taken.clone() };
     let refused = join(&far, &AtomicBool::new(false));
     assert!(matches!(refused, Err(JoinError::NotLoopback(_))), "{refused:?}");
     let cancelled = AtomicBool::new(false);
-    let nobody = JoinOptions { seed: "127.0.0.1:1".to_owned(), ..taken };
+    let nobody = JoinOptions { seeds: vec!["127.0.0.1:1".to_owned()], ..taken };
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| join(&nobody, &cancelled));
         cancelled.store(true, Ordering::SeqCst);
@@ -253,6 +254,7 @@ fn what_cannot_be_opened_is_named() {
             start,
             applied: pickbox_raft_core::ids::LogPosition::default(),
             installed: None,
+            runs: crate::net::Runs::new(),
             cancelled: &AtomicBool::new(false),
         })
     };

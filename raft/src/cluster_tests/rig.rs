@@ -10,8 +10,11 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, bounded};
 use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, ReadId, Serial};
 use pickbox_raft_core::log::{Content, Entry, Payload, Proposal};
+use pickbox_raft_core::members::Member;
 
-use crate::api::{Aim, Change, ChangeRefusal, Command, Delivery, Refusal, Role, Status};
+use crate::api::{
+    Aim, Change, ChangeRefusal, Command, Delivery, Refusal, Role, Status, TransferFailure,
+};
 use crate::disk::RealDisk;
 use crate::net::LocalNode;
 use crate::net::tests::rig::{PATIENCE, wait_until};
@@ -27,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) refused: Vec<(Serial, Refusal)>,
     pub(crate) reads: BTreeMap<ReadId, Option<Index>>,
     pub(crate) stopped: Option<String>,
+    /// Runs that the log opened.
+    pub(crate) opened: Vec<Incarnation>,
     applied: LogPosition,
     serials: BTreeMap<NodeId, (Incarnation, Serial)>,
 }
@@ -41,6 +46,7 @@ impl Seen {
         match payload {
             Payload::Open { .. } => {
                 self.serials.insert(origin, (incarnation, serial));
+                self.opened.push(incarnation);
             }
             Payload::Data(data) => {
                 let last = self.serials.get(&origin).copied();
@@ -102,6 +108,7 @@ impl Node {
             start,
             applied: LogPosition::default(),
             installed: None,
+            runs: crate::net::Runs::new(),
             cancelled: &AtomicBool::new(false),
         })
         .expect("it opens");
@@ -130,7 +137,8 @@ impl Node {
         let proposal = Proposal { origin, incarnation, serial: *serial, holders, payload };
         *serial = serial.next();
         let proposal = Arc::new(proposal);
-        self.handle.send(Command::Propose(Arc::clone(&proposal))).expect("it runs");
+        // One that found its state lost has ended already.
+        let _ = self.handle.send(Command::Propose(Arc::clone(&proposal)));
         proposal
     }
 
@@ -181,11 +189,27 @@ impl Node {
     }
 
     pub(crate) fn add(&self, name: &str, address: &str) -> Result<NodeId, ChangeRefusal> {
-        let (reply, answer) = bounded(1);
         let (name, address) = (name.to_owned(), address.to_owned());
-        let change = Change::Add { name, address, aim: Aim::Voter };
+        self.change(Change::Add { name, address, aim: Aim::Voter }).map(|member| member.id)
+    }
+
+    /// Changes the members, from here.
+    pub(crate) fn change(&self, change: Change) -> Result<Member, ChangeRefusal> {
+        let (reply, answer) = bounded(1);
         self.handle.send(Command::ChangeMembers { change, reply }).expect("it runs");
-        answer.recv_timeout(PATIENCE).expect("answered").map(|member| member.id)
+        answer.recv_timeout(PATIENCE).expect("answered")
+    }
+
+    /// Hands leadership over, from here.
+    pub(crate) fn transfer(&self, to: Option<NodeId>) -> Result<NodeId, TransferFailure> {
+        let (reply, answer) = bounded(1);
+        self.handle.send(Command::Transfer { to, reply }).expect("it runs");
+        answer.recv_timeout(PATIENCE).expect("answered")
+    }
+
+    /// Why it stopped, once it has.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        self.seen.lock().unwrap().stopped.clone()
     }
 
     pub(crate) fn data(&self) -> Vec<Vec<u8>> {
@@ -199,6 +223,7 @@ impl Node {
     }
 
     fn end(&mut self) {
+        // One that has stopped by itself is asked in vain.
         let _ = self.handle.send(Command::Shutdown);
         for thread in self.threads.drain(..) {
             assert!(thread.join().is_ok() || std::thread::panicking());
@@ -231,7 +256,7 @@ impl Place {
 
     /// One more node of a cluster.
     pub(crate) fn join(&self, name: &str, at: &Node) -> Node {
-        Node::start(&self.of(name), name, Start::Join(at.address.to_string()), 0)
+        Node::start(&self.of(name), name, Start::Join(vec![at.address.to_string()]), 0)
     }
 
     /// A node that was there before, at its address.
@@ -252,10 +277,11 @@ impl Place {
     }
 }
 
-/// How many voters a node knows.
+/// How many voters a node knows; none while that changes.
 pub(crate) fn voters(node: &Node) -> usize {
+    let status = node.status();
     let is_voter = |member: &&crate::api::MemberStatus| member.member.role.is_voter();
-    node.status().members.iter().filter(is_voter).count()
+    if status.changing { 0 } else { status.members.iter().filter(is_voter).count() }
 }
 
 /// Splits off the leader.

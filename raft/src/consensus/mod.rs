@@ -7,27 +7,32 @@
 //! within bounds that the core keeps.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use pickbox_raft_core::event::{ChangeAnswer, Fatal, Handover, ReadAnswer, RoleName};
 use pickbox_raft_core::ids::{Incarnation, Index, NodeId};
+use pickbox_raft_core::log::{Content, Entry, Payload};
+use pickbox_raft_core::members::Members;
 use pickbox_raft_core::message::Message;
 use pickbox_raft_core::time::Time;
 use pickbox_raft_core::{Core, Event, Output};
 
 use crate::api::{Command, Counters, Delivery, MemberStatus, RoleChange, Status};
 use crate::clock;
-use crate::log_writer::{Job, LogEvent};
+use crate::log_writer::{Failure, Job, LogEvent};
 use crate::net::backoff::Quiet;
 use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
 use crate::net::hello;
+use crate::net::link::Outcast;
 use crate::net::transport::{Incoming, Transport};
 use crate::wal::WalCounters;
 
 mod handle;
 mod outstanding;
 pub(crate) mod port;
+mod refusals;
 mod upward;
 pub(crate) mod wishes;
 mod wishing;
@@ -35,6 +40,7 @@ mod wishing;
 pub use handle::{Closed, Handle};
 use outstanding::{Attempt, Outstanding};
 use port::LogPort;
+use refusals::Refusals;
 use upward::Upward;
 use wishes::{Asker, Order, Outcome, Wishes};
 
@@ -56,6 +62,14 @@ pub enum Stop {
     Disk(String),
     /// A state that cannot be: what, in words.
     Fatal(String),
+    /// This node's state is not what the cluster knows of it: its disk has lost or changed what it
+    /// held, or it is a copy or an old image. The node has to be taken in anew.
+    Lost {
+        /// What was found, in words.
+        why: String,
+        /// The members, as far as this state knows them: whom to ask.
+        members: Members,
+    },
     /// The kernel refuses to poll.
     Poll(io::Error),
 }
@@ -66,6 +80,7 @@ impl std::fmt::Display for Stop {
             Self::Asked => write!(f, "the log was asked to stop"),
             Self::Disk(text) => write!(f, "the log's disk failed: {text}"),
             Self::Fatal(text) => write!(f, "the log cannot go on: {text}"),
+            Self::Lost { why, .. } => write!(f, "this node's state is not to be trusted: {why}"),
             Self::Poll(error) => write!(f, "cannot poll: {error}"),
         }
     }
@@ -87,6 +102,7 @@ pub struct Consensus {
     incoming: Vec<Incoming>,
     outstanding: Outstanding,
     wishes: Wishes,
+    refusals: Refusals,
     applied: Index,
     placed: Index,
     incarnation: Incarnation,
@@ -121,6 +137,7 @@ impl Consensus {
             incoming: Vec::new(),
             outstanding: Outstanding::default(),
             wishes: Wishes::default(),
+            refusals: Refusals::default(),
             applied: pieces.applied,
             placed: pieces.applied,
             incarnation,
@@ -153,7 +170,7 @@ impl Consensus {
         let timeout = self.timeout();
         self.transport.turn(timeout, &mut self.incoming).map_err(Stop::Poll)?;
         for item in std::mem::take(&mut self.incoming) {
-            self.take(item);
+            self.take(item)?;
         }
         self.take_done()?;
         self.take_commands();
@@ -202,20 +219,31 @@ impl Consensus {
         self.core.step(now, event, &mut self.output);
     }
 
-    fn take(&mut self, incoming: Incoming) {
+    fn take(&mut self, incoming: Incoming) -> Result<(), Stop> {
         match incoming {
             Incoming::Frame { from, kind: Kind::Errand, payload } => {
                 self.run_errand(from, &payload);
             }
             Incoming::Frame { from, payload, .. } => self.hear(from, &payload),
             Incoming::Join { ticket, request } => self.wish_of_joiner(ticket, request),
-            Incoming::Up(_) => {}
+            Incoming::Up(id) => self.refusals.heal(id),
+            Incoming::Refused(by, Outcast::OldState) => {
+                return Err(self.lost(format!(
+                    "node {by} knows of a later run of this node: this state is a copy or an old image"
+                )));
+            }
+            Incoming::Refused(by, why) => self.refusals.note(by, why, self.transport.me()),
             Incoming::Down(peer) => {
                 self.outstanding.lost(peer);
                 self.lose_errands(peer);
                 self.step(Event::Unreachable(peer));
             }
         }
+        Ok(())
+    }
+
+    fn lost(&self, why: String) -> Stop {
+        Stop::Lost { why, members: self.core.members().clone() }
     }
 
     /// A message of Raft, if it is what it says.
@@ -243,7 +271,8 @@ impl Consensus {
                     self.step(Event::LogRead { purpose, entries });
                 }
                 LogEvent::Full(text) => log::warn!("no space for the log: error=\"{text}\""),
-                LogEvent::Failed { text, .. } => return Err(Stop::Disk(text)),
+                LogEvent::Failed { cause: Failure::Rotten, text } => return Err(self.lost(text)),
+                LogEvent::Failed { cause: Failure::Disk, text } => return Err(Stop::Disk(text)),
             }
         }
         Ok(())
@@ -305,9 +334,12 @@ impl Consensus {
     /// Acts on all that the core wants.
     fn act(&mut self) -> Result<(), Stop> {
         let output = std::mem::take(&mut self.output);
-        if let Some(fatal) = output.fatal {
-            return Err(Stop::Fatal(in_words(fatal)));
+        match output.fatal {
+            Some(fatal @ Fatal::LogLost { .. }) => return Err(self.lost(in_words(fatal))),
+            Some(fatal) => return Err(Stop::Fatal(in_words(fatal))),
+            None => {}
         }
+        self.learn_runs(&output.committed)?;
         if let Some(members) = &output.members_changed {
             self.transport.set_members(members, &mut self.incoming);
         }
@@ -365,6 +397,29 @@ impl Consensus {
         Ok(())
     }
 
+    /// The log opens a run of each member: no former one of it counts any more.
+    fn learn_runs(&mut self, committed: &[Arc<Entry>]) -> Result<(), Stop> {
+        for entry in committed {
+            let Content::Proposal(proposal) = &entry.content else { continue };
+            if !matches!(proposal.payload, Payload::Open { .. }) {
+                continue;
+            }
+            let (node, run) = (proposal.origin, proposal.incarnation);
+            if node == self.core.id()
+                && run.run() >= self.incarnation.run()
+                && run != self.incarnation
+            {
+                return Err(Stop::Fatal(
+                    "another process runs with a copy of this node's state and has taken its place: stop \
+                     one of the two, remove its state directory, and let it join as a node of its own"
+                        .to_owned(),
+                ));
+            }
+            self.transport.set_run(node, run);
+        }
+        Ok(())
+    }
+
     fn send(&mut self, message: &Message) {
         // Serializing into memory fails for no value of ours.
         let Ok(payload) = postcard::to_allocvec(message) else { return };
@@ -411,8 +466,17 @@ impl Consensus {
             last: self.core.last().index,
             first: self.core.base().index.next(),
             members: members.collect(),
+            changing: self.core.is_changing_members(),
+            alarms: self.alarms(),
             counters: self.counters(),
         }
+    }
+
+    fn alarms(&self) -> Vec<String> {
+        let me = self.core.id();
+        let removed = self.core.committed_members().has_removed(me);
+        let removed = removed.then(|| refusals::removed(self.transport.me()));
+        removed.into_iter().chain(self.refusals.alarms(self.transport.me())).collect()
     }
 
     fn counters(&self) -> Counters {
@@ -436,7 +500,7 @@ fn in_words(fatal: Fatal) -> String {
         ),
         Fatal::LogLost { acknowledged, last } => format!(
             "this node once had entry {acknowledged} and now ends at {last}: its disk lost synced \
-             writes, or its state is an old copy; remove its state and let it join again"
+             writes, or its state is an old copy"
         ),
         Fatal::CommittedConflict { at, ours, theirs } => format!(
             "entry {at} is committed here with term {ours} and differs at the leader (term \
@@ -459,7 +523,6 @@ mod tests {
         let lost = Fatal::LogLost { acknowledged: Index::new(9), last: Index::new(4) };
         let lost = in_words(lost);
         assert!(lost.contains("entry 9") && lost.contains("ends at 4"), "{lost}");
-        assert!(lost.contains("remove its state and let it join again"), "{lost}");
         let two = in_words(Fatal::TwoLeaders { term: Term::new(7), first, second });
         assert!(two.contains("nodes 1 and 2") && two.contains("remove its state"), "{two}");
     }

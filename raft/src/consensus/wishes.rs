@@ -62,6 +62,7 @@ impl Order {
             self,
             Self::Change(
                 Change::Add { .. }
+                    | Change::Remove(_)
                     | Change::Promote(_)
                     | Change::Demote(_)
                     | Change::Readdress { .. }
@@ -111,6 +112,8 @@ pub(crate) struct Wish {
     until: Instant,
     /// Why it is not carried out yet.
     so_far: Option<Outcome>,
+    /// The member that it is to remove, as it was when the order was given.
+    subject: Option<Member>,
 }
 
 impl Wish {
@@ -133,6 +136,18 @@ impl Wish {
             },
             Outcome::Transferred(Err(TransferFailure::NotLeader)) => self.asker.is_here(),
             _ => false,
+        }
+    }
+
+    /// Tells a removal that was carried out, though nobody could say so, from one of a stranger.
+    pub(crate) fn settle(&self, outcome: Outcome) -> Outcome {
+        match (&outcome, &self.subject) {
+            (Outcome::Changed(Err(ChangeRefusal::NoSuchMember(id))), Some(member))
+                if *id == member.id =>
+            {
+                Outcome::Changed(Ok(member.clone()))
+            }
+            _ => outcome,
         }
     }
 
@@ -163,6 +178,7 @@ impl Wishes {
         &mut self,
         asker: Asker,
         order: Order,
+        subject: Option<Member>,
         now: Instant,
     ) -> Result<ChangeId, Asker> {
         if self.open.len() >= WISHES_MAX {
@@ -171,7 +187,8 @@ impl Wishes {
         self.last += 1;
         let id = ChangeId(self.last);
         let until = now + PATIENCE;
-        let wish = Wish { asker, order, passed: None, retry_at: None, until, so_far: None };
+        let wish =
+            Wish { asker, order, passed: None, retry_at: None, until, so_far: None, subject };
         self.open.insert(id, wish);
         Ok(id)
     }

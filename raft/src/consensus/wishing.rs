@@ -76,7 +76,11 @@ impl Consensus {
             }
             Order::Transfer(_) => unknown(&order),
         };
-        match self.wishes.open(asker, order, clock::now()) {
+        let subject = match &order {
+            Order::Change(Change::Remove(id)) => self.core.members().get(*id).cloned(),
+            _ => None,
+        };
+        match self.wishes.open(asker, order, subject, clock::now()) {
             Ok(id) => self.ask_core(id),
             Err(asker) => self.tell(asker, busy),
         }
@@ -105,6 +109,10 @@ impl Consensus {
 
     /// The core of this node answers, or that of the leader.
     pub(super) fn answer_wish(&mut self, id: ChangeId, outcome: Outcome) {
+        let outcome = match self.wishes.get(id) {
+            Some(wish) => wish.settle(outcome),
+            None => return,
+        };
         let leader = match &outcome {
             Outcome::Changed(Err(ChangeRefusal::NotLeader(leader))) => *leader,
             Outcome::Transferred(Err(TransferFailure::NotLeader)) => self.core.leader(),
@@ -170,6 +178,7 @@ impl Consensus {
         match result {
             Ok(member) => JoinReply::Joined {
                 cluster: self.transport.me().cluster,
+                epoch: self.transport.me().epoch,
                 node: member.id,
                 members: self.core.members().clone(),
             },

@@ -1,6 +1,8 @@
 //! The handshake: who are you, whom do you want, what for.
 
-use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
+use std::collections::BTreeMap;
+
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
 use pickbox_raft_core::members::Members;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +19,8 @@ pub const ADDRESS_BYTES_MAX: usize = 256;
 pub struct LocalNode {
     /// Its cluster.
     pub cluster: ClusterId,
+    /// The epoch of that.
+    pub epoch: Epoch,
     /// Its number there.
     pub node: NodeId,
     /// The name that people gave it.
@@ -26,6 +30,9 @@ pub struct LocalNode {
     /// This run of it.
     pub incarnation: Incarnation,
 }
+
+/// The newest run of each member that is in the log.
+pub type Runs = BTreeMap<NodeId, Incarnation>;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,6 +52,8 @@ pub(crate) struct Hello {
     pub(crate) protocol: u16,
     /// Its cluster; zeros when it has none yet.
     pub(crate) cluster: ClusterId,
+    /// The epoch of that.
+    pub(crate) epoch: Epoch,
     /// Its number; zero when it has none yet.
     pub(crate) from: NodeId,
     /// Its name.
@@ -92,15 +101,26 @@ pub(crate) enum Refusal {
     },
     /// The dialer reached itself.
     Loop,
-    /// It does not know the dialer as a member (any more).
+    /// It knows the dialer's number by another name.
     UnknownNode,
     /// The greeting breaks a rule of the protocol.
     Malformed,
+    /// The dialer is a member no more.
+    Removed,
+    /// Its cluster was founded anew, in this epoch, or the dialer's was.
+    OtherEpoch {
+        /// The acceptor's.
+        ours: Epoch,
+    },
+    /// The cluster has seen a run of the dialer that its present one does not follow.
+    OldState,
+    /// Another run of the dialer is connected.
+    Twin,
 }
 
 impl Refusal {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 6;
+    pub(crate) const KINDS: usize = 10;
 
     /// Which of the kinds it is.
     pub(crate) const fn kind(&self) -> usize {
@@ -111,6 +131,10 @@ impl Refusal {
             Self::Loop => 3,
             Self::UnknownNode => 4,
             Self::Malformed => 5,
+            Self::Removed => 6,
+            Self::OtherEpoch { .. } => 7,
+            Self::OldState => 8,
+            Self::Twin => 9,
         }
     }
 }
@@ -126,12 +150,23 @@ impl std::fmt::Display for Refusal {
             Self::Loop => write!(f, "the address leads back to the dialer"),
             Self::UnknownNode => write!(f, "the acceptor knows no such member"),
             Self::Malformed => write!(f, "malformed greeting"),
+            Self::Removed => write!(f, "the dialer was removed from the cluster"),
+            Self::OtherEpoch { ours } => {
+                write!(f, "the cluster was founded anew: the acceptor is in epoch {ours}")
+            }
+            Self::OldState => {
+                write!(
+                    f,
+                    "the dialer's state is a copy or an old image: a later run of it was seen"
+                )
+            }
+            Self::Twin => write!(f, "another run of the dialer is connected"),
         }
     }
 }
 
 /// The protocol that this build speaks.
-pub(crate) const PROTOCOL: u16 = 1;
+pub(crate) const PROTOCOL: u16 = 2;
 
 impl Hello {
     /// The greeting of a member.
@@ -139,6 +174,7 @@ impl Hello {
         Self {
             protocol: PROTOCOL,
             cluster: me.cluster,
+            epoch: me.epoch,
             from: me.node,
             name: me.name.clone(),
             address: me.address.clone(),
@@ -152,7 +188,12 @@ impl Hello {
     ///
     /// A number at or above the next one known here belongs to a member that joined while this
     /// node was away: refusing it would keep this node from ever learning of it.
-    pub(crate) fn check(&self, me: &LocalNode, members: &Members) -> Result<(), Refusal> {
+    pub(crate) fn check(
+        &self,
+        me: &LocalNode,
+        members: &Members,
+        runs: &Runs,
+    ) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL {
             return Err(Refusal::Version { ours: PROTOCOL });
         }
@@ -165,17 +206,27 @@ impl Hello {
         if self.cluster != me.cluster {
             return Err(Refusal::WrongCluster { ours: me.cluster });
         }
+        if self.epoch != me.epoch {
+            return Err(Refusal::OtherEpoch { ours: me.epoch });
+        }
         if self.from == me.node {
             return Err(Refusal::Loop);
         }
         if self.to != me.node {
             return Err(Refusal::WrongNode { ours: me.node, name: me.name.clone() });
         }
-        let known = match members.get(self.from) {
-            Some(member) => member.name == self.name,
-            None => !members.has_removed(self.from),
-        };
-        if known { Ok(()) } else { Err(Refusal::UnknownNode) }
+        if members.has_removed(self.from) {
+            return Err(Refusal::Removed);
+        }
+        let known = members.peers().find(|member| member.id == self.from);
+        if self.from == NodeId::ZERO || known.is_some_and(|member| member.name != self.name) {
+            return Err(Refusal::UnknownNode);
+        }
+        let newest = runs.get(&self.from);
+        if newest.is_some_and(|newest| !self.incarnation.may_follow(*newest)) {
+            return Err(Refusal::OldState);
+        }
+        Ok(())
     }
 }
 
@@ -195,6 +246,8 @@ pub(crate) enum JoinReply {
     Joined {
         /// Of this cluster,
         cluster: ClusterId,
+        /// in this epoch,
+        epoch: Epoch,
         /// with this number,
         node: NodeId,
         /// among these.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::{Registry, Token};
-use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::ids::{Epoch, NodeId};
 
 use super::backoff::{Backoff, Quiet};
 use super::frame::{Frame, FrameError, Kind, Parser, Phase};
@@ -57,6 +57,33 @@ pub(crate) enum LinkChange {
     Up(NodeId),
     /// They cannot any more; those that waited are lost.
     Down(NodeId),
+    /// The peer refuses this node.
+    Refused(NodeId, Outcast),
+}
+
+/// Why a peer refuses this node for what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcast {
+    /// See [`Refusal::Removed`].
+    Removed,
+    /// See [`Refusal::OtherEpoch`].
+    OtherEpoch(Epoch),
+    /// See [`Refusal::OldState`].
+    OldState,
+    /// See [`Refusal::Twin`].
+    Twin,
+}
+
+impl Refusal {
+    const fn outcast(&self) -> Option<Outcast> {
+        match self {
+            Self::Removed => Some(Outcast::Removed),
+            Self::OtherEpoch { ours } => Some(Outcast::OtherEpoch(*ours)),
+            Self::OldState => Some(Outcast::OldState),
+            Self::Twin => Some(Outcast::Twin),
+            _ => None,
+        }
+    }
 }
 
 /// Why a link is not up.
@@ -336,7 +363,12 @@ impl Link {
                 self.address,
             );
         }
-        was_up.then_some(LinkChange::Down(self.to))
+        match trouble {
+            Trouble::Refused(refusal) if !was_up => {
+                refusal.outcast().map(|why| LinkChange::Refused(self.to, why))
+            }
+            _ => was_up.then_some(LinkChange::Down(self.to)),
+        }
     }
 }
 

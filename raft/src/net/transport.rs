@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::ids::{Incarnation, NodeId};
 use pickbox_raft_core::members::Members;
 
 use super::backoff::Quiet;
@@ -14,8 +14,10 @@ use super::bell::Bell;
 use super::door::BulkDoor;
 use super::frame::{Frame, Kind, Parser, Phase};
 use super::gate::{Arrival, Gate, Greeted};
-use super::hello::{self, Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Welcome};
-use super::link::{Context, LinkChange, Tokens};
+use super::hello::{
+    self, Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Runs, Welcome,
+};
+use super::link::{Context, LinkChange, Outcast, Tokens};
 use super::links::Links;
 use super::outbox::Outbox;
 use super::stream::Stream;
@@ -48,6 +50,8 @@ pub(crate) enum Incoming {
     Up(NodeId),
     /// They cannot any more; some may be lost.
     Down(NodeId),
+    /// This member refuses this node.
+    Refused(NodeId, Outcast),
 }
 
 /// Names a node that waits for the answer to its wish to join.
@@ -58,6 +62,7 @@ pub(crate) struct Ticket(usize);
 #[derive(Debug)]
 struct Reader {
     from: NodeId,
+    incarnation: Incarnation,
     stream: Stream,
     parser: Parser,
 }
@@ -88,6 +93,7 @@ pub(crate) struct Transport {
     tokens: Tokens,
     me: LocalNode,
     members: Members,
+    runs: Runs,
     gate: Gate,
     links: Links,
     readers: BTreeMap<Token, Reader>,
@@ -104,7 +110,7 @@ impl Transport {
     pub(crate) fn new(
         listener: std::net::TcpListener,
         me: LocalNode,
-        members: &Members,
+        (members, runs): (&Members, Runs),
         bulk: BulkDoor,
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -117,6 +123,7 @@ impl Transport {
             tokens: Tokens::from(LISTENER.0),
             me,
             members: Members::default(),
+            runs,
             gate,
             links: Links::new(Purpose::Consensus, QUEUE_BYTES_MAX),
             readers: BTreeMap::new(),
@@ -161,6 +168,12 @@ impl Transport {
         self.readers.retain(|_, reader| is_member(reader.from));
         self.bulk.set_members(members.clone());
         Self::tell(&changes, incoming);
+    }
+
+    /// The log says that this member runs anew: from now on no former run of it is listened to.
+    pub(crate) fn set_run(&mut self, node: NodeId, run: Incarnation) {
+        self.runs.insert(node, run);
+        self.readers.retain(|_, reader| reader.from != node || reader.incarnation.may_follow(run));
     }
 
     /// Queues a message. Lost when the peer is not connected or its queue is full.
@@ -257,7 +270,8 @@ impl Transport {
 
     /// Decides on a connection that has introduced itself.
     fn judge(&mut self, mut greeted: Greeted, incoming: &mut Vec<Incoming>) {
-        if let Err(refusal) = greeted.hello.check(&self.me, &self.members) {
+        let checked = greeted.hello.check(&self.me, &self.members, &self.runs);
+        if let Err(refusal) = checked.and_then(|()| self.check_twin(&greeted.hello, incoming)) {
             self.complain(&greeted, &refusal);
             say(&mut greeted.stream, hello::encode(Kind::Refused, &refusal));
             return;
@@ -273,6 +287,21 @@ impl Transport {
         self.admit(greeted, incoming);
     }
 
+    /// Two runs of one node at a time are two nodes with one state. The connection of a run that
+    /// has ended is closed by its kernel, or found dead by ours.
+    fn check_twin(&mut self, hello: &Hello, incoming: &mut Vec<Incoming>) -> Result<(), Refusal> {
+        let other =
+            |reader: &Reader| reader.from == hello.from && reader.incarnation != hello.incarnation;
+        let twins = self.readers.iter().filter(|(_, reader)| other(reader));
+        let twins: Vec<Token> = twins.map(|(token, _)| *token).collect();
+        for token in &twins {
+            // It may have said already that it is the end.
+            self.read(*token, incoming);
+        }
+        let is_there = twins.iter().any(|token| self.readers.contains_key(token));
+        if is_there && hello.purpose != Purpose::Join { Err(Refusal::Twin) } else { Ok(()) }
+    }
+
     fn admit(&mut self, greeted: Greeted, incoming: &mut Vec<Incoming>) {
         let Greeted { token, mut stream, mut parser, hello, .. } = greeted;
         match hello.purpose {
@@ -281,7 +310,8 @@ impl Transport {
                 self.greet_back(&hello, incoming);
                 // The newest connection of a member replaces its former one.
                 self.readers.retain(|_, reader| reader.from != hello.from);
-                self.readers.insert(token, Reader { from: hello.from, stream, parser });
+                let (from, incarnation) = (hello.from, hello.incarnation);
+                self.readers.insert(token, Reader { from, incarnation, stream, parser });
                 self.unread.insert(token);
             }
             Purpose::Bulk => {
@@ -355,6 +385,7 @@ impl Transport {
         incoming.extend(changes.iter().map(|change| match *change {
             LinkChange::Up(id) => Incoming::Up(id),
             LinkChange::Down(id) => Incoming::Down(id),
+            LinkChange::Refused(id, why) => Incoming::Refused(id, why),
         }));
     }
 

@@ -4,12 +4,13 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use pickbox_raft_core::ids::{ClusterId, Incarnation};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation};
+use pickbox_raft_core::members::Members;
 
 use super::rig::{Node, Order, PATIENCE, identity, listen, members, mesh, node, wait_until};
 use crate::net::frame::{Kind, Parser, Phase};
 use crate::net::gate::Gate;
-use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Welcome};
+use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Runs, Welcome};
 use crate::net::link::{Context, Tokens};
 use crate::net::transport::Incoming;
 
@@ -110,12 +111,42 @@ fn strangers_are_refused_by_name() {
         (Hello { name: "node3".to_owned(), ..good.clone() }, Refusal::UnknownNode),
         (Hello { protocol: 99, ..good.clone() }, Refusal::Version { ours: PROTOCOL }),
         (Hello { name: "n".repeat(65), ..good.clone() }, Refusal::Malformed),
+        (
+            Hello { from: node(2), epoch: Epoch::new(1), ..good.clone() },
+            Refusal::OtherEpoch { ours: Epoch::ZERO },
+        ),
     ];
     let before = one.traffic().refused;
     for (hello, refusal) in cases {
         assert_eq!(greet(&at, &hello).expect_err("refused"), refusal);
     }
-    assert_eq!(one.traffic().refused - before, 7);
+    assert_eq!(one.traffic().refused - before, 8);
+}
+
+/// checklist 92, 102: a greeting is judged by what the log says of its node. One that was
+/// removed is told so; one whose run does not follow the newest one is told that.
+#[test]
+fn a_greeting_is_judged_by_members_and_runs() {
+    let (first, second) = (listen(), listen());
+    let (me, other) = (identity(1, first.1), identity(2, second.1));
+    let known = members(&[first.1, second.1]);
+    let hello = Hello::of(&other, node(1), Purpose::Consensus);
+    let run = other.incarnation.following(77);
+    let later = Hello { incarnation: run, ..hello.clone() };
+    let copy = Hello { incarnation: other.incarnation.following(78), ..hello.clone() };
+    let newest = Runs::from([(node(2), run)]);
+    let check = |hello: &Hello, known: &Members, runs: &Runs| hello.check(&me, known, runs);
+    assert_eq!(check(&hello, &known, &Runs::new()), Ok(()));
+    assert_eq!(check(&later, &known, &newest), Ok(()));
+    assert_eq!(check(&copy, &known, &newest), Err(Refusal::OldState));
+    assert_eq!(check(&hello, &known, &newest), Err(Refusal::OldState));
+    let without = Members {
+        members: known.members.iter().filter(|member| member.id != node(2)).cloned().collect(),
+        ..known.clone()
+    };
+    assert_eq!(check(&later, &without, &newest), Err(Refusal::Removed));
+    let leaving = known.members.iter().filter(|member| member.id == node(2)).cloned().collect();
+    assert_eq!(check(&later, &Members { leaving, ..without }, &newest), Ok(()));
 }
 
 /// A member with a number that this node has not learned of yet is let in: it may be the leader

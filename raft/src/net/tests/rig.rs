@@ -7,14 +7,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 
 use crate::bulk::{Bulk, BulkEvent, BulkHandle};
 use crate::clock;
 use crate::net::bell::Bell;
 use crate::net::frame::Kind;
-use crate::net::hello::LocalNode;
+use crate::net::hello::{LocalNode, Runs};
 use crate::net::transport::{Incoming, Traffic, Transport};
 
 /// No test waits longer for what must come.
@@ -42,6 +42,7 @@ pub(crate) fn listen() -> (TcpListener, SocketAddr) {
 pub(crate) fn identity(number: u64, address: SocketAddr) -> LocalNode {
     LocalNode {
         cluster: ClusterId([7; 16]),
+        epoch: Epoch::ZERO,
         node: node(number),
         name: format!("node{number}"),
         address: address.to_string(),
@@ -88,7 +89,8 @@ impl Node {
     pub(crate) fn start(me: LocalNode, listener: TcpListener, members: &Members) -> Self {
         let address = me.address.clone();
         let parts = Bulk::open(me.clone()).expect("a poll");
-        let mut transport = Transport::new(listener, me, members, parts.door).expect("a transport");
+        let mut transport =
+            Transport::new(listener, me, (members, Runs::new()), parts.door).expect("a transport");
         let bell = transport.bell().clone();
         let stop = Arc::new(AtomicBool::new(false));
         let (orders, inbox) = unbounded();

@@ -1,0 +1,67 @@
+//! Members that refuse this node, and what that means for it.
+
+use std::collections::BTreeMap;
+
+use pickbox_raft_core::ids::NodeId;
+
+use crate::net::LocalNode;
+use crate::net::link::Outcast;
+
+/// Who refuses this node, and why.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals(BTreeMap<NodeId, Outcast>);
+
+impl Refusals {
+    /// Notes a refusal, and says so in the log when it is new.
+    pub(crate) fn note(&mut self, by: NodeId, why: Outcast, me: &LocalNode) {
+        if self.0.insert(by, why) != Some(why)
+            && let Some(text) = in_words(why, me)
+        {
+            log::error!("event=outcast by={by} text=\"{text}\"");
+        }
+    }
+
+    /// It talks to this node again.
+    pub(crate) fn heal(&mut self, with: NodeId) {
+        self.0.remove(&with);
+    }
+
+    /// What to tell people, each thing once.
+    pub(crate) fn alarms(&self, me: &LocalNode) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        for text in self.0.values().filter_map(|why| in_words(*why, me)) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        texts
+    }
+}
+
+/// What happened and what to do; `None` when it is the other node's trouble.
+fn in_words(why: Outcast, me: &LocalNode) -> Option<String> {
+    match why {
+        Outcast::Removed => Some(removed(me)),
+        Outcast::OtherEpoch(theirs) if theirs > me.epoch => Some(format!(
+            "the cluster was founded anew without this node (epoch {theirs}, here {}): its folder is left \
+             as it is; to take part again start it once with --join HOST:PORT --rejoin",
+            me.epoch
+        )),
+        Outcast::OtherEpoch(_) => None,
+        Outcast::Twin => Some(format!(
+            "another process runs with the state of {} and is connected: one of the two must go",
+            me.name
+        )),
+        // Ends this run.
+        Outcast::OldState => None,
+    }
+}
+
+/// What a node that was removed is told.
+pub(crate) fn removed(me: &LocalNode) -> String {
+    format!(
+        "{} (number {}) was removed from the cluster: its folder is left as it is; to take part again \
+         start it once with --join HOST:PORT --rejoin",
+        me.name, me.node
+    )
+}
