@@ -2,17 +2,19 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use pickbox_admin::{Admin, Limits};
-use pickbox_raft::api::Command;
+use pickbox_raft::api;
 use pickbox_raft::bulk::BulkHandle;
-use pickbox_raft::core::ids::LogPosition;
+use pickbox_raft::core::ids::{LogPosition, NodeId};
+use pickbox_raft::core::members::Members;
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
 use pickbox_raft::{Parts, Start};
@@ -28,6 +30,7 @@ use signal_hook::iterator::Signals;
 
 use crate::node::DaemonNode;
 use crate::options::{DaemonOptions, Entry};
+use crate::readmission::{self, Readmission};
 use crate::threads::{Crew, Ended};
 use crate::wishes::run_wishes;
 
@@ -44,7 +47,7 @@ const PAGES_MAX: usize = 16;
 /// How long the threads may take to end before the process ends without them.
 const END: Duration = Duration::from_secs(5);
 
-type AnyError = Box<dyn Error>;
+pub(crate) type AnyError = Box<dyn Error>;
 
 /// Runs the node until it is told to stop.
 ///
@@ -57,9 +60,10 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     let mut crew = Crew::new();
     let handle = signals.handle();
     start_signals(&mut crew, signals, stop, cancelled.clone())?;
-    let running = start(options, &mut crew, &cancelled);
-    let running = match running {
+    let lost = Arc::new(AtomicBool::new(false));
+    let running = match start(options, &mut crew, &cancelled, &lost) {
         Err(_) if cancelled.load(Ordering::Acquire) => return Ok(ExitCode::SUCCESS),
+        Err(error) if lost.load(Ordering::Acquire) => return Err(begin_anew(&error)),
         other => other?,
     };
     let failure = select! {
@@ -71,11 +75,25 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     crew.join(END);
     match failure {
         None => Ok(ExitCode::SUCCESS),
+        Some(Ended { failure, .. }) if lost.load(Ordering::Acquire) => {
+            Err(begin_anew(&failure.unwrap_or_default().into()))
+        }
         Some(Ended { name, failure }) => {
             let why = failure.unwrap_or_else(|| "it ended unasked".to_owned());
             Err(format!("the thread {name} ended: {why}").into())
         }
     }
+}
+
+/// Starts this program over, as the same process: its state was found to be lost and is marked so,
+/// and a start leaves it behind. Comes back only with an error.
+fn begin_anew(why: &AnyError) -> AnyError {
+    log::error!("event=state_lost why=\"{why}\"");
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // The file may have been replaced meanwhile: this names the one that runs.
+    let error = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    format!("{why}; and starting over failed: {error}").into()
 }
 
 fn start_signals(
@@ -114,7 +132,7 @@ impl Running {
             wait_for(endings, "apply");
         }
         let _ = self.contents.try_send(ContentCommand::Stop);
-        if self.log.send(Command::Shutdown).is_ok() {
+        if self.log.send(api::Command::Shutdown).is_ok() {
             wait_for(endings, "consensus");
         }
     }
@@ -160,7 +178,7 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
     let start = match (&options.entry, Identity::load(&disk)?.is_some()) {
         (_, true) | (Entry::None, false) => Start::Existing,
         (Entry::Bootstrap, false) => Start::Bootstrap,
-        (Entry::Join(address), false) => Start::Join(address.as_str().to_owned()),
+        (Entry::Join(address), false) => Start::Join(vec![address.as_str().to_owned()]),
     };
     if start != Start::Existing {
         std::fs::create_dir_all(folder)
@@ -177,6 +195,7 @@ fn start(
     options: &DaemonOptions,
     crew: &mut Crew,
     cancelled: &AtomicBool,
+    lost: &Arc<AtomicBool>,
 ) -> Result<Running, AnyError> {
     let (disk, start) = prepare(options)?;
     let listener = pickbox_raft::listen(options.peer_address)?;
@@ -188,9 +207,17 @@ fn start(
         )
     })?;
     let state = StateDir::open(options.state_dir.clone())?;
+    let start = match readmission::under_way(options, &disk)? {
+        None => start,
+        Some(under_way) => Start::Joined(readmission::take_part_anew(
+            options, &disk, &state, &under_way, cancelled,
+        )?),
+    };
+    let is_anew = matches!(start, Start::Joined(_));
     let (index, position) = open_index(&state).map_err(|error| ended(&error))?;
     let applied = position.applied;
-    let parts = pickbox_raft::open(pickbox_raft::Options {
+    let known = position.members.clone();
+    let opened = pickbox_raft::open(pickbox_raft::Options {
         disk,
         listener,
         name: options.node_id.as_str().to_owned(),
@@ -198,8 +225,13 @@ fn start(
         start,
         applied,
         installed: (applied != LogPosition::default()).then_some(position.members),
+        runs: index.sessions().runs().collect(),
         cancelled,
-    })?;
+    });
+    let parts = opened.map_err(|error| not_opened_log(error, options, &known, lost))?;
+    if is_anew {
+        readmission::finish(options)?;
+    }
     log::info!(
         "event=start node_id={} cluster={} address={} admin={} folder=\"{}\"",
         parts.me.name,
@@ -214,7 +246,34 @@ fn start(
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
     let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
-    spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin })
+    let losing = Losing {
+        state_dir: options.state_dir.clone(),
+        node: parts.me.node,
+        lost: Arc::clone(lost),
+    };
+    spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing })
+}
+
+/// Why the log cannot be opened. If it is not to be trusted, a mark says so from now on.
+fn not_opened_log(
+    error: pickbox_raft::Error,
+    options: &DaemonOptions,
+    members: &Members,
+    lost: &AtomicBool,
+) -> AnyError {
+    let me = members.members.iter().find(|member| member.name == options.node_id.as_str());
+    let others = members.members.len() > 1;
+    let (Some(me), true, true) = (me, others, error.is_loss()) else { return error.into() };
+    mark(&options.state_dir, me.id, error.to_string(), members, lost);
+    error.into()
+}
+
+/// Notes that the state is lost, so that the next start leaves it behind.
+fn mark(state_dir: &Path, me: NodeId, why: String, members: &Members, lost: &AtomicBool) {
+    match Readmission::new(me, why, members).mark(state_dir) {
+        Ok(()) => lost.store(true, Ordering::Release),
+        Err(error) => log::error!("event=mark_failed error=\"{error}\""),
+    }
 }
 
 /// Why the store does not start, in words.
@@ -312,10 +371,18 @@ struct Pieces {
     watch_handle: pickbox_watch::Handle,
     seen: Receiver<pickbox_store::observation::Sighting>,
     admin: Admin,
+    losing: Losing,
+}
+
+/// What it takes to note that the state of this node is lost.
+struct Losing {
+    state_dir: PathBuf,
+    node: NodeId,
+    lost: Arc<AtomicBool>,
 }
 
 fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
-    let Pieces { parts, store, watch, watch_handle, seen, admin } = pieces;
+    let Pieces { parts, store, watch, watch_handle, seen, admin, losing } = pieces;
     let (requests, asked) = bounded(REQUESTS_MAX);
     let (engine_stop, engine_stops) = bounded(1);
     let running = Running {
@@ -336,6 +403,10 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     let Parts { consensus, log_writer, bulk, .. } = parts;
     crew.start("consensus", move || match consensus.run() {
         pickbox_raft::Stop::Asked => None,
+        pickbox_raft::Stop::Lost { why, members } => {
+            mark(&losing.state_dir, losing.node, why.clone(), &members, &losing.lost);
+            Some(why)
+        }
         other => Some(other.to_string()),
     })?;
     crew.start("log-writer", move || {

@@ -19,6 +19,7 @@ pub mod exit;
 mod node;
 pub mod options;
 mod output;
+mod readmission;
 pub mod start;
 mod threads;
 pub mod tool;

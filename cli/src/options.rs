@@ -59,6 +59,11 @@ pub(crate) struct DaemonArguments {
     #[argh(option)]
     join: Option<String>,
 
+    /// take part anew, as a new member over the same folder, though there is state: for a node that was
+    /// removed, or that is of a cluster which was founded anew; needs --join
+    #[argh(switch)]
+    rejoin: bool,
+
     /// take the folder as it is, though it is not the one of the last run: nothing that is
     /// missing from it counts as deleted
     #[argh(switch)]
@@ -92,6 +97,8 @@ pub struct DaemonOptions {
     pub state_dir: PathBuf,
     /// What a node without state does.
     pub entry: Entry,
+    /// Whether to leave the state behind and become a new member.
+    pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
     pub folder_rule: FolderRule,
     /// How much is logged.
@@ -149,6 +156,11 @@ impl DaemonArguments {
             None => default_state_dir(&data_dir)?,
         };
         check_apart(&data_dir, &state_dir)?;
+        if self.rejoin && self.join.is_none() {
+            return Err(usage(
+                "--rejoin needs --join HOST:PORT: which member shall take this node in again?",
+            ));
+        }
         Ok(DaemonOptions {
             node_id,
             peer_address: SocketAddr::new(host, port),
@@ -158,6 +170,7 @@ impl DaemonArguments {
             data_dir,
             state_dir,
             entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
+            rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
             log_level: self.log_level,
         })

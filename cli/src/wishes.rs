@@ -310,6 +310,8 @@ mod tests {
             last: Index::new(7),
             first: Index::new(1),
             members: members.into_iter().map(known).collect(),
+            changing: false,
+            alarms: Vec::new(),
             counters: Counters::default(),
         }
     }

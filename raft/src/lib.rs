@@ -23,6 +23,7 @@ pub mod handoff;
 pub mod identity;
 pub mod join;
 pub mod log_writer;
+pub mod lost;
 pub mod net;
 mod open;
 mod runs;

@@ -54,6 +54,11 @@ impl Sessions {
         self.0.get(&node)
     }
 
+    /// The newest run of each node.
+    pub fn runs(&self) -> impl Iterator<Item = (NodeId, Incarnation)> + '_ {
+        self.0.iter().map(|(node, session)| (*node, session.incarnation))
+    }
+
     /// Decides over a proposal and notes it.
     pub(crate) fn admit(&mut self, proposal: &Proposal, members: &Members) -> Verdict {
         if let Some(session) = self.0.get_mut(&proposal.origin)
