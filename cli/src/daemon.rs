@@ -216,7 +216,7 @@ fn start(
     let is_anew = matches!(start, Start::Joined(_));
     let (index, position) = open_index(&state).map_err(|error| ended(&error))?;
     let applied = position.applied;
-    let known = position.members.clone();
+    let (known, number) = (position.members.clone(), readmission::number(&disk));
     let opened = pickbox_raft::open(pickbox_raft::Options {
         disk,
         listener,
@@ -228,7 +228,7 @@ fn start(
         runs: index.sessions().runs().collect(),
         cancelled,
     });
-    let parts = opened.map_err(|error| not_opened_log(error, options, &known, lost))?;
+    let parts = opened.map_err(|error| not_opened_log(error, options, (number, known), lost))?;
     if is_anew {
         readmission::finish(options)?;
     }
@@ -258,19 +258,23 @@ fn start(
 fn not_opened_log(
     error: pickbox_raft::Error,
     options: &DaemonOptions,
-    members: &Members,
+    (number, indexed): (Option<NodeId>, Members),
     lost: &AtomicBool,
 ) -> AnyError {
-    let me = members.members.iter().find(|member| member.name == options.node_id.as_str());
-    let others = members.members.len() > 1;
-    let (Some(me), true, true) = (me, others, error.is_loss()) else { return error.into() };
-    mark(&options.state_dir, me.id, error.to_string(), members, lost);
+    if let (Some(number), pickbox_raft::Error::Rot { source, members }) = (number, &error) {
+        // The index was not written together with the log: it may know more, or less.
+        let members = if members.next_id < indexed.next_id { &indexed } else { &**members };
+        let readmission = Readmission::new(number, source.to_string(), members);
+        if readmission.knows_others() || matches!(options.entry, Entry::Join(_)) {
+            mark(&options.state_dir, &readmission, lost);
+        }
+    }
     error.into()
 }
 
 /// Notes that the state is lost, so that the next start leaves it behind.
-fn mark(state_dir: &Path, me: NodeId, why: String, members: &Members, lost: &AtomicBool) {
-    match Readmission::new(me, why, members).mark(state_dir) {
+fn mark(state_dir: &Path, readmission: &Readmission, lost: &AtomicBool) {
+    match readmission.mark(state_dir) {
         Ok(()) => lost.store(true, Ordering::Release),
         Err(error) => log::error!("event=mark_failed error=\"{error}\""),
     }
@@ -404,7 +408,8 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     crew.start("consensus", move || match consensus.run() {
         pickbox_raft::Stop::Asked => None,
         pickbox_raft::Stop::Lost { why, members } => {
-            mark(&losing.state_dir, losing.node, why.clone(), &members, &losing.lost);
+            let readmission = Readmission::new(losing.node, why.clone(), &members);
+            mark(&losing.state_dir, &readmission, &losing.lost);
             Some(why)
         }
         other => Some(other.to_string()),

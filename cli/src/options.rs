@@ -17,6 +17,7 @@ const MONITOR_PORT_BELOW: u16 = 2000;
 
 /// Keep a folder the same on several hosts: the daemon of one node.
 #[derive(Debug, FromArgs)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct DaemonArguments {
     /// name of this node: 1-64 letters, digits, dots, underscores or dashes
     #[argh(option)]

@@ -47,6 +47,11 @@ impl Readmission {
         Self { number: number.get(), why, seeds }
     }
 
+    /// Whether there is anybody to ask.
+    pub(crate) fn knows_others(&self) -> bool {
+        !self.seeds.is_empty()
+    }
+
     /// Leaves the mark, durably.
     pub(crate) fn mark(&self, state_dir: &Path) -> io::Result<()> {
         let (unfinished, mark) = (state_dir.join(UNFINISHED), state_dir.join(MARK));
@@ -75,6 +80,12 @@ impl Readmission {
         }
         File::open(state_dir)?.sync_all()
     }
+}
+
+/// The number that this node has.
+pub(crate) fn number(disk: &RealDisk) -> Option<NodeId> {
+    // A damaged identity is told when the log is opened.
+    Identity::load(disk).ok().flatten().map(|identity| identity.node)
 }
 
 /// What is under way in this state directory, if anything is. `--rejoin` begins it.

@@ -107,6 +107,14 @@ pub enum Error {
     Identity(IdentityError),
     /// The log cannot be read or made.
     Wal(WalError),
+    /// The log has changed since it was durable. This node may not count as the member that it
+    /// was, and has to be taken in anew.
+    Rot {
+        /// What was found.
+        source: WalError,
+        /// The members, as far as the log could be read.
+        members: Box<Members>,
+    },
     /// The state above stands beyond the log, and does not say with which members.
     LogBehind {
         /// Up to where the state above has applied.
@@ -122,19 +130,6 @@ pub enum Error {
     Kernel(io::Error),
 }
 
-impl Error {
-    /// Whether the disk has changed or lost what it held durably: the node may not count as the
-    /// member that it was, and has to be taken in anew.
-    #[must_use]
-    pub fn is_loss(&self) -> bool {
-        match self {
-            Self::Wal(error) => error.is_rot(),
-            Self::LogBehind { .. } => true,
-            _ => false,
-        }
-    }
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -147,7 +142,7 @@ impl fmt::Display for Error {
                 write!(f, "the state is of the node {found:?}, not {wanted:?}")
             }
             Self::Identity(error) => error.fmt(f),
-            Self::Wal(error) => error.fmt(f),
+            Self::Wal(error) | Self::Rot { source: error, .. } => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::LogBehind { applied, last } => {
                 write!(f, "the index stands at {applied}, beyond the log's end at {last}")
@@ -163,7 +158,7 @@ impl std::error::Error for Error {
         match self {
             Self::Listen { source, .. } | Self::Kernel(source) => Some(source),
             Self::Identity(error) => error.source(),
-            Self::Wal(error) => error.source(),
+            Self::Wal(error) | Self::Rot { source: error, .. } => error.source(),
             Self::Disk(error) => error.source(),
             _ => None,
         }
@@ -268,8 +263,14 @@ fn recall_or_begin<D: Disk + Clone>(
     if options.start != Start::Existing {
         log::info!("there is state: start={:?} is ignored", options.start);
     }
-    let (wal, restored) = Wal::restore(options.disk.clone(), wal_options)?;
-    Ok((identity, wal, restored))
+    let mut restored = Restored::default();
+    match Wal::open(options.disk.clone(), wal_options, &mut |op| restored.replay(op)) {
+        Ok(wal) => Ok((identity, wal, restored)),
+        Err(source) if source.is_rot() => {
+            Err(Error::Rot { source, members: Box::new(restored.members().clone()) })
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Gives a node without state its first one: the log, and then, last, the identity.
@@ -289,9 +290,9 @@ fn begin<D: Disk + Clone>(
         Start::Join(seeds) => {
             let asked = JoinOptions { seeds: seeds.clone(), name: name.clone(), address };
             let joined = join::join(&asked, options.cancelled).map_err(Error::Join)?;
-            as_joined(joined, name)
+            as_joined(&joined, name)
         }
-        Start::Joined(joined) => as_joined(joined.clone(), name),
+        Start::Joined(joined) => as_joined(joined, name),
     };
     let first = LogOp::Reset { at: LogPosition::default(), members };
     let mut restored = Restored::default();
@@ -304,7 +305,7 @@ fn begin<D: Disk + Clone>(
 }
 
 /// The members come with the log; until then whoever is of the cluster is welcome.
-fn as_joined(joined: Joined, name: String) -> (Identity, Members) {
-    let Joined { cluster, epoch, node, .. } = joined;
+fn as_joined(joined: &Joined, name: String) -> (Identity, Members) {
+    let Joined { cluster, epoch, node, .. } = *joined;
     (Identity { cluster, epoch, node, name }, Members::default())
 }

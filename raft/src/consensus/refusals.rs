@@ -47,13 +47,12 @@ fn in_words(why: Outcast, me: &LocalNode) -> Option<String> {
              as it is; to take part again start it once with --join HOST:PORT --rejoin",
             me.epoch
         )),
-        Outcast::OtherEpoch(_) => None,
         Outcast::Twin => Some(format!(
             "another process runs with the state of {} and is connected: one of the two must go",
             me.name
         )),
-        // Ends this run.
-        Outcast::OldState => None,
+        // The other node is the one that was left behind; or this run ends anyway.
+        Outcast::OtherEpoch(_) | Outcast::OldState => None,
     }
 }
 
