@@ -78,6 +78,8 @@ impl Known {
 enum Mark {
     None,
     Ours,
+    /// Of a member that has no state any more: this one, under its former number, most likely.
+    Former,
     Other(String),
 }
 
@@ -108,19 +110,23 @@ fn judge(known: Option<Known>, mark: &Mark, stat: &Stat) -> Result<(), Strange> 
 pub(super) struct Owner {
     pub(super) cluster: ClusterId,
     pub(super) node: NodeId,
-    /// Whether a former state of this node was set aside: then a folder of its cluster that the
-    /// index does not know is the one that it had under its former number.
+    /// Whether a former state of this node was set aside.
     pub(super) former: bool,
 }
 
 impl Owner {
+    /// A folder of this cluster that a new index meets is the one that the node had under its
+    /// former number, whether its state was set aside or just removed. If it is another member's
+    /// after all, what it holds is known to the same log.
     fn reads(&self, text: String, is_new: bool) -> Mark {
-        let Self { cluster, node, former } = self;
-        let was_ours = *former && is_new && text.starts_with(&format!("pickbox 1 {cluster} "));
-        if was_ours || text == format!("pickbox 1 {cluster} {node}") {
-            return Mark::Ours;
+        let Self { cluster, node, .. } = self;
+        if text == format!("pickbox 1 {cluster} {node}") {
+            Mark::Ours
+        } else if is_new && text.starts_with(&format!("pickbox 1 {cluster} ")) {
+            Mark::Former
+        } else {
+            Mark::Other(text)
         }
-        Mark::Other(text)
     }
 }
 
@@ -153,7 +159,9 @@ pub(super) fn check(
         }
     };
     match standing {
-        Standing::First if owner.former => adopt::note(index, Claim::Former)?,
+        Standing::First if owner.former || mark == Mark::Former => {
+            adopt::note(index, Claim::Former)?;
+        }
         Standing::First | Standing::Anew => adopt::note(index, Claim::Brought)?,
         Standing::Known | Standing::Gone => {}
     }
@@ -241,6 +249,7 @@ mod tests {
         let foreign = Mark::Other("x".into());
         for (known, mark, expected) in [
             (None, Mark::None, Ok(())),
+            (None, Mark::Former, Ok(())),
             (None, foreign.clone(), Err(Strange::Foreign("x".into()))),
             (Some(same), Mark::Ours, Ok(())),
             (Some(same), foreign, Err(Strange::Foreign("x".into()))),
