@@ -116,10 +116,10 @@ impl Contents {
         *self = Self::new(self.hard_state, mark.at, mark.members.clone());
     }
 
-    /// Forgets the entries up to a position; one before the base or behind the end changes nothing.
+    /// Forgets the entries up to a position; one that is not in the log changes nothing.
     pub(super) fn compact(&mut self, mark: &Mark) {
         let through = mark.at.index;
-        if through <= self.base.index || through > self.last().index {
+        if !self.has(mark.at) {
             return;
         }
         let gone = usize::try_from(self.base.index.distance_to(through)).unwrap_or(usize::MAX);

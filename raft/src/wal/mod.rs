@@ -426,7 +426,7 @@ impl<D: Disk> Wal<D> {
                 self.state.reset(&mark);
             }
             Item::Compact { at, members } => {
-                let keep_from = self.first_needed_after(at.index);
+                let keep_from = self.first_needed_after(*at);
                 let mark = Mark { at: *at, members: members.clone(), keep_from };
                 self.encode_payload(&mark)?;
                 self.put(Kind::Compact, None);
@@ -517,14 +517,14 @@ impl<D: Disk> Wal<D> {
         Place { segment, offset, payload_bytes }
     }
 
-    /// The newest segment at whose beginning the log ended at or before this index: whatever
-    /// follows this index is in it or behind it.
-    fn first_needed_after(&self, index: Index) -> u32 {
-        if index > self.state.last().index {
+    /// The newest segment at whose beginning the log ended at or before this position: whatever
+    /// follows it is in it or behind it.
+    fn first_needed_after(&self, position: LogPosition) -> u32 {
+        if !self.state.has(position) {
             return self.keep_from;
         }
         let candidates = self.segments.range(self.keep_from..).rev();
-        let mut suiting = candidates.filter(|(_, segment)| segment.head_last <= index);
+        let mut suiting = candidates.filter(|(_, segment)| segment.head_last <= position.index);
         suiting.next().map_or(self.keep_from, |(number, _)| *number)
     }
 

@@ -18,6 +18,9 @@ pub(super) const ALIGNMENT: usize = 8;
 /// No payload is longer, whatever a header says: the largest entry and room for its frame.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// No sequence, index or term is larger: no log lives so long, and one can be added to each.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -113,7 +116,7 @@ pub(super) enum Body {
 impl Body {
     /// Reads a payload; `None` when it is not what its kind says.
     pub(super) fn decode(kind: Kind, payload: &[u8]) -> Option<Self> {
-        match kind {
+        let body = match kind {
             Kind::Head => whole(payload).map(Self::Head),
             Kind::HardState => whole(payload).map(Self::HardState),
             Kind::Entry => whole(payload).map(Self::Entry),
@@ -121,8 +124,28 @@ impl Body {
             Kind::Reset => whole(payload).map(Self::Reset),
             Kind::Compact => whole(payload).map(Self::Compact),
             Kind::Confirm => payload.is_empty().then_some(Self::Confirm),
+        };
+        body.filter(Self::is_plausible)
+    }
+
+    fn is_plausible(&self) -> bool {
+        match self {
+            Self::Head(head) => is_term(head.hard_state.term) && is_position(head.last),
+            Self::HardState(state) => is_term(state.term),
+            Self::Entry(entry) => is_position(entry.position()),
+            Self::Truncate(cut) => is_position(cut.last),
+            Self::Reset(mark) | Self::Compact(mark) => is_position(mark.at),
+            Self::Confirm => true,
         }
     }
+}
+
+fn is_term(term: Term) -> bool {
+    term.get() <= NUMBER_MAX
+}
+
+fn is_position(position: LogPosition) -> bool {
+    position.index.get() <= NUMBER_MAX && is_term(position.term)
 }
 
 /// A value that takes up all the bytes.
@@ -177,8 +200,9 @@ impl Header {
         let is_whole = u32_at(bytes, 0)? == crc32fast::hash(bytes.get(4..)?);
         let unused_is_zero = bytes.get(57..)?.iter().all(|byte| *byte == 0)
             && (header.entry.is_some() || position == LogPosition::default());
-        let plausible =
-            header.length <= PAYLOAD_BYTES_MAX && header.durable_before <= header.sequence;
+        let plausible = header.length <= PAYLOAD_BYTES_MAX
+            && header.durable_before <= header.sequence
+            && header.sequence <= NUMBER_MAX;
         (is_whole && unused_is_zero && plausible).then_some(header)
     }
 

@@ -15,6 +15,7 @@ mod basics;
 mod crashes;
 mod damage;
 mod model;
+mod mutations;
 mod random;
 
 /// Small segments: one page of header, three pages of records.

@@ -45,6 +45,18 @@ impl Shape {
         self.base
     }
 
+    /// Whether it could be what another log said at an earlier time: no entry that is another there,
+    /// or was never.
+    pub(super) fn is_beginning_of(&self, later: &Self) -> bool {
+        let common = self
+            .entries
+            .iter()
+            .filter_map(|(index, entry)| later.entries.get(index).map(|other| (entry, other)));
+        self.term() <= later.term()
+            && self.last.index <= later.last.index
+            && common.into_iter().all(|(entry, other)| entry == other || entry.0 < other.0)
+    }
+
     pub(super) fn term(&self) -> u64 {
         self.hard_state.term.get()
     }
