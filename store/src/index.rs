@@ -200,6 +200,8 @@ fn read_state(txn: &WriteTransaction) -> Result<State, IndexError> {
 }
 
 #[cfg(test)]
+mod crashes;
+#[cfg(test)]
 mod speed;
 #[cfg(test)]
 mod stories;

@@ -31,6 +31,7 @@ impl Engine {
         let Applied { position, what } = self.index.apply(entry)?;
         self.index_changed = true;
         self.bytes_since_checkpoint += entry_bytes(entry);
+        self.count_applied(entry_bytes(entry));
         match what {
             Happened::Opened { node, incarnation } => self.opened(node, incarnation)?,
             Happened::Change {

@@ -9,7 +9,6 @@
 
 use std::collections::HashSet;
 
-use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{Index as LogIndex, LogPosition};
 use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
@@ -186,7 +185,7 @@ impl Engine {
             self.bytes_since_checkpoint = self.bytes_since_checkpoint.max(1);
             return Ok(());
         }
-        self.out.push_back(Outgoing::Log(Command::Checkpoint(position)));
+        self.let_go_of_log(position);
         log::debug!("event=checkpoint index={}", position.index);
         Ok(())
     }

@@ -104,7 +104,7 @@ impl Engine {
             }
             if self.rests() {
                 Self::rest(channels);
-            } else if !taken && self.todo.is_empty() {
+            } else if !taken && self.todo.is_empty() && !self.has_pages_to_give() {
                 self.wait(channels);
             }
         }
@@ -138,6 +138,7 @@ impl Engine {
         self.place_all()?;
         self.propose()?;
         self.tick()?;
+        self.give_pages()?;
         self.flush_journal()?;
         self.report_progress();
         Ok(())

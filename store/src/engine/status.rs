@@ -74,7 +74,10 @@ impl Engine {
 
     /// What hinders everything.
     fn troubles(&self) -> Vec<String> {
-        [self.root_trouble(), self.space_trouble()].into_iter().flatten().collect()
+        [self.root_trouble(), self.space_trouble(), self.state_trouble()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// Names some of what is open, what hinders it first.

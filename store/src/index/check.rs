@@ -41,3 +41,19 @@ pub fn recompute(index: &Index) -> Result<Sums, IndexError> {
     }
     Ok(sums)
 }
+
+#[cfg(test)]
+impl Index {
+    /// Holds what is kept against what the rows come to.
+    pub(crate) fn check_sums(&self) {
+        let sums = recompute(self).unwrap();
+        assert_eq!((sums.digest, sums.counts), (self.digest(), self.counts()));
+        assert_eq!(sums.names, self.counts().records());
+        assert_eq!(sums.contents, self.counts().files);
+    }
+
+    /// Says that another entry was applied last.
+    pub(crate) fn pretend(&mut self, position: pickbox_raft::core::ids::LogPosition) {
+        self.state.position = position;
+    }
+}

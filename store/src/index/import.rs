@@ -23,7 +23,9 @@ use crate::record::{Body, FileId, Record};
 pub enum ImportError {
     /// This node's own index failed: stop.
     Index(IndexError),
-    /// The page is damaged or no page.
+    /// The page was damaged on its way, or is none: nothing of it was taken.
+    Garbled(&'static str),
+    /// What the page says makes no sense.
     Damaged(&'static str),
     /// A version that this program does not understand.
     Format {
@@ -35,24 +37,30 @@ pub enum ImportError {
         /// The sender's level.
         found: u32,
     },
-    /// Not the page that is due, or of another state: begin again.
+    /// Not the page that is due, or of another state: nothing of it was taken.
     OutOfOrder,
     /// The state does not add up.
     Mismatch(&'static str),
     /// The state is older than what this node has.
     Older,
+    /// The state cannot be of the log that this node's own is of: one of the two nodes is wrong.
+    Contradiction,
 }
 
 impl fmt::Display for ImportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Index(error) => error.fmt(f),
+            Self::Garbled(what) => write!(f, "a page came damaged: {what}"),
             Self::Damaged(what) => write!(f, "a page is damaged: {what}"),
             Self::Format { found } => write!(f, "page format {found} is not understood"),
             Self::Level { found } => write!(f, "feature level {found} is not understood"),
             Self::OutOfOrder => f.write_str("a page came out of order or is of another state"),
             Self::Mismatch(what) => write!(f, "the state does not add up: {what}"),
             Self::Older => f.write_str("the state is older than the one here"),
+            Self::Contradiction => f.write_str(
+                "the state contradicts what was committed here: one of the two is wrong",
+            ),
         }
     }
 }
@@ -113,7 +121,7 @@ impl Index {
     /// Takes the next page.
     ///
     /// # Errors
-    /// When it is not taken: the importer is of no use then, unless the page was only out of order.
+    /// When it is not taken: the importer is of no use then, unless nothing of the page was taken.
     pub fn import_page(
         &mut self,
         importer: &mut Importer,
@@ -148,9 +156,7 @@ impl Index {
         let Importer { head: Some(head), sum, complete: true, .. } = importer else {
             return Err(ImportError::OutOfOrder);
         };
-        if head.position.index < self.position().index {
-            return Err(ImportError::Older);
-        }
+        self.follows(&head)?;
         let txn = self.tables()?;
         adds_up(&Tables::open(txn, &INCOMING)?, &head, &sum)?;
         tables::drop_set(txn, &LIVE)?;
@@ -158,6 +164,22 @@ impl Index {
         self.state = head;
         self.memo.forget();
         Ok(self.checkpoint()?)
+    }
+}
+
+impl Index {
+    /// Whether a state may come after the one here: a later position in an earlier term, or the
+    /// same with another content, would be of another log.
+    fn follows(&self, head: &State) -> Result<(), ImportError> {
+        let (theirs, ours) = (head.position, self.position());
+        if theirs.index < ours.index {
+            return Err(ImportError::Older);
+        }
+        let same = theirs.index == ours.index;
+        if theirs.term < ours.term || same && (theirs != ours || head.digest != self.digest()) {
+            return Err(ImportError::Contradiction);
+        }
+        Ok(())
     }
 }
 
@@ -217,22 +239,22 @@ impl Importer {
 
 fn open_page(page: &[u8]) -> Result<(PageInfo, &[u8]), ImportError> {
     if page.len() > PAGE_BYTES_MAX {
-        return Err(ImportError::Damaged("too long"));
+        return Err(ImportError::Garbled("too long"));
     }
     let (head, body) =
-        page.split_first_chunk::<PAGE_HEAD_BYTES>().ok_or(ImportError::Damaged("too short"))?;
+        page.split_first_chunk::<PAGE_HEAD_BYTES>().ok_or(ImportError::Garbled("too short"))?;
     let [m0, m1, m2, m3, v0, v1, c0, c1, c2, c3] = *head;
     if [m0, m1, m2, m3] != PAGE_MAGIC {
-        return Err(ImportError::Damaged("not a page"));
+        return Err(ImportError::Garbled("not a page"));
     }
     let found = u16::from_le_bytes([v0, v1]);
     if found != PAGE_FORMAT {
         return Err(ImportError::Format { found });
     }
     if crc32fast::hash(body) != u32::from_le_bytes([c0, c1, c2, c3]) {
-        return Err(ImportError::Damaged("the checksum is wrong"));
+        return Err(ImportError::Garbled("the checksum is wrong"));
     }
-    postcard::take_from_bytes(body).map_err(|_| ImportError::Damaged("the head"))
+    postcard::take_from_bytes(body).map_err(|_| ImportError::Garbled("the head"))
 }
 
 fn head(bytes: &[u8]) -> Result<State, ImportError> {

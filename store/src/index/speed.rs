@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agreed::world::*;
-use crate::index::Index;
+use crate::index::{Cursor, Index};
 use crate::op::{At, Op, Parent};
 
 /// CPU time of this thread: what else the machine does then does not count.
@@ -60,4 +60,38 @@ fn speed_of_apply() {
     let start = cpu();
     world.index.checkpoint().unwrap();
     println!("checkpoint: {:?}", cpu().saturating_sub(start));
+}
+
+#[test]
+#[ignore = "measures"]
+fn speed_of_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut world = World::over(Index::open(&folder.path().join("index.redb")).unwrap());
+    for batch in 0..100 {
+        let ops =
+            (0..1000).map(|n| create(&format!("{batch}-{n}"), file(&n.to_string()))).collect();
+        world.change(1, ops);
+    }
+    let start = cpu();
+    let snapshot = world.index.snapshot().unwrap();
+    println!("a snapshot of 100,000 files: {:?}", cpu().saturating_sub(start));
+    let (mut cursor, mut pages) = (Some(Cursor::default()), Vec::new());
+    let start = cpu();
+    while let Some(from) = cursor {
+        let page = snapshot.page(&from, 512 * 1024).unwrap();
+        pages.push(page.bytes);
+        cursor = page.next;
+    }
+    let count = u32::try_from(pages.len()).unwrap();
+    println!("{count} pages of 512 KiB, {:?} each", cpu().saturating_sub(start) / count);
+    let mut index = Index::open(&folder.path().join("other.redb")).unwrap();
+    let mut importer = index.import_start().unwrap();
+    let start = cpu();
+    for page in &pages {
+        index.import_page(&mut importer, page).unwrap();
+    }
+    println!("taken in: {:?} each", cpu().saturating_sub(start) / count);
+    let start = cpu();
+    index.import_install(importer).unwrap();
+    println!("put in force: {:?}", cpu().saturating_sub(start));
 }

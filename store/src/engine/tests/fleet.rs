@@ -1,6 +1,6 @@
 //! The harness: hosts, one log, and a network that does what it is told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Host {
     next: usize,
     /// Looks asked for and not yet made.
     asks: Vec<WatchAsk>,
+    /// Whether the log gives it nothing before it has taken over a state.
+    needs_state: bool,
     /// Contents that its worker has not found yet.
     wanted: Vec<ContentId>,
     /// Proposed and not yet in the log.
@@ -56,6 +58,18 @@ pub(super) struct Fleet {
     contents: HashMap<ContentId, Vec<u8>>,
     /// What engines said to their content workers: which host, what.
     pub(super) told: Vec<(usize, ContentCommand)>,
+    /// What engines said to the log and nothing here acts upon.
+    pub(super) commands: Vec<(usize, Command)>,
+    /// What engines say to each other, if that is not carried at once.
+    pub(super) wire: Option<VecDeque<Letter>>,
+}
+
+/// A message between engines on its way.
+#[derive(Clone, Debug)]
+pub(super) struct Letter {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) bytes: Vec<u8>,
 }
 
 pub(super) fn rel(path: &str) -> RelPath {
@@ -146,7 +160,14 @@ impl Fleet {
 
     fn start_with(count: u64, members: Option<Members>) -> Self {
         let (hosts, log) = (Vec::new(), Vec::new());
-        let mut fleet = Self { hosts, log, contents: HashMap::new(), told: Vec::new() };
+        let mut fleet = Self {
+            hosts,
+            log,
+            contents: HashMap::new(),
+            told: Vec::new(),
+            commands: Vec::new(),
+            wire: None,
+        };
         if let Some(members) = members {
             fleet.append(Content::Members(members));
         }
@@ -162,6 +183,7 @@ impl Fleet {
                 runs: 0,
                 next: 0,
                 asks,
+                needs_state: false,
                 wanted: Vec::new(),
                 proposed: None,
                 now_ms: 0,
@@ -212,6 +234,7 @@ impl Fleet {
         host.engine = Some(Engine::open(options, index)?);
         host.asks.clear();
         host.wanted.clear();
+        host.needs_state = false;
         host.proposed = None;
         let (origin, serial) = (host.id, Serial::new(1));
         let payload = Payload::Open { name };
@@ -243,10 +266,7 @@ impl Fleet {
         self.start(at);
         let giver = (0..self.hosts.len()).find(|giver| *giver != at && self.hosts[*giver].is_up());
         if let (Way::State, Some(giver)) = (way, giver) {
-            while self.deliver(giver) {}
-            let from = self.hosts[giver].id;
-            let at_least = self.hosts[giver].engine().index.position();
-            self.give(at, Event::Log(Delivery::NeedState { from, at_least }));
+            self.need_state(at, giver);
         }
     }
 
@@ -292,18 +312,40 @@ impl Fleet {
                 }
                 Outgoing::Watch(ask) => self.hosts[at].asks.push(ask),
                 Outgoing::Content(command) => self.content(at, command),
-                Outgoing::Peer(to, bytes) => {
-                    let from = self.hosts[at].id;
-                    if let Some(to) = self.hosts.iter().position(|host| host.id == to) {
-                        self.give(to, Event::Peer(from, bytes));
-                    }
-                }
-                Outgoing::Log(Command::StateInstalled { at: reached, .. }) => {
+                Outgoing::Peer(to, bytes) => self.post(at, to, bytes),
+                Outgoing::Log(Command::StateInstalled { at: reached, members }) => {
                     self.hosts[at].next = usize::try_from(reached.index.get()).unwrap();
+                    self.hosts[at].needs_state = false;
+                    self.commands.push((at, Command::StateInstalled { at: reached, members }));
                 }
-                Outgoing::Log(_) | Outgoing::Sync(_) => {}
+                Outgoing::Log(command) => self.commands.push((at, command)),
+                Outgoing::Sync(_) => {}
             }
         }
+    }
+
+    fn post(&mut self, from: usize, to: NodeId, bytes: Vec<u8>) {
+        let Some(to) = self.hosts.iter().position(|host| host.id == to) else { return };
+        let letter = Letter { from, to, bytes };
+        match &mut self.wire {
+            Some(wire) => wire.push_back(letter),
+            None => self.carry(letter),
+        }
+    }
+
+    /// Hands a message to whom it is for.
+    pub(super) fn carry(&mut self, letter: Letter) {
+        let from = self.hosts[letter.from].id;
+        self.give(letter.to, Event::Peer(from, letter.bytes));
+    }
+
+    /// Tells a host that the log of `leader` begins behind where `leader` is now.
+    pub(super) fn need_state(&mut self, at: usize, leader: usize) {
+        while self.deliver(leader) {}
+        let (from, at_least) =
+            (self.hosts[leader].id, self.hosts[leader].engine().index.position());
+        self.hosts[at].needs_state = true;
+        self.give(at, Event::Log(Delivery::NeedState { from, at_least }));
     }
 
     pub(super) fn give(&mut self, at: usize, event: Event) {
@@ -403,7 +445,7 @@ impl Fleet {
     pub(super) fn deliver(&mut self, at: usize) -> bool {
         let host = &mut self.hosts[at];
         let Some(entry) = self.log.get(host.next).cloned() else { return false };
-        if host.engine.as_mut().is_none_or(Engine::is_short_of_space) {
+        if host.needs_state || host.engine.as_mut().is_none_or(Engine::is_short_of_space) {
             return false;
         }
         host.next += 1;

@@ -9,4 +9,5 @@ mod random;
 mod readmission;
 mod roots;
 mod space;
+mod states;
 mod stories;
