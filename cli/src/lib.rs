@@ -20,6 +20,7 @@ mod node;
 pub mod options;
 mod output;
 mod readmission;
+mod recover;
 pub mod start;
 mod threads;
 pub mod tool;

@@ -9,6 +9,7 @@ use crate::arguments::{self, Parsed};
 use crate::ask::{self, CatArguments, FindArguments, LogArguments, StatusArguments};
 use crate::cluster::{self, ClusterArguments};
 use crate::exit::{CliError, Exit};
+use crate::recover::{self, RecoverArguments};
 use crate::{output, start};
 
 /// Keep a folder the same on several hosts: people's tool.
@@ -30,6 +31,7 @@ enum Command {
     Cat(CatArguments),
     Find(FindArguments),
     Cluster(ClusterArguments),
+    Recover(RecoverArguments),
     Node(NodeArguments),
 }
 
@@ -76,6 +78,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Cat(arguments)) => ask::cat(&arguments),
         Some(Command::Find(arguments)) => ask::find(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
+        Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Node(arguments)) => Err(CliError::Usage(format!(
             "pickbox node {}: say `pickbox node start` and the flags of pickboxd; `pickbox node start \
              --help` lists them.",

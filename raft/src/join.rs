@@ -14,7 +14,9 @@ use pickbox_raft_core::members::Members;
 use crate::clock;
 use crate::loopback_only;
 use crate::net::frame::{Frame, Kind, Parser, Phase};
-use crate::net::hello::{self, Hello, JoinReply, JoinRequest, PROTOCOL, Purpose, Refusal};
+use crate::net::hello::{
+    self, Hello, JoinReply, JoinRequest, PROTOCOL, Purpose, Refusal, Standing,
+};
 use crate::net::link::{HANDSHAKE_MAX, resolve};
 
 /// Connecting takes no longer.
@@ -115,13 +117,15 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
     for seed in &options.seeds {
         check(seed)?;
     }
+    let (name, address) = (options.name.clone(), options.address.clone());
+    let request = JoinRequest::Join { name, address };
     let mut seeds = options.seeds.iter().cycle();
     let mut target = seeds.next().cloned().ok_or(JoinError::NobodyToAsk)?;
     let mut wait = WAIT_MIN;
     let mut redirects = 0;
     let mut told = String::new();
     loop {
-        let reason = match ask(&target, options, cancelled) {
+        let reason = match ask(&target, options, &request, cancelled) {
             Ok(JoinReply::Joined { cluster, epoch, node, members }) => {
                 return Ok(Joined { cluster, epoch, node, members });
             }
@@ -134,6 +138,7 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
                 continue;
             }
             Ok(JoinReply::NotLeader(_)) => "there is no leader".to_owned(),
+            Ok(JoinReply::Standing(_)) => "an answer to another question".to_owned(),
             Ok(JoinReply::Later) => "another change of the members is under way".to_owned(),
             Err(Failure::Passing(reason)) => reason,
             Err(Failure::Final(error)) => return Err(error),
@@ -150,6 +155,47 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
         }
     }
 }
+
+/// Asks the node at this address how far it is.
+///
+/// # Errors
+/// When the address is none, or nobody answers there.
+pub fn survey(address: &str) -> Result<Standing, SurveyError> {
+    check(address)?;
+    let nobody = JoinOptions { seeds: Vec::new(), name: String::new(), address: String::new() };
+    match ask(address, &nobody, &JoinRequest::Survey, &AtomicBool::new(false)) {
+        Ok(JoinReply::Standing(standing)) => Ok(standing),
+        Ok(_) => Err(SurveyError::Silent("an answer to another question".to_owned())),
+        Err(Failure::Passing(reason)) => Err(SurveyError::Silent(reason)),
+        Err(Failure::Final(error)) => Err(error.into()),
+    }
+}
+
+/// Why nothing is known of a node.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SurveyError {
+    /// It does not answer: why.
+    Silent(String),
+    /// It cannot be asked, or refuses to say.
+    Refused(JoinError),
+}
+
+impl From<JoinError> for SurveyError {
+    fn from(error: JoinError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl std::fmt::Display for SurveyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent(reason) => f.write_str(reason),
+            Self::Refused(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for SurveyError {}
 
 /// Unauthenticated as it is, nothing leaves this host.
 fn check(address: &str) -> Result<SocketAddr, JoinError> {
@@ -172,7 +218,12 @@ fn pause(wait: Duration, cancelled: &AtomicBool) -> Result<(), JoinError> {
 }
 
 /// One attempt at one address.
-fn ask(address: &str, options: &JoinOptions, cancelled: &AtomicBool) -> Result<JoinReply, Failure> {
+fn ask(
+    address: &str,
+    options: &JoinOptions,
+    request: &JoinRequest,
+    cancelled: &AtomicBool,
+) -> Result<JoinReply, Failure> {
     let to =
         resolve(address).ok_or_else(|| Failure::Final(JoinError::Address(address.to_owned())))?;
     let mut socket = TcpStream::connect_timeout(&to, CONNECT_MAX)?;
@@ -189,8 +240,7 @@ fn ask(address: &str, options: &JoinOptions, cancelled: &AtomicBool) -> Result<J
         return Err(Failure::Final(JoinError::Refused { address: address.to_owned(), reason }));
     }
     parser.enter(Phase::AwaitJoined);
-    let request = JoinRequest { name: options.name.clone(), address: options.address.clone() };
-    say(&mut socket, hello::encode(Kind::Join, &request))?;
+    say(&mut socket, hello::encode(Kind::Join, request))?;
     let (_, payload) = hear(&socket, &mut parser, deadline, cancelled)?;
     hello::decode(&payload).ok_or_else(|| Failure::Passing("malformed answer".to_owned()))
 }

@@ -26,6 +26,7 @@ pub mod log_writer;
 pub mod lost;
 pub mod net;
 mod open;
+pub mod recover;
 mod runs;
 pub mod wal;
 

@@ -11,15 +11,32 @@ use crate::clock;
 use crate::identity::check_name;
 use crate::loopback_only;
 use crate::net::frame::Kind;
-use crate::net::hello::{self, JoinReply, JoinRequest};
+use crate::net::hello::{self, JoinReply, JoinRequest, Standing};
 use crate::net::link::resolve;
 use crate::net::transport::Ticket;
 
 impl Consensus {
     pub(super) fn wish_of_joiner(&mut self, ticket: Ticket, request: JoinRequest) {
-        let JoinRequest { name, address } = request;
+        let JoinRequest::Join { name, address } = request else {
+            let reply = JoinReply::Standing(self.standing());
+            return self.transport.answer_join(ticket, &reply);
+        };
         log::info!("event=join_asked name={name:?} address={address:?}");
         self.wish(Asker::Joiner(ticket), Order::Change(Change::Join { name, address }));
+    }
+
+    fn standing(&self) -> Standing {
+        let me = self.transport.me();
+        Standing {
+            cluster: me.cluster,
+            epoch: me.epoch,
+            node: me.node,
+            name: me.name.clone(),
+            term: self.core.term(),
+            last: self.core.last(),
+            commit: self.core.commit(),
+            leader: self.core.leader(),
+        }
     }
 
     /// What another member says about orders.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, Index, LogPosition, NodeId, Term};
 use pickbox_raft_core::members::Members;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -230,13 +230,39 @@ impl Hello {
     }
 }
 
-/// A node's request to become a member.
+/// What somebody who is no member wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct JoinRequest {
-    /// The name that people chose.
-    pub(crate) name: String,
-    /// Where peers will reach it.
-    pub(crate) address: String,
+pub(crate) enum JoinRequest {
+    /// To become one.
+    Join {
+        /// The name that people chose.
+        name: String,
+        /// Where peers will reach it.
+        address: String,
+    },
+    /// To know how far this node is.
+    Survey,
+}
+
+/// How far a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Of which cluster it is.
+    pub cluster: ClusterId,
+    /// In which epoch.
+    pub epoch: Epoch,
+    /// Its number.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its term.
+    pub term: Term,
+    /// The last entry of its log.
+    pub last: LogPosition,
+    /// Highest index that it knows to be committed.
+    pub commit: Index,
+    /// Who leads, if it knows.
+    pub leader: Option<NodeId>,
 }
 
 /// The answer to a [`JoinRequest`].
@@ -259,6 +285,8 @@ pub(crate) enum JoinReply {
     Later,
     /// The name or the address belongs to another member.
     Taken(String),
+    /// How far this node is.
+    Standing(Standing),
 }
 
 /// Frames a value.

@@ -22,7 +22,7 @@ pub(crate) mod stream;
 pub(crate) mod transport;
 
 pub use bell::Bell;
-pub use hello::{ADDRESS_BYTES_MAX, LocalNode, NAME_BYTES_MAX, Runs};
+pub use hello::{ADDRESS_BYTES_MAX, LocalNode, NAME_BYTES_MAX, Runs, Standing};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,0 +1,177 @@
+//! Founding a cluster anew out of what is left of it, when the majority is lost for good.
+//!
+//! The survivor's log goes on: what it holds counts as committed from then on, and one more entry
+//! names the survivor as the only member. The epoch of the cluster grows, so that whoever else
+//! was left, and comes back, is not mistaken for a member (checklist 136).
+
+use std::fmt;
+use std::sync::Arc;
+
+use pickbox_raft_core::Restored;
+use pickbox_raft_core::event::LogOp;
+use pickbox_raft_core::ids::{Epoch, LogPosition, NodeId};
+use pickbox_raft_core::log::{Content, Entry, HardState};
+use pickbox_raft_core::members::{Member, MemberRole, Members};
+
+use crate::disk::Disk;
+use crate::identity::{self, Identity};
+use crate::open::Error;
+use crate::wal::{Options, Wal};
+
+/// What is left at a node that does not run.
+pub struct Survivor<D: Disk> {
+    disk: D,
+    wal: Wal<D>,
+    identity: Identity,
+    restored: Restored,
+}
+
+impl<D: Disk> fmt::Debug for Survivor<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Survivor").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+impl<D: Disk + Clone> Survivor<D> {
+    /// Reads the state of a node that does not run.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn open(disk: D) -> Result<Self, Error> {
+        let identity = Identity::load(&disk)?.ok_or(Error::NoState)?;
+        let options = Options::new(identity::random_u64()?);
+        let (wal, restored) = Wal::restore(disk.clone(), options)?;
+        Ok(Self { disk, wal, identity, restored })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The last entry of its log.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.restored.last()
+    }
+
+    /// Term and vote.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.restored.hard_state()
+    }
+
+    /// The members, as its log has them.
+    #[must_use]
+    pub fn members(&self) -> &Members {
+        self.restored.members()
+    }
+
+    /// Makes this node the only member of the cluster, in its next epoch. May be done again after a
+    /// crash at any moment.
+    ///
+    /// # Errors
+    /// When the disk is full or failed.
+    pub fn found_anew(mut self, address: &str) -> Result<Epoch, Error> {
+        let epoch = self.identity.epoch.next();
+        let term = self.restored.hard_state().term.next();
+        let me = self.identity.node;
+        // The epoch first: with the old members in force nobody leads, and the others refuse this node.
+        let identity = Identity { epoch, ..self.identity };
+        identity.put(&self.disk)?;
+        let index = self.restored.last().index.next();
+        let next_id = self.restored.members().next_id.max(me.next());
+        let members = alone(me, identity.name, address, next_id);
+        let entry = Entry { index, term, content: Content::Members(members) };
+        self.wal.commit([
+            LogOp::HardState(HardState { term, voted_for: Some(me) }),
+            LogOp::Append(vec![Arc::new(entry)]),
+        ])?;
+        Ok(epoch)
+    }
+}
+
+fn alone(id: NodeId, name: String, address: &str, next_id: NodeId) -> Members {
+    let member = Member { id, name, address: address.to_owned(), role: MemberRole::Voter };
+    Members { members: vec![member], next_id, ..Members::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use pickbox_raft_core::ids::{ClusterId, Index, Term};
+
+    use super::*;
+    use crate::disk::sim::{Fault, Keep, SimDisk};
+
+    fn member(id: u64) -> Member {
+        let (name, address) = (format!("node{id}"), format!("127.0.0.1:{}", 8000 + id));
+        Member { id: NodeId::new(id), name, address, role: MemberRole::Voter }
+    }
+
+    /// One of three, with five entries of which some may not be committed.
+    fn survivor() -> SimDisk {
+        let disk = SimDisk::new();
+        let options = Options { segment_bytes: 16 * 1024, nonce_seed: 1 };
+        let mut wal = Wal::create(disk.clone(), options).unwrap();
+        let members = Members {
+            members: (1..=3).map(member).collect(),
+            next_id: NodeId::new(4),
+            ..Members::default()
+        };
+        let noop = |index| {
+            let (index, term) = (Index::new(index), Term::new(2));
+            Arc::new(Entry { index, term, content: Content::Noop })
+        };
+        wal.commit([
+            LogOp::Reset { at: LogPosition::default(), members },
+            LogOp::HardState(HardState { term: Term::new(3), voted_for: None }),
+            LogOp::Append((1..=5).map(noop).collect()),
+        ])
+        .unwrap();
+        let (cluster, epoch) = (ClusterId([5; 16]), Epoch::ZERO);
+        let identity = Identity { cluster, epoch, node: NodeId::new(2), name: "node2".into() };
+        identity.store(&disk).unwrap();
+        disk
+    }
+
+    /// checklist 136: the log goes on, with the survivor alone, in a new epoch; numbers are not
+    /// given out again.
+    #[test]
+    fn a_survivor_becomes_the_only_member_of_a_new_epoch() {
+        let disk = survivor();
+        let found = Survivor::open(disk.clone()).unwrap();
+        assert_eq!((found.last().index, found.members().members.len()), (Index::new(5), 3));
+        assert_eq!(found.found_anew("127.0.0.1:8002").unwrap(), Epoch::new(1));
+        disk.restart(Keep::Nothing);
+        let found = Survivor::open(disk).unwrap();
+        assert_eq!(found.identity().epoch, Epoch::new(1));
+        assert_eq!(found.last(), LogPosition { index: Index::new(6), term: Term::new(4) });
+        assert_eq!(found.members().members, [member(2)]);
+        assert_eq!(found.members().next_id, NodeId::new(4));
+        assert!(found.hard_state().term == Term::new(4));
+    }
+
+    /// After a power cut at any operation the work can be done again; in between nobody is alone in
+    /// the old epoch.
+    #[test]
+    fn founding_anew_is_finished_after_any_power_cut() {
+        for operation in 0..12 {
+            for seed in 0..20 {
+                let disk = survivor();
+                let found = Survivor::open(disk.clone()).unwrap();
+                disk.fail_at(disk.operations() + operation, Fault::PowerOff);
+                let done = found.found_anew("127.0.0.1:8002").is_ok();
+                disk.clear_faults();
+                disk.restart(Keep::Any(seed));
+                let found = Survivor::open(disk.clone()).unwrap();
+                let is_alone = found.members().members.len() == 1;
+                assert!(!is_alone || found.identity().epoch > Epoch::ZERO);
+                assert!(!done || is_alone);
+                found.found_anew("127.0.0.1:8002").unwrap();
+                let found = Survivor::open(disk).unwrap();
+                assert_eq!(found.members().members, [member(2)]);
+            }
+        }
+    }
+}
