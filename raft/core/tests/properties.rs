@@ -5,7 +5,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::sync::Arc;
 
-    use pickbox_raft_core::event::{LogOp, RoleName};
+    use pickbox_raft_core::event::{Aim, Change, LogOp, RoleName};
     use pickbox_raft_core::ids::{Index, IoSeq, LogPosition, NodeId, Term};
     use pickbox_raft_core::members::{Member, MemberRole, Members};
     use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
@@ -62,6 +62,72 @@ mod tests {
             prop_assert_eq!(members.reached_by_majority(|id| of(id.get())), expected);
             prop_assert!(members.has_majority(|id| of(id.get()) >= expected));
             prop_assert!(!members.has_majority(|id| of(id.get()) > expected));
+        }
+    }
+
+    fn arbitrary_change() -> impl Strategy<Value = Change> {
+        let id = || (0_u64..9).prop_map(NodeId::new);
+        let name = || (1_u64..9).prop_map(|n| format!("node{n}"));
+        let address = || (1_u64..9).prop_map(|n| format!("host:{n}"));
+        let aim = prop_oneof![Just(Aim::Voter), Just(Aim::Learner)];
+        prop_oneof![
+            (name(), address(), aim).prop_map(|(name, address, aim)| Change::Add {
+                name,
+                address,
+                aim
+            }),
+            (name(), address()).prop_map(|(name, address)| Change::Join { name, address }),
+            id().prop_map(Change::Remove),
+            (id(), name(), address()).prop_map(|(old, name, address)| Change::Replace {
+                old,
+                name,
+                address
+            }),
+            id().prop_map(Change::Promote),
+            id().prop_map(Change::Demote),
+            (id(), address()).prop_map(|(id, address)| Change::Readdress { id, address }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is ordered, in whatever order: there is a voter, no two members have one name
+        /// or address, numbers grow and are not given out twice, nobody becomes a voter by an
+        /// order (only by catching up), and the way to the new list needs a majority of both sets
+        /// (checklist 87, 99; Ongaro's thesis, 4.3).
+        #[test]
+        fn any_orders_leave_members_that_make_sense(
+            changes in proptest::collection::vec((arbitrary_change(), any::<u8>()), 1..40),
+        ) {
+            let mut current = members(&[1, 2, 3], &[]);
+            current.next_id = NodeId::new(4);
+            let mut given_out = current.next_id;
+            for (change, connected) in changes {
+                let is_connected = |id: NodeId| connected & (1 << (id.get() % 8)) != 0;
+                let Ok(changed) = current.changed(&change, is_connected) else { continue };
+                let next = changed.members;
+                prop_assert!(next.voters().next().is_some());
+                prop_assert!(next.voters().all(|id| current.is_voter(id)));
+                for (place, one) in next.members.iter().enumerate() {
+                    prop_assert!(one.id < next.next_id);
+                    for other in &next.members[place + 1..] {
+                        prop_assert!(one.id < other.id, "ordered by number");
+                        prop_assert!(one.name != other.name && one.address != other.address);
+                    }
+                    let is_new = current.get(one.id).is_none();
+                    prop_assert!(!is_new || one.id >= given_out, "a number is given out once");
+                }
+                prop_assert!(next.next_id >= given_out);
+                given_out = next.next_id;
+                let step = current.on_the_way_to(next.clone());
+                let all = |id: NodeId| current.is_voter(id);
+                prop_assert!(step.has_majority(all));
+                if step.is_joint() {
+                    let reachable: Vec<NodeId> = step.everyone().collect();
+                    prop_assert!(step.outgoing_voters.iter().all(|id| reachable.contains(id)));
+                    prop_assert!(step.outgoing_voters.iter().copied().eq(current.voters()));
+                }
+                current = next;
+            }
         }
     }
 
