@@ -17,6 +17,7 @@ use pickbox_raft::core::ids::{LogPosition, NodeId};
 use pickbox_raft::core::members::Members;
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
+use pickbox_raft::trace::{self, Tracer};
 use pickbox_raft::{Parts, Start};
 use pickbox_store::contents::worker::{ContentParts, ContentWorker};
 use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
@@ -226,6 +227,7 @@ fn start(
         applied,
         installed: (applied != LogPosition::default()).then_some(position.members),
         runs: index.sessions().runs().collect(),
+        trace: start_trace(options, crew)?,
         cancelled,
     });
     let parts = opened.map_err(|error| not_opened_log(error, options, (number, known), lost))?;
@@ -252,6 +254,19 @@ fn start(
         lost: Arc::clone(lost),
     };
     spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing })
+}
+
+/// Opens the trace and starts its thread, if one was asked for.
+fn start_trace(options: &DaemonOptions, crew: &mut Crew) -> Result<Option<Tracer>, AnyError> {
+    let Some(path) = &options.trace else { return Ok(None) };
+    let file = std::fs::File::options().append(true).create(true).open(path);
+    let file = file.map_err(|error| cannot("open the trace", path, &error))?;
+    let (tracer, writer) = trace::trace(file);
+    crew.start("trace", move || {
+        writer.run();
+        None
+    })?;
+    Ok(Some(tracer))
 }
 
 /// Why the log cannot be opened. If it is not to be trusted, a mark says so from now on.

@@ -60,6 +60,10 @@ pub(crate) struct DaemonArguments {
     #[argh(option)]
     join: Option<String>,
 
+    /// write one line of JSON to this file for each step of the consensus; grows quickly
+    #[argh(option)]
+    trace: Option<PathBuf>,
+
     /// take part anew, as a new member over the same folder, though there is state: for a node that was
     /// removed, or that is of a cluster which was founded anew; needs --join
     #[argh(switch)]
@@ -98,6 +102,8 @@ pub struct DaemonOptions {
     pub state_dir: PathBuf,
     /// What a node without state does.
     pub entry: Entry,
+    /// Where each step of the consensus is told, if anywhere.
+    pub trace: Option<PathBuf>,
     /// Whether to leave the state behind and become a new member.
     pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
@@ -171,6 +177,7 @@ impl DaemonArguments {
             data_dir,
             state_dir,
             entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
+            trace: self.trace,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
             log_level: self.log_level,

@@ -28,6 +28,7 @@ pub mod net;
 mod open;
 pub mod recover;
 mod runs;
+pub mod trace;
 pub mod wal;
 
 pub use consensus::{Closed, Handle, Stop};

@@ -23,6 +23,7 @@ use crate::log_writer::LogWriter;
 use crate::net::transport::Transport;
 use crate::net::{LocalNode, Runs};
 use crate::runs;
+use crate::trace::Tracer;
 use crate::wal::{self, Wal, WalError};
 
 /// What a node without state does first. With state it just goes on.
@@ -57,6 +58,8 @@ pub struct Options<'a, D> {
     pub installed: Option<Members>,
     /// The newest run of each member that the room above has seen in the log.
     pub runs: Runs,
+    /// Where each step of the core is told, if anywhere.
+    pub trace: Option<Tracer>,
     /// Set to give up waiting to join.
     pub cancelled: &'a AtomicBool,
 }
@@ -230,8 +233,15 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
     let log_writer = LogWriter::new(wal, jobs, events, Box::new(move || bell.ring()));
     let config = Config::new(me.node, identity::random_u64()?);
     let core = Core::new(config, restored, applied.index, Time::default());
-    let pieces =
-        Pieces { core, origin: clock::now(), transport, commands, log, applied: applied.index };
+    let pieces = Pieces {
+        core,
+        origin: clock::now(),
+        transport,
+        commands,
+        log,
+        applied: applied.index,
+        tracer: options.trace,
+    };
     let (mut consensus, deliveries) = Consensus::new(pieces);
     if let Some(members) = options.installed.filter(|_| applied.index > last) {
         consensus.step(Event::StateInstalled { at: applied, members });

@@ -120,6 +120,7 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
         applied: LogPosition::default(),
         installed: None,
         runs: crate::net::Runs::new(),
+        trace: None,
         cancelled: &AtomicBool::new(false),
     })
     .unwrap();

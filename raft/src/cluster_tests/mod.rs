@@ -255,6 +255,7 @@ fn what_cannot_be_opened_is_named() {
             applied: pickbox_raft_core::ids::LogPosition::default(),
             installed: None,
             runs: crate::net::Runs::new(),
+            trace: None,
             cancelled: &AtomicBool::new(false),
         })
     };

@@ -109,6 +109,7 @@ impl Node {
             applied: LogPosition::default(),
             installed: None,
             runs: crate::net::Runs::new(),
+            trace: None,
             cancelled: &AtomicBool::new(false),
         })
         .expect("it opens");

@@ -27,6 +27,7 @@ use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
 use crate::net::hello;
 use crate::net::link::Outcast;
 use crate::net::transport::{Incoming, Transport};
+use crate::trace::{Before, Tracer};
 use crate::wal::WalCounters;
 
 mod handle;
@@ -103,6 +104,7 @@ pub struct Consensus {
     outstanding: Outstanding,
     wishes: Wishes,
     refusals: Refusals,
+    tracer: Option<Tracer>,
     applied: Index,
     placed: Index,
     incarnation: Incarnation,
@@ -120,6 +122,7 @@ pub(crate) struct Pieces {
     pub(crate) commands: Receiver<Command>,
     pub(crate) log: LogPort,
     pub(crate) applied: Index,
+    pub(crate) tracer: Option<Tracer>,
 }
 
 impl Consensus {
@@ -138,6 +141,7 @@ impl Consensus {
             outstanding: Outstanding::default(),
             wishes: Wishes::default(),
             refusals: Refusals::default(),
+            tracer: pieces.tracer,
             applied: pieces.applied,
             placed: pieces.applied,
             incarnation,
@@ -216,7 +220,11 @@ impl Consensus {
     /// Steps the core; its output is acted upon in the next turn at the latest.
     pub(crate) fn step(&mut self, event: Event) {
         let now = self.now();
+        let before = self.tracer.as_ref().map(|_| Before::new(&self.core, &event, &self.output));
         self.core.step(now, event, &mut self.output);
+        if let (Some(tracer), Some(before)) = (&mut self.tracer, before) {
+            tracer.note(now.as_micros(), &before, &self.core, &self.output);
+        }
     }
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Stop> {
