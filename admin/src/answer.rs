@@ -27,6 +27,7 @@ TRANSFER [id]             hand leadership to a voter
 LOG path                  the versions of a file
 CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
+LOCAL LOG|CAT|FIND ...    the same from what this node has, at once: perhaps old, but without a majority too
 SESSION                   as the first line: keep the connection open
 HELP                      this
 ";

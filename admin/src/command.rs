@@ -4,7 +4,7 @@ use pickbox_store::name::RelPath;
 
 use crate::forward::Forward;
 use crate::members;
-use crate::node::{Code, ContentHash, Refusal, Request};
+use crate::node::{Code, ContentHash, Freshness, Look, Refusal, Request};
 use crate::path_text;
 
 /// What a line asks for.
@@ -39,14 +39,32 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"STATUS" => parse_status(rest),
         b"FORWARD" => ask(Request::Forward(Forward::parse(rest)?)),
         b"MEMBERS" => parse_members(rest),
-        b"LOG" => ask(Request::Log(parse_path(rest)?)),
-        b"CAT" => ask(parse_cat(rest)?),
-        b"FIND" => ask(parse_find(rest)?),
+        b"LOCAL" => parse_local(rest),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
         b"HELP" if rest.is_empty() => Ok(Command::Help),
         b"SESSION" | b"HELP" => Err(bad("this command takes no argument")),
-        _ => ask(members::parse(word, rest).unwrap_or_else(|| Err(unknown(word)))?),
+        _ => match parse_look(word, rest) {
+            Some(look) => ask(Request::Read(look?, Freshness::Fresh)),
+            None => ask(members::parse(word, rest).unwrap_or_else(|| Err(unknown(word)))?),
+        },
     }
+}
+
+/// What looks something up; `None` if the word is none of those.
+fn parse_look(word: &[u8], rest: &[u8]) -> Option<Result<Look, Refusal>> {
+    match word.to_ascii_uppercase().as_slice() {
+        b"LOG" => Some(parse_path(rest).map(Look::Log)),
+        b"CAT" => Some(parse_cat(rest)),
+        b"FIND" => Some(parse_find(rest)),
+        _ => None,
+    }
+}
+
+fn parse_local(rest: &[u8]) -> Result<Command, Refusal> {
+    let (word, rest) = split_word(rest);
+    let usage = || Err(bad("say LOCAL LOG path, LOCAL CAT path@index or LOCAL FIND sha256"));
+    let look = parse_look(word, rest).unwrap_or_else(usage)?;
+    Ok(Command::Ask(Request::Read(look, Freshness::Local), Form::Json))
 }
 
 fn bad(text: impl Into<String>) -> Refusal {
@@ -88,7 +106,7 @@ fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
     if path.is_root() { Err(bad("path: it is missing")) } else { Ok(path) }
 }
 
-fn parse_cat(rest: &[u8]) -> Result<Request, Refusal> {
+fn parse_cat(rest: &[u8]) -> Result<Look, Refusal> {
     const USAGE: &str = "say CAT path@index, where LOG path tells the indices";
     let (offset, version) = match rest.strip_prefix(b"+") {
         Some(text) => {
@@ -100,7 +118,7 @@ fn parse_cat(rest: &[u8]) -> Result<Request, Refusal> {
     let at = version.iter().rposition(|&byte| byte == b'@').ok_or_else(|| bad(USAGE))?;
     let (path, index) = version.split_at(at);
     let index = index.get(1..).and_then(parse_number).ok_or_else(|| bad(USAGE))?;
-    Ok(Request::Cat { path: parse_path(path)?, index, offset })
+    Ok(Look::Cat { path: parse_path(path)?, index, offset })
 }
 
 fn parse_number(text: &[u8]) -> Option<u64> {
@@ -108,9 +126,9 @@ fn parse_number(text: &[u8]) -> Option<u64> {
     digits.then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
-fn parse_find(rest: &[u8]) -> Result<Request, Refusal> {
+fn parse_find(rest: &[u8]) -> Result<Look, Refusal> {
     let hash = str::from_utf8(rest).ok().and_then(ContentHash::parse);
-    hash.map(Request::Find).ok_or_else(|| bad("say FIND and the 64 hex digits of a SHA-256"))
+    hash.map(Look::Find).ok_or_else(|| bad("say FIND and the 64 hex digits of a SHA-256"))
 }
 
 #[cfg(test)]
@@ -132,10 +150,17 @@ mod tests {
         assert_eq!(parse(b"HELP").unwrap(), Command::Help);
         assert_eq!(parse(b"SESSION").unwrap(), Command::Session);
         let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
-        assert_eq!(request("LOG a b/c"), Request::Log(path("a b/c")));
-        assert_eq!(request("CAT a@b@12"), Request::Cat { path: path("a@b"), index: 12, offset: 0 });
-        assert_eq!(request("CAT +9 a@12"), Request::Cat { path: path("a"), index: 12, offset: 9 });
-        assert!(matches!(request(&format!("FIND {}", "0a".repeat(32))), Request::Find(_)));
+        let find = format!("find {}", "0a".repeat(32));
+        for (line, look) in [
+            ("LOG a b/c", Look::Log(path("a b/c"))),
+            ("CAT a@b@12", Look::Cat { path: path("a@b"), index: 12, offset: 0 }),
+            ("CAT +9 a@12", Look::Cat { path: path("a"), index: 12, offset: 9 }),
+            (find.as_str(), Look::Find(ContentHash([10; 32]))),
+        ] {
+            assert_eq!(request(line), Request::Read(look.clone(), Freshness::Fresh));
+            let local = request(&format!("local  {line}"));
+            assert_eq!(local, Request::Read(look, Freshness::Local));
+        }
     }
 
     #[test]
@@ -199,6 +224,9 @@ mod tests {
             ("CAT a@-1", Code::BadRequest),
             ("CAT a@+1", Code::BadRequest),
             ("FIND 12", Code::BadRequest),
+            ("LOCAL", Code::BadRequest),
+            ("LOCAL STATUS", Code::BadRequest),
+            ("LOCAL LOG", Code::BadRequest),
             ("FORWARD", Code::BadRequest),
             ("HELP me", Code::BadRequest),
         ] {

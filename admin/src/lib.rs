@@ -27,6 +27,7 @@
 //! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
 //! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64, and the SHA-256 of all of it |
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
+//! | `LOCAL` before one of these three | the same from what this node has, at once |
 //! | `SESSION` | as the first line: `OK session`; the connection stays open |
 //! | `HELP` | these lines |
 //!

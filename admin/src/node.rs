@@ -31,6 +31,13 @@ pub enum Request {
     Change(MemberChange),
     /// Hand leadership to the voter of this name, or to the one that is furthest.
     Transfer(Option<NodeName>),
+    /// Look something up.
+    Read(Look, Freshness),
+}
+
+/// What is looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
     /// The versions of the file at this path.
     Log(RelPath),
     /// A piece of a version, at most [`crate::limits::PIECE_BYTES_MAX`] from `offset`.
@@ -44,6 +51,15 @@ pub enum Request {
     },
     /// Where content with this SHA-256 is or was.
     Find(ContentHash),
+}
+
+/// How new an answer must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nothing may be missing that was acknowledged before the question: a majority is asked.
+    Fresh,
+    /// What the node has, at once.
+    Local,
 }
 
 impl Request {
@@ -80,11 +96,11 @@ pub enum Reply {
     },
     /// To [`Request::Transfer`]: the name of the node that leads now.
     Leads(String),
-    /// To [`Request::Log`], the newest first.
+    /// To [`Look::Log`], the newest first.
     Versions(Vec<VersionReport>),
-    /// To [`Request::Cat`].
+    /// To [`Look::Cat`].
     Piece(Piece),
-    /// To [`Request::Find`].
+    /// To [`Look::Find`].
     Found(Vec<VersionReport>),
 }
 

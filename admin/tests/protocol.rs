@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::FORWARD_DATA_BYTES_MAX;
-use pickbox_admin::node::{Code, Piece};
+use pickbox_admin::node::{Code, Look, Piece};
 use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
 use pickbox_admin::{
     Admin, Limits, Node, Refusal, Reply, Request, StatusReport, Stopper, Ticket, client,
@@ -33,12 +33,14 @@ impl Node for FakeNode {
             Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
             Request::Change(change) => ticket.answer(Ok(Reply::Changed { number: 4, change })),
             Request::Transfer(_) => ticket.answer(Ok(Reply::Leads("node2".to_owned()))),
-            Request::Log(_) => ticket.answer(Err(Refusal::new(Code::NotFound, "no such file"))),
-            Request::Cat { offset, .. } => {
+            Request::Read(Look::Log(_), _) => {
+                ticket.answer(Err(Refusal::new(Code::NotFound, "no such file")));
+            }
+            Request::Read(Look::Cat { offset, .. }, _) => {
                 let (size, data) = (9, vec![7; 2]);
                 ticket.answer(Ok(Reply::Piece(Piece { size, sha256: None, offset, data })));
             }
-            Request::Find(_) => drop(ticket),
+            Request::Read(Look::Find(_), _) => drop(ticket),
         }
     }
 }

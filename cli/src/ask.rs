@@ -50,6 +50,10 @@ pub(crate) struct LogArguments {
     #[argh(option, default = "default_address()")]
     addr: String,
 
+    /// tell what this node has, perhaps old: also without a majority
+    #[argh(switch)]
+    local: bool,
+
     /// print JSON
     #[argh(switch)]
     json: bool,
@@ -67,6 +71,10 @@ pub(crate) struct CatArguments {
     #[argh(option, default = "default_address()")]
     addr: String,
 
+    /// tell what this node has, perhaps old: also without a majority
+    #[argh(switch)]
+    local: bool,
+
     /// print the pieces as lines of JSON with the fields size, sha256, offset and data (base64)
     #[argh(switch)]
     json: bool,
@@ -83,6 +91,10 @@ pub(crate) struct FindArguments {
     /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// tell what this node has, perhaps old: also without a majority
+    #[argh(switch)]
+    local: bool,
 
     /// print JSON
     #[argh(switch)]
@@ -112,14 +124,41 @@ pub(crate) fn status(arguments: &StatusArguments) -> Result<Exit, CliError> {
 }
 
 pub(crate) fn log(arguments: &LogArguments) -> Result<Exit, CliError> {
-    let answer = ask_ok(resolve(&arguments.addr)?, &format!("LOG {}", one_line(&arguments.path)))?;
+    let LogArguments { path, addr, local, .. } = arguments;
+    let line = format!("{}LOG {}", Voucher::from(*local).prefix(), one_line(path));
+    let answer = ask_ok(resolve(addr)?, &line)?;
     show_versions(&answer, Output::from(arguments.json))
 }
 
 pub(crate) fn find(arguments: &FindArguments) -> Result<Exit, CliError> {
-    let answer =
-        ask_ok(resolve(&arguments.addr)?, &format!("FIND {}", one_line(&arguments.sha256)))?;
+    let FindArguments { sha256, addr, local, .. } = arguments;
+    let line = format!("{}FIND {}", Voucher::from(*local).prefix(), one_line(sha256));
+    let answer = ask_ok(resolve(addr)?, &line)?;
     show_versions(&answer, Output::from(arguments.json))
+}
+
+/// Who vouches for an answer.
+#[derive(Clone, Copy)]
+enum Voucher {
+    Majority,
+    /// The node that is asked, alone.
+    Node,
+}
+
+impl From<bool> for Voucher {
+    fn from(local: bool) -> Self {
+        if local { Self::Node } else { Self::Majority }
+    }
+}
+
+impl Voucher {
+    /// What comes before the request.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Majority => "",
+            Self::Node => "LOCAL ",
+        }
+    }
 }
 
 /// What standard output shall hold.
@@ -179,11 +218,11 @@ struct Piece {
 
 pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
     let address = resolve(&arguments.addr)?;
-    let version = one_line(&arguments.version);
+    let (prefix, version) = (Voucher::from(arguments.local).prefix(), one_line(&arguments.version));
     let mut offset: u64 = 0;
     let mut hasher = Hasher::default();
     loop {
-        let answer = ask_for_piece(address, &format!("CAT +{offset} {version}"))?;
+        let answer = ask_for_piece(address, &format!("{prefix}CAT +{offset} {version}"))?;
         let piece: Piece = parse(&answer)?;
         let data =
             STANDARD.decode(&piece.data).map_err(|error| CliError::Answer(error.to_string()))?;

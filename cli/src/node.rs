@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::PIECE_BYTES_MAX;
-use pickbox_admin::node::{Piece, VersionReport, VersionState};
+use pickbox_admin::node::{Freshness, Look, Piece, VersionReport, VersionState};
 use pickbox_admin::status::{Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
 use pickbox_raft::api::{Command, Role, Status};
@@ -14,7 +14,8 @@ use pickbox_raft::core::ids::Index;
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
-    Answer, Bytes, Piece as Part, Query, Request as Asked, StoreStatus, VersionLine,
+    Answer, Bytes, Freshness as Age, Piece as Part, Query, Request as Asked, StoreStatus,
+    VersionLine,
 };
 use pickbox_store::op::Refusal as Cannot;
 use pickbox_watch::{Ask, Counts};
@@ -66,29 +67,42 @@ impl Node for DaemonNode {
             }
             Request::Change(change) => self.wish(What::Change(change), ticket),
             Request::Transfer(to) => self.wish(What::Transfer(to), ticket),
-            Request::Log(path) => self.ask(Query::Log(path), ticket, |answer| match answer {
-                Answer::Versions(lines) => Ok(Reply::Versions(reports(lines))),
-                other => Err(refusal(other)),
-            }),
-            Request::Cat { path, index, offset } => {
-                let query = Query::Cat { path, index: Index::new(index), offset };
-                self.ask(query, ticket, move |answer| match answer {
-                    Answer::Piece(part) => Ok(Reply::Piece(piece(part))),
-                    other => Err(refusal(other)),
-                });
-            }
-            Request::Find(hash) => {
-                let query = Query::Find(ContentId(hash.0));
-                self.ask(query, ticket, |answer| match answer {
-                    Answer::Versions(lines) => Ok(Reply::Found(reports(lines))),
-                    other => Err(refusal(other)),
-                });
-            }
+            Request::Read(look, freshness) => self.read(look, freshness, ticket),
         }
     }
 }
 
 impl DaemonNode {
+    fn read(&self, look: Look, freshness: Freshness, ticket: Ticket) {
+        let read: fn(Answer) -> Result<Reply, Refusal> = match look {
+            Look::Log(_) => |answer| match answer {
+                Answer::Versions(lines) => Ok(Reply::Versions(reports(lines))),
+                other => Err(unread(other)),
+            },
+            Look::Cat { .. } => |answer| match answer {
+                Answer::Piece(part) => Ok(Reply::Piece(piece(part))),
+                other => Err(unread(other)),
+            },
+            Look::Find(_) => |answer| match answer {
+                Answer::Versions(lines) => Ok(Reply::Found(reports(lines))),
+                other => Err(unread(other)),
+            },
+        };
+        let query = match look {
+            Look::Log(path) => Query::Log(path),
+            Look::Cat { path, index, offset } => {
+                Query::Cat { path, index: Index::new(index), offset }
+            }
+            Look::Find(hash) => Query::Find(ContentId(hash.0)),
+        };
+        let freshness = match freshness {
+            Freshness::Fresh => Age::Fresh,
+            Freshness::Local => Age::Local,
+        };
+        let reply = Box::new(move |answer| ticket.answer(read(answer)));
+        self.send(Asked { query, freshness, reply });
+    }
+
     fn ask(
         &self,
         query: Query,
@@ -96,7 +110,11 @@ impl DaemonNode {
         read: impl FnOnce(Answer) -> Result<Reply, Refusal> + Send + 'static,
     ) {
         let reply = Box::new(move |answer| ticket.answer(read(answer)));
-        if let Err(error) = self.engine.try_send(Asked { query, reply }) {
+        self.send(Asked { query, freshness: Age::default(), reply });
+    }
+
+    fn send(&self, asked: Asked) {
+        if let Err(error) = self.engine.try_send(asked) {
             let Asked { reply, .. } = error.into_inner();
             reply(Answer::Busy);
         }
@@ -174,6 +192,23 @@ fn refusal(answer: Answer) -> Refusal {
             Refusal::new(Code::BadRequest, format!("it cannot be done: {other:?}"))
         }
         _ => Refusal::new(Code::Unsupported, "an answer of another kind"),
+    }
+}
+
+/// Why a read was not answered.
+fn unread(answer: Answer) -> Refusal {
+    match answer {
+        Answer::NoQuorum => Refusal::new(
+            Code::NoQuorum,
+            "no leader could confirm with a majority of the voters what is newest: try again, or ask \
+             another node; LOCAL before the request (pickbox: --local) tells what this node has, perhaps old",
+        ),
+        Answer::Behind => Refusal::new(
+            Code::Busy,
+            "this node has not yet applied what the majority has: try again, or ask another node; LOCAL \
+             before the request (pickbox: --local) tells what it has, perhaps old",
+        ),
+        other => refusal(other),
     }
 }
 

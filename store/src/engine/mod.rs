@@ -26,6 +26,7 @@ pub mod ports;
 mod quarantine;
 mod queue;
 mod quorum;
+mod reads;
 mod requests;
 mod retention;
 mod root;
@@ -235,6 +236,7 @@ pub struct Engine {
     /// What was displaced before this is to be forgotten, with the next proposal.
     prune_before_ms: Option<u64>,
     quorum: quorum::Quorum,
+    reads: reads::Reads,
 
     // From the log to the disk.
     todo: OrderedSet<FileId>,

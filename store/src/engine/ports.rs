@@ -40,6 +40,8 @@ pub enum WatchAsk {
 pub struct Request {
     /// What is asked.
     pub query: Query,
+    /// How new the answer must be; of writes and of the status it says nothing.
+    pub freshness: Freshness,
     /// Called once with the answer. It must not block.
     pub reply: Box<dyn FnOnce(Answer) + Send>,
 }
@@ -48,6 +50,17 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request").field("query", &self.query).finish_non_exhaustive()
     }
+}
+
+/// How new the answer to a read must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// Nothing is missing that was acknowledged before the question came, on whatever node; only
+    /// a majority can tell.
+    #[default]
+    Fresh,
+    /// What this node has applied, at once: perhaps old.
+    Local,
 }
 
 /// What a client asks.
@@ -91,8 +104,11 @@ pub enum Answer {
     Refused(Refusal),
     /// Not taken: too much is waiting already.
     Busy,
-    /// Not taken: no leader is known, so no majority either.
+    /// Not taken: no leader is known, so no majority either. Of a read: no leader could confirm
+    /// in time that it still leads.
     NoQuorum,
+    /// A read: this node has not applied in time what the majority has.
+    Behind,
     /// It was proposed, and then the leader was lost: it may still be committed, or not.
     Unknown,
     /// Not taken: the disk of this node is full.

@@ -27,17 +27,7 @@ impl Engine {
                 let status = self.store_status()?;
                 (request.reply)(Answer::Status(Box::new(status)));
             }
-            Query::Log(path) => {
-                let lines = self.versions(&path)?;
-                let found = !lines.is_empty();
-                (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });
-            }
-            Query::Cat { path, index, offset } => self.cat(request, &path, index, offset)?,
-            Query::Find(content) => {
-                let lines = self.find(content)?;
-                let found = !lines.is_empty();
-                (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });
-            }
+            Query::Log(_) | Query::Cat { .. } | Query::Find(_) => self.read(request)?,
         }
         Ok(())
     }
@@ -70,6 +60,7 @@ impl Engine {
         for write in self.api_writes.drain(..) {
             write.answer(Answer::Unavailable("the node is stopping".into()));
         }
+        self.give_up_reads(&Answer::Unavailable("the node is stopping".into()));
         self.give_up_cats();
     }
 }

@@ -7,7 +7,7 @@ use pickbox_raft::api::{Command, Delivery, Role};
 use pickbox_raft::core::ids::NodeId;
 
 use super::outbox::wall_ms;
-use super::ports::{Outgoing, Request, WatchAsk};
+use super::ports::{Answer, Outgoing, Request, WatchAsk};
 use super::retention::PRUNE_EVERY_MS;
 use super::{Engine, Fatal, LOOK_MS};
 use crate::contents::{ContentCommand, ContentEvent};
@@ -132,9 +132,12 @@ impl Engine {
     pub fn turn(&mut self) -> Result<(), Fatal> {
         if self.is_short_of_space() {
             self.refuse_writes_without_space();
+            self.give_up_reads(&Answer::NoSpace);
             // A disk that fails otherwise than by being full ends the node.
             return self.flush_journal();
         }
+        self.answer_applied_reads()?;
+        self.ask_for_reads();
         self.place_all()?;
         self.propose()?;
         self.tick()?;
@@ -246,7 +249,7 @@ impl Engine {
                 self.leader_is(change.leader);
                 Ok(())
             }
-            Delivery::Read { .. } => Ok(()),
+            Delivery::Read { id, index } => self.read_at(id, index),
             Delivery::Stopped(why) => Err(Fatal::Worker(why)),
         }
     }
@@ -294,6 +297,7 @@ impl Engine {
         self.checkpoint_tick()?;
         self.retention_tick(wall_ms())?;
         self.cats_tick();
+        self.reads_tick();
         if std::mem::take(&mut self.index_changed) {
             self.index.commit()?;
         }
@@ -308,6 +312,7 @@ impl Engine {
             || !self.quarantined.is_empty()
             || self.catchup.is_active()
             || self.cats.is_active()
+            || self.reads.len() > 0
             || self.wants_checkpoint()
             || self.index_changed
             || self.awaits_quorum()

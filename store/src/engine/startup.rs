@@ -32,6 +32,7 @@ use super::lost::was_set_aside;
 use super::outbox::wall_time;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
+use super::reads::Reads;
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
@@ -197,6 +198,7 @@ impl Engine {
             next_prune_ms: 0,
             prune_before_ms: None,
             quorum: quorum::Quorum::default(),
+            reads: Reads::of(incarnation),
             todo: OrderedSet::default(),
             stuck: BTreeMap::new(),
             retried: None,

@@ -50,6 +50,63 @@ fn forward_commits_on_any_node() {
     cluster.await_converged();
 }
 
+/// P5: what was acknowledged through one node is in the answer of any other, at once.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn a_read_on_any_node_knows_what_was_acknowledged_on_another() {
+    let cluster = Cluster::start_default();
+    for round in 0..60 {
+        let (writer, reader) = (round % cluster.count(), (round / 3 + 1) % cluster.count());
+        let content = format!("round {round}");
+        let answer = cluster.forward_write(writer, "file", content.as_bytes());
+        let index = answer.trim().strip_prefix("OK index ").unwrap_or_else(|| panic!("{answer}"));
+        let log = cluster.ask(reader, "LOG file").unwrap();
+        let lines: Vec<VersionReport> =
+            serde_json::from_str(log.strip_prefix("OK ").unwrap_or_else(|| panic!("{log}")))
+                .unwrap();
+        assert_eq!(lines[0].index.to_string(), index, "round {round}: {writer} -> {reader}");
+        let hash = pickbox_store::content_id::ContentId::of(content.as_bytes());
+        let found = cluster.ask(reader, &format!("FIND {hash}")).unwrap();
+        assert!(found.starts_with("OK ["), "{found}");
+    }
+}
+
+/// P5, P6: without a majority nobody can say what is newest; what the node has is told to who asks
+/// for that, and how it is to anybody.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn a_node_alone_refuses_fresh_reads_and_tells_what_it_has() {
+    let mut cluster = Cluster::start(3);
+    assert!(cluster.forward_write(0, "file", b"one").starts_with("OK"));
+    cluster.await_converged();
+    cluster.kill(1);
+    cluster.kill(2);
+    for _ in 0..2 {
+        let answer = cluster.ask(0, "LOG file").unwrap();
+        assert!(answer.starts_with("ERROR no-quorum: ") && answer.contains("LOCAL"), "{answer}");
+    }
+    let local = cluster.ask(0, "LOCAL LOG file").unwrap();
+    let lines: Vec<VersionReport> =
+        serde_json::from_str(local.strip_prefix("OK ").unwrap_or_else(|| panic!("{local}")))
+            .unwrap();
+    let old = cluster.ask(0, &format!("CAT file@{}", lines[0].index)).unwrap();
+    assert!(old.starts_with("OK {"), "a version does not change: {old}");
+    assert!(cluster.ask(0, "STATUS").unwrap().starts_with("NO-QUORUM"));
+    let address = format!("127.0.0.1:{}", cluster.daemon(0).admin_port);
+    for (local, exit) in [(true, 0), (false, 2)] {
+        let mut tool = Command::new(tool_program());
+        tool.args(["log", "file", "--addr", &address]).args(local.then_some("--local"));
+        let output = tool.output().unwrap();
+        assert_eq!(output.status.code(), Some(exit), "{output:?}");
+    }
+    cluster.restart(1);
+    cluster.await_that("a majority answers again", |cluster| {
+        cluster.ask(0, "LOG file").is_ok_and(|answer| answer.starts_with("OK ["))
+    });
+    cluster.restart(2);
+    cluster.await_converged();
+}
+
 /// One write may be a MiB, through any node; one byte more is refused.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::contents::history::HistoryStore;
 use crate::contents::{ContentCommand, ContentEvent};
-use crate::engine::ports::{Answer, Outgoing, Query, Request, WatchAsk};
+use crate::engine::ports::{Answer, Freshness, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
 use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
 use crate::folder::{Folder, FolderError, Kind, NewFile, Stat};
@@ -647,7 +647,8 @@ impl Fleet {
     ) -> std::sync::mpsc::Receiver<Answer> {
         let (send, receive) = std::sync::mpsc::channel();
         let reply = Box::new(move |answer| send.send(answer).unwrap());
-        self.give(at, Event::Request(Request { query, reply }));
+        let freshness = Freshness::Local;
+        self.give(at, Event::Request(Request { query, freshness, reply }));
         receive
     }
 

@@ -10,7 +10,7 @@ use crate::content_id::ContentId;
 use crate::contents::hasher::Hasher;
 use crate::contents::{ContentCommand, OfferRequest};
 use crate::engine::outbox::wall_ms;
-use crate::engine::ports::{Answer, Bytes, Made, Piece, Query, Request, VersionLine};
+use crate::engine::ports::{Answer, Bytes, Freshness, Made, Piece, Query, Request, VersionLine};
 use crate::engine::retention::PRUNE_EVERY_MS;
 use crate::engine::root::Standing;
 use crate::engine::{CAT_PIECE_BYTES, Event};
@@ -424,7 +424,10 @@ fn the_newest_versions_are_listed() {
     for round in 0..1010 {
         let data = format!("{round}").into_bytes();
         let query = Query::Put { path: rel("f"), data };
-        fleet.give(0, Event::Request(Request { query, reply: Box::new(|_| ()) }));
+        fleet.give(
+            0,
+            Event::Request(Request { query, freshness: Freshness::Fresh, reply: Box::new(|_| ()) }),
+        );
         fleet.commit(0);
         fleet.deliver(0);
     }

@@ -7,6 +7,7 @@ mod quorum;
 mod races;
 mod random;
 mod readmission;
+mod reads;
 mod roots;
 mod space;
 mod states;
