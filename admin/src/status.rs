@@ -16,6 +16,8 @@ pub struct StatusReport {
     pub version: String,
     /// The part it plays.
     pub role: Role,
+    /// Whether it was a member once and is none any more.
+    pub is_removed: bool,
     /// The leader's name, when known.
     pub leader_id: Option<String>,
     /// The Raft term.
@@ -321,6 +323,7 @@ pub(crate) mod tests {
             cluster_id: "00".repeat(16),
             version: "0.1.0".to_owned(),
             role: Role::Leader,
+            is_removed: false,
             leader_id: Some("node1".to_owned()),
             term: 3,
             commit_index: 18204,

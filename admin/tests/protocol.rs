@@ -68,6 +68,7 @@ fn report() -> StatusReport {
         cluster_id: String::new(),
         version: String::new(),
         role: Role::Leader,
+        is_removed: false,
         leader_id: Some("node1".to_owned()),
         term: 1,
         commit_index: 1,

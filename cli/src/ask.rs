@@ -163,7 +163,7 @@ impl Voucher {
 
 /// What standard output shall hold.
 #[derive(Clone, Copy)]
-enum Output {
+pub(crate) enum Output {
     People,
     Json,
 }
@@ -291,7 +291,8 @@ pub(crate) fn resolve(text: &str) -> Result<SocketAddr, CliError> {
     })
 }
 
-fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
+/// One request and its answer, of which an `ERROR` is none.
+pub(crate) fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
     let unreachable = |source| CliError::Unreachable { address: address.to_string(), source };
     let answer = client::ask(address, line, PATIENCE).map_err(unreachable)?;
     match answer
@@ -305,7 +306,8 @@ fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
     }
 }
 
-fn ask_ok(address: SocketAddr, line: &str) -> Result<String, CliError> {
+/// What follows the `OK` of an answer.
+pub(crate) fn ask_ok(address: SocketAddr, line: &str) -> Result<String, CliError> {
     let answer = ask(address, line)?;
     match answer.strip_prefix("OK ") {
         Some(rest) => Ok(rest.to_owned()),
@@ -313,6 +315,6 @@ fn ask_ok(address: SocketAddr, line: &str) -> Result<String, CliError> {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, CliError> {
+pub(crate) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, CliError> {
     serde_json::from_str(json).map_err(|error| CliError::Answer(error.to_string()))
 }

@@ -16,6 +16,7 @@ mod ask;
 mod cluster;
 pub mod daemon;
 pub mod exit;
+mod member;
 mod node;
 pub mod options;
 mod output;

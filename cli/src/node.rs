@@ -256,6 +256,7 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
             Role::Candidate => ShownRole::Candidate,
             Role::Learner => ShownRole::Learner,
         },
+        is_removed: log.is_removed,
         leader_id: log.role.leader.and_then(name_of),
         term: log.role.term.get(),
         commit_index: log.commit.get(),

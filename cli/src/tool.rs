@@ -9,6 +9,7 @@ use crate::arguments::{self, Parsed};
 use crate::ask::{self, CatArguments, FindArguments, LogArguments, StatusArguments};
 use crate::cluster::{self, ClusterArguments};
 use crate::exit::{CliError, Exit};
+use crate::member::{self, MemberArguments};
 use crate::recover::{self, RecoverArguments};
 use crate::{output, start};
 
@@ -30,6 +31,7 @@ enum Command {
     Log(LogArguments),
     Cat(CatArguments),
     Find(FindArguments),
+    Member(MemberArguments),
     Cluster(ClusterArguments),
     Recover(RecoverArguments),
     Node(NodeArguments),
@@ -77,6 +79,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Log(arguments)) => ask::log(&arguments),
         Some(Command::Cat(arguments)) => ask::cat(&arguments),
         Some(Command::Find(arguments)) => ask::find(&arguments),
+        Some(Command::Member(arguments)) => member::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Node(arguments)) => Err(CliError::Usage(format!(
@@ -85,7 +88,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, cluster or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, member, cluster, recover or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

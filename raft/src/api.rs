@@ -153,6 +153,9 @@ pub struct Status {
     pub changing: bool,
     /// What somebody should look at, in words.
     pub alarms: Vec<String>,
+    /// Whether this node was a member once and is none any more, for good. A node that still catches
+    /// up with the log in which it joined is not removed.
+    pub is_removed: bool,
     /// Counters since start, for measuring.
     pub counters: Counters,
 }

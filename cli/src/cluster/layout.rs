@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ use crate::options::default_state_dir;
 
 /// Most nodes of a local cluster.
 const NODES_MAX: u16 = 30;
+/// Numbers that are looked at for a free name and free ports.
+const NUMBERS_TRIED: u16 = 200;
 /// Pid files, logs and the record live here, beside the folders.
 const RUN_DIR: &str = ".pickbox-cluster";
 
@@ -22,6 +24,17 @@ pub(crate) struct Layout {
     record: Record,
     /// How many nodes were started before; `stop` must find them all, also after a start of fewer.
     nodes_before: u16,
+    /// Whether those that came later are meant too: not when a number was said.
+    scope: Scope,
+}
+
+/// Which nodes are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// All that are remembered.
+    All,
+    /// The first ones, as many as were said.
+    First,
 }
 
 /// What is remembered of a cluster, in `RUN_DIR/cluster.json`.
@@ -32,6 +45,17 @@ struct Record {
     admin_port: u16,
     /// Entries of the root that did not exist before: the only ones that `clean` deletes.
     made: Vec<String>,
+    /// Nodes that came later, with names and ports of their own.
+    #[serde(default)]
+    more: Vec<Further>,
+}
+
+/// A node that came later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Further {
+    name: String,
+    peer: SocketAddr,
+    admin: SocketAddr,
 }
 
 /// One node of it.
@@ -64,7 +88,7 @@ impl Layout {
         let root = std::path::absolute(root)
             .map_err(CliError::local(format!("Cannot make {root} an absolute path")))?;
         let before = read_record(&root)?;
-        let defaults = Record { nodes: 3, port: 8001, admin_port: 9001, made: Vec::new() };
+        let defaults = Record { nodes: 3, port: 8001, admin_port: 9001, ..Record::default() };
         let nodes_before = before.as_ref().map_or(0, |before| before.nodes);
         let before = before.unwrap_or(defaults);
         let record = Record {
@@ -72,31 +96,89 @@ impl Layout {
             port: port.unwrap_or(before.port),
             admin_port: admin_port.unwrap_or(before.admin_port),
             made: before.made,
+            more: before.more,
         };
         check_ports(&record)?;
-        Ok(Self { root, record, nodes_before })
+        let scope = if nodes.is_some() { Scope::First } else { Scope::All };
+        Ok(Self { root, record, nodes_before, scope })
     }
 
     /// All nodes, node1 first.
     pub(crate) fn nodes(&self) -> Vec<LocalNode> {
-        (0..self.record.nodes).filter_map(|offset| self.node(offset)).collect()
+        let first: Vec<Further> =
+            (0..self.record.nodes).filter_map(|offset| self.numbered(offset)).collect();
+        let is_first = |one: &Further| first.iter().any(|other| other.name == one.name);
+        let more = self.record.more.iter().filter(|one| self.scope == Scope::All && !is_first(one));
+        first.iter().chain(more).filter_map(|one| self.place(one)).collect()
     }
 
-    fn node(&self, offset: u16) -> Option<LocalNode> {
+    /// The node of this number, from 0; one that came later keeps the ports that it has.
+    fn numbered(&self, offset: u16) -> Option<Further> {
         let name = format!("node{}", offset + 1);
-        let run = self.root.join(RUN_DIR);
-        let folder = self.root.join(&name);
+        if let Some(known) = self.record.more.iter().find(|one| one.name == name) {
+            return Some(known.clone());
+        }
+        let [peer, admin] = self.ports(offset)?;
+        Some(Further { name, peer, admin })
+    }
+
+    /// Where the node of this number, from 0, is reached by peers and by clients.
+    fn ports(&self, offset: u16) -> Option<[SocketAddr; 2]> {
         let address =
             |base: u16| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, base.checked_add(offset)?)));
+        Some([address(self.record.port)?, address(self.record.admin_port)?])
+    }
+
+    fn place(&self, node: &Further) -> Option<LocalNode> {
+        let Further { name, peer, admin } = node.clone();
+        let run = self.root.join(RUN_DIR);
+        let folder = self.root.join(&name);
         Some(LocalNode {
-            peer: address(self.record.port)?,
-            admin: address(self.record.admin_port)?,
+            peer,
+            admin,
             state: default_state_dir(&folder).ok()?,
             pid_file: run.join(format!("{name}.pid")),
             log_file: run.join(format!("{name}.log")),
             folder,
             name,
         })
+    }
+
+    /// Takes a further node in, to be remembered by [`Layout::prepare`].
+    pub(crate) fn add(
+        &mut self,
+        name: String,
+        peer: SocketAddr,
+        admin: SocketAddr,
+    ) -> Option<LocalNode> {
+        self.record.more.retain(|one| one.name != name);
+        let node = Further { name, peer, admin };
+        self.record.more.push(node.clone());
+        self.place(&node)
+    }
+
+    /// The next name that nobody has, and of which nothing is left here, with the next ports that
+    /// nobody uses.
+    pub(crate) fn next(
+        &self,
+        is_member: impl Fn(&str) -> bool,
+    ) -> Option<(String, [SocketAddr; 2])> {
+        let known = self.nodes();
+        let is_used = |address: SocketAddr| {
+            known.iter().any(|node| [node.peer, node.admin].contains(&address))
+                || TcpListener::bind(address).is_err()
+        };
+        let is_free = |node: &LocalNode| {
+            let is_known = known.iter().any(|one| one.name == node.name);
+            !(is_known || is_member(&node.name) || node.folder.exists() || node.state.exists())
+        };
+        let node = (0..NUMBERS_TRIED)
+            .filter_map(|offset| self.numbered(offset).and_then(|node| self.place(&node)))
+            .find(is_free)?;
+        let ports = (0..NUMBERS_TRIED)
+            .filter_map(|offset| self.ports(offset))
+            .find(|pair| !pair.iter().any(|address| is_used(*address)))?;
+        Some((node.name, ports))
     }
 
     /// Makes the directory for pid files and logs, and remembers what is about to be made.
@@ -205,6 +287,42 @@ mod tests {
         assert_eq!(again[4].peer.port(), 8005);
         assert_eq!(again[4].admin.port(), 9005);
         assert_eq!(again[4].state, root.path().join(".node5.pickbox"));
+    }
+
+    /// A node that came later keeps its ports, counts when no number is said, and is not started
+    /// twice when one is.
+    #[test]
+    fn a_further_node_is_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        let mut three = layout(root.path(), Some(3));
+        three.prepare().unwrap();
+        let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        three = layout(root.path(), None);
+        three.add("node5".to_owned(), at(8105), at(9105)).unwrap();
+        three.prepare().unwrap();
+        let names = |count| -> Vec<(String, u16)> {
+            let nodes = layout(root.path(), count).nodes();
+            nodes.into_iter().map(|node| (node.name, node.peer.port())).collect()
+        };
+        assert_eq!(names(None).last().unwrap(), &("node5".to_owned(), 8105));
+        assert_eq!((names(None).len(), names(Some(3)).len()), (4, 3));
+        assert_eq!(names(Some(5))[4], ("node5".to_owned(), 8105));
+        assert_eq!(names(Some(5)).len(), 5);
+    }
+
+    #[test]
+    fn the_next_node_takes_what_nobody_has() {
+        let root = tempfile::tempdir().unwrap();
+        layout(root.path(), Some(1)).prepare().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        fs::create_dir(root.path().join("node2")).unwrap();
+        let text = root.path().to_str().unwrap();
+        // Its first pair is node1's, its second has a port that another program uses.
+        let layout = Layout::choose(text, None, Some(port - 1), Some(port - 1 + 300)).unwrap();
+        let (name, [peer, admin]) = layout.next(|name| name == "node3").unwrap();
+        assert_eq!(name, "node4", "node2 has a folder, node3 is a member");
+        assert!(peer.port() > port && admin.port() == peer.port() + 300, "{peer} {admin}");
     }
 
     #[test]

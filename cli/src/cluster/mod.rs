@@ -1,5 +1,6 @@
 //! `pickbox cluster`: several nodes on this machine, for trying things out.
 
+mod grow;
 mod layout;
 mod process;
 mod ready;
@@ -14,19 +15,21 @@ use crate::exit::{CliError, Exit};
 use crate::output::{say, show, table};
 use layout::{Layout, LocalNode};
 use pickbox_admin::{StatusReport, Verdict};
+use process::Entry;
 
 /// Lines of each log that `logs` shows.
 const LOG_LINES: usize = 40;
 
-/// Manage a cluster of nodes on this machine: start, stop, restart, status, logs or clean.
+/// Manage a cluster of nodes on this machine: start, stop, restart, status, logs, clean; add more
+/// nodes, or let one join any cluster that runs.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "cluster")]
 pub(crate) struct ClusterArguments {
-    /// start, stop, restart, status, logs or clean
+    /// start, stop, restart, status, logs, clean, add or join
     #[argh(positional)]
     action: Action,
 
-    /// how many nodes (default: as before, else 3)
+    /// how many nodes (default: as before, else 3); for add: how many more (default 1)
     #[argh(option, short = 'n')]
     nodes: Option<u16>,
 
@@ -34,7 +37,8 @@ pub(crate) struct ClusterArguments {
     #[argh(option, short = 'p')]
     port: Option<u16>,
 
-    /// admin port of node1 (default: as before, else 9001)
+    /// admin port of node1 (default: as before, else 9001); for join: of the node (default: its
+    /// peer port + 1000)
     #[argh(option, short = 'a')]
     admin_port: Option<u16>,
 
@@ -45,6 +49,18 @@ pub(crate) struct ClusterArguments {
     /// where the folders are: DIR/node1, DIR/node2... (default data)
     #[argh(option, default = "String::from(\"data\")")]
     data_dir: String,
+
+    /// for join: a member of the cluster, HOST:PORT as its peers reach it (an admin address will do)
+    #[argh(option)]
+    leader: Option<String>,
+
+    /// for join: the name of the node, such as node4; its folder is DIR/NAME
+    #[argh(option)]
+    node_id: Option<String>,
+
+    /// for join: where its peers will reach it, HOST:PORT
+    #[argh(option)]
+    node_addr: Option<String>,
 
     /// print JSON
     #[argh(switch)]
@@ -64,6 +80,8 @@ enum Action {
     Status,
     Logs,
     Clean,
+    Add,
+    Join,
 }
 
 impl FromArgValue for Action {
@@ -75,7 +93,9 @@ impl FromArgValue for Action {
             "status" => Ok(Self::Status),
             "logs" => Ok(Self::Logs),
             "clean" => Ok(Self::Clean),
-            _ => Err("say start, stop, restart, status, logs or clean".to_owned()),
+            "add" => Ok(Self::Add),
+            "join" => Ok(Self::Join),
+            _ => Err("say start, stop, restart, status, logs, clean, add or join".to_owned()),
         }
     }
 }
@@ -85,15 +105,23 @@ pub(crate) fn run(arguments: &ClusterArguments) -> Result<Exit, CliError> {
         Some(text) => Some(ask::resolve(text)?.port()),
         None => arguments.admin_port,
     };
-    let layout = Layout::choose(&arguments.data_dir, arguments.nodes, arguments.port, admin_port)?;
     let form = Form::from(arguments.json);
+    let chosen =
+        || Layout::choose(&arguments.data_dir, arguments.nodes, arguments.port, admin_port);
+    // For nodes that come later, those that are there keep what they have.
+    let as_before = || Layout::choose(&arguments.data_dir, None, None, None);
     match arguments.action {
-        Action::Start => start(&layout, form),
-        Action::Stop => stop(&layout),
-        Action::Restart => stop(&layout).and_then(|_| start(&layout, form)),
-        Action::Status => status(&layout, form),
-        Action::Logs => logs(&layout),
-        Action::Clean => clean(&layout, Consent::from(arguments.yes)),
+        Action::Start => start(&chosen()?, form),
+        Action::Stop => stop(&chosen()?),
+        Action::Restart => chosen().and_then(|layout| {
+            stop(&layout)?;
+            start(&layout, form)
+        }),
+        Action::Status => status(&chosen()?, form),
+        Action::Logs => logs(&chosen()?),
+        Action::Clean => clean(&chosen()?, Consent::from(arguments.yes)),
+        Action::Add => grow::add(as_before()?, arguments.nodes.unwrap_or(1), form),
+        Action::Join => grow::join(as_before()?, &grow::Newcomer::parse(arguments)?, form),
     }
 }
 
@@ -116,21 +144,35 @@ fn start(layout: &Layout, form: Form) -> Result<Exit, CliError> {
     let founder = nodes.iter().find(|node| node.has_state()).or_else(|| nodes.first());
     let founder =
         founder.ok_or_else(|| CliError::Cluster("A cluster has at least one node.".to_owned()))?;
-    let mut started = vec![start_node(founder, founder)?];
+    let mut started = vec![start_node(founder, Entry::Found)?];
     ready::await_leader(founder, &mut started)?;
+    let old: Vec<&LocalNode> = nodes.iter().filter(|node| node.has_state()).collect();
     for node in nodes.iter().filter(|node| node.name != founder.name) {
-        started.push(start_node(node, founder)?);
+        started.push(start_node(node, Entry::Join(founder.peer))?);
     }
-    ready::await_members(&nodes, &mut started)?;
+    let members = ready::await_member_list(&old, &mut started)?;
+    let is_gone = |node: &LocalNode| {
+        old.iter().any(|old| old.name == node.name) && !members.contains(&node.name)
+    };
+    let (gone, there): (Vec<LocalNode>, Vec<LocalNode>) = nodes.iter().cloned().partition(is_gone);
+    for node in gone {
+        say(format_args!(
+            "{} was removed from the cluster, its folder gets no more changes. To let it join again, \
+             stop it and delete {}.",
+            node.name,
+            node.state.display()
+        ));
+    }
+    ready::await_members(&there, &mut started)?;
     status(layout, form)
 }
 
-fn start_node(node: &LocalNode, founder: &LocalNode) -> Result<process::Started, CliError> {
+fn start_node(node: &LocalNode, entry: Entry) -> Result<process::Started, CliError> {
     if let Some(pid) = process::running(node)? {
         say(format_args!("{} runs already (pid {pid})", node.name));
         return Ok(process::Started::before());
     }
-    let started = process::spawn(node, founder)?;
+    let started = process::spawn(node, entry)?;
     say(format_args!("{} started, log in {}", node.name, node.log_file.display()));
     Ok(started)
 }
@@ -195,7 +237,11 @@ fn people_text(views: &[NodeView]) -> String {
         let report = view.status.as_ref();
         let cell = |of: &dyn Fn(&StatusReport) -> String| report.map_or_else(|| "-".to_owned(), of);
         let role = if view.pid.is_some() { "no answer" } else { "stopped" };
-        row.push(report.map_or_else(|| role.to_owned(), |report| report.role.to_string()));
+        row.push(match report {
+            None => role.to_owned(),
+            Some(report) if report.is_removed => "removed".to_owned(),
+            Some(report) => report.role.to_string(),
+        });
         row.push(view.admin.clone());
         row.push(cell(&|report| report.placed_index.to_string()));
         row.push(cell(&|report| report.pending.to_string()));

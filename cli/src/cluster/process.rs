@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -35,9 +36,17 @@ impl Started {
     }
 }
 
-/// Starts the node's daemon in the background. Without state it founds the cluster if it is the
-/// founder, else it joins the founder; with state the daemon ignores either.
-pub(crate) fn spawn(node: &LocalNode, founder: &LocalNode) -> Result<Started, CliError> {
+/// What a node without state does; with state the daemon ignores it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Entry {
+    /// It founds a cluster.
+    Found,
+    /// It joins the cluster that has a member at this address.
+    Join(SocketAddr),
+}
+
+/// Starts the node's daemon in the background.
+pub(crate) fn spawn(node: &LocalNode, entry: Entry) -> Result<Started, CliError> {
     let program = program()?;
     let log = OpenOptions::new().create(true).append(true).open(&node.log_file);
     let log = log.and_then(|log| Ok((log.try_clone()?, log)));
@@ -48,11 +57,10 @@ pub(crate) fn spawn(node: &LocalNode, founder: &LocalNode) -> Result<Started, Cl
     command.args(["--port", &node.peer.port().to_string()]);
     command.args(["--admin-port", &node.admin.port().to_string()]);
     command.arg("--data-dir").arg(&node.folder).arg("--state-dir").arg(&node.state);
-    if node.name == founder.name {
-        command.arg("--bootstrap");
-    } else {
-        command.args(["--join", &founder.peer.to_string()]);
-    }
+    match entry {
+        Entry::Found => command.arg("--bootstrap"),
+        Entry::Join(member) => command.args(["--join", &member.to_string()]),
+    };
     // Its own process group: Ctrl-C in this terminal is not meant for it.
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
     let child =

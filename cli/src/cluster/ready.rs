@@ -28,6 +28,12 @@ pub(crate) fn await_leader(founder: &LocalNode, started: &mut [Started]) -> Resu
     })
 }
 
+/// Waits until every node answers at all: a node that joins does once the cluster has taken it in.
+pub(crate) fn await_answers(nodes: &[LocalNode], started: &mut [Started]) -> Result<(), CliError> {
+    let all: Vec<&LocalNode> = nodes.iter().collect();
+    wait(&all, started, |node| ask::fetch_status(node.admin).ok().map(drop))
+}
+
 /// Waits until every node answers as a voter of a cluster that has a leader and all of them.
 pub(crate) fn await_members(nodes: &[LocalNode], started: &mut [Started]) -> Result<(), CliError> {
     let all: Vec<&LocalNode> = nodes.iter().collect();
@@ -37,6 +43,24 @@ pub(crate) fn await_members(nodes: &[LocalNode], started: &mut [Started]) -> Res
         let complete = report.leader_id.is_some() && nodes.iter().all(member);
         (complete && report.role != Role::Learner).then_some(())
     })
+}
+
+/// Waits until one of these nodes leads; the members as it knows them, by name.
+pub(crate) fn await_member_list(
+    nodes: &[&LocalNode],
+    started: &mut [Started],
+) -> Result<Vec<String>, CliError> {
+    let end = clock::now() + PATIENCE;
+    loop {
+        let mut reports = nodes.iter().filter_map(|node| ask::fetch_status(node.admin).ok());
+        if let Some(leader) = reports.find(|report| report.role == Role::Leader) {
+            return Ok(leader.members.into_iter().map(|member| member.node_id).collect());
+        }
+        if started.iter_mut().any(Started::has_ended) || clock::now() > end {
+            return Err(not_ready(nodes));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn wait(

@@ -450,6 +450,7 @@ impl Consensus {
         let leader = self.core.leader();
         let role =
             RoleChange { role: upward::role(self.core.role()), term: self.core.term(), leader };
+        let committed = self.core.committed_members();
         let members = self.core.members().members.iter().map(|member| {
             let own = member.id == me.node;
             let peer = self.core.peer(member.id);
@@ -476,6 +477,7 @@ impl Consensus {
             members: members.collect(),
             changing: self.core.is_changing_members(),
             alarms: self.alarms(),
+            is_removed: me.node < committed.next_id && committed.get(me.node).is_none(),
             counters: self.counters(),
         }
     }
