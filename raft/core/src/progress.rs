@@ -18,7 +18,7 @@ pub(crate) struct Peer {
     pub(crate) flow: Flow,
     /// When it last answered anything in this term, or when this leader began to ask it.
     pub(crate) heard: Time,
-    /// Whether it answered at all.
+    /// Whether it answered since then and since its connection was lost last.
     pub(crate) answered: bool,
     /// The newest heartbeat round that it answered.
     pub(crate) round: u64,
@@ -132,6 +132,7 @@ impl Peer {
 
     /// What was sent to it may be lost.
     pub(crate) fn on_unreachable(&mut self) {
+        self.answered = false;
         if matches!(self.flow, Flow::Replicate(_)) {
             self.probe();
         }
