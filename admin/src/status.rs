@@ -18,6 +18,8 @@ pub struct StatusReport {
     pub role: Role,
     /// Whether it was a member once and is none any more.
     pub is_removed: bool,
+    /// Whether a change of the members is not over yet: until it is, the former voters count too.
+    pub is_changing: bool,
     /// The leader's name, when known.
     pub leader_id: Option<String>,
     /// The Raft term.
@@ -244,7 +246,8 @@ impl StatusReport {
     pub fn members_text(&self) -> String {
         let (all, voters) = (self.members.len(), self.voters().count());
         let leader = self.leader_id.as_deref().unwrap_or("unknown");
-        let mut text = format!("OK  {all} members  {voters} voters  leader {leader}\n");
+        let changing = if self.is_changing { "  changing" } else { "" };
+        let mut text = format!("OK  {all} members  {voters} voters  leader {leader}{changing}\n");
         // Writing to a String cannot fail.
         let _ = self.write_members(&mut text);
         text
@@ -324,6 +327,7 @@ pub(crate) mod tests {
             version: "0.1.0".to_owned(),
             role: Role::Leader,
             is_removed: false,
+            is_changing: false,
             leader_id: Some("node1".to_owned()),
             term: 3,
             commit_index: 18204,

@@ -69,6 +69,7 @@ fn report() -> StatusReport {
         version: String::new(),
         role: Role::Leader,
         is_removed: false,
+        is_changing: false,
         leader_id: Some("node1".to_owned()),
         term: 1,
         commit_index: 1,

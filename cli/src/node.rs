@@ -20,7 +20,7 @@ use pickbox_store::engine::ports::{
 use pickbox_store::op::Refusal as Cannot;
 use pickbox_watch::{Ask, Counts};
 
-use crate::wishes::{What, Wish, member_alarms, member_report};
+use crate::wishes::{What, Wish, alarms, member_report};
 
 /// How long the log or the watcher may take to tell how they are.
 const TELL: Duration = Duration::from_millis(500);
@@ -257,6 +257,7 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
             Role::Learner => ShownRole::Learner,
         },
         is_removed: log.is_removed,
+        is_changing: log.changing,
         leader_id: log.role.leader.and_then(name_of),
         term: log.role.term.get(),
         commit_index: log.commit.get(),
@@ -265,7 +266,7 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         pending: parts.total(),
         pending_parts: parts,
         waiting: store.waiting.clone(),
-        alarms: member_alarms(log),
+        alarms: alarms(log),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, log)).collect(),

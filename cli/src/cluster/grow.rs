@@ -29,7 +29,7 @@ pub(super) fn add(mut layout: Layout, count: u16, form: Form) -> Result<Exit, Cl
             CliError::Cluster("There are no free names and ports for another node.".to_owned())
         })?;
         let node = layout.add(name, peer, admin);
-        enter(&layout, node, member.peer)?;
+        enter(&mut layout, node, member.peer)?;
     }
     status(&layout, form)
 }
@@ -120,11 +120,11 @@ fn peer_address(given: SocketAddr) -> SocketAddr {
 pub(super) fn join(mut layout: Layout, newcomer: &Newcomer, form: Form) -> Result<Exit, CliError> {
     let Newcomer { name, peer, admin, member } = newcomer;
     let node = layout.add(name.to_string(), *peer, *admin);
-    enter(&layout, node, *member)?;
+    enter(&mut layout, node, *member)?;
     status(&layout, form)
 }
 
-fn enter(layout: &Layout, node: Option<LocalNode>, member: SocketAddr) -> Result<(), CliError> {
+fn enter(layout: &mut Layout, node: Option<LocalNode>, member: SocketAddr) -> Result<(), CliError> {
     let node = node.ok_or_else(|| CliError::Cluster("The folder has no name.".to_owned()))?;
     if let Some(pid) = process::running(&node)? {
         return Err(CliError::Cluster(format!(

@@ -182,16 +182,16 @@ impl Layout {
     }
 
     /// Makes the directory for pid files and logs, and remembers what is about to be made.
-    pub(crate) fn prepare(&self) -> Result<(), CliError> {
+    pub(crate) fn prepare(&mut self) -> Result<(), CliError> {
         let run = self.root.join(RUN_DIR);
-        let mut record = self.record.clone();
-        record.nodes = record.nodes.max(self.nodes_before);
         for path in self.nodes().into_iter().flat_map(|node| [node.folder, node.state]) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !path.exists() && !record.made.contains(&name) {
-                record.made.push(name);
+            if !path.exists() && !self.record.made.contains(&name) {
+                self.record.made.push(name);
             }
         }
+        let mut record = self.record.clone();
+        record.nodes = record.nodes.max(self.nodes_before);
         fs::create_dir_all(&run)
             .map_err(CliError::local(format!("Cannot make the directory {}", run.display())))?;
         write_record(&run.join("cluster.json"), &record)

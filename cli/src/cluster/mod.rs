@@ -111,11 +111,11 @@ pub(crate) fn run(arguments: &ClusterArguments) -> Result<Exit, CliError> {
     // For nodes that come later, those that are there keep what they have.
     let as_before = || Layout::choose(&arguments.data_dir, None, None, None);
     match arguments.action {
-        Action::Start => start(&chosen()?, form),
+        Action::Start => start(&mut chosen()?, form),
         Action::Stop => stop(&chosen()?),
-        Action::Restart => chosen().and_then(|layout| {
+        Action::Restart => chosen().and_then(|mut layout| {
             stop(&layout)?;
-            start(&layout, form)
+            start(&mut layout, form)
         }),
         Action::Status => status(&chosen()?, form),
         Action::Logs => logs(&chosen()?),
@@ -138,7 +138,7 @@ impl From<bool> for Form {
     }
 }
 
-fn start(layout: &Layout, form: Form) -> Result<Exit, CliError> {
+fn start(layout: &mut Layout, form: Form) -> Result<Exit, CliError> {
     layout.prepare()?;
     let nodes = layout.nodes();
     let founder = nodes.iter().find(|node| node.has_state()).or_else(|| nodes.first());
@@ -157,10 +157,9 @@ fn start(layout: &Layout, form: Form) -> Result<Exit, CliError> {
     let (gone, there): (Vec<LocalNode>, Vec<LocalNode>) = nodes.iter().cloned().partition(is_gone);
     for node in gone {
         say(format_args!(
-            "{} was removed from the cluster, its folder gets no more changes. To let it join again, \
-             stop it and delete {}.",
-            node.name,
-            node.state.display()
+            "{0} was removed from the cluster and is left as it is. To let it take part again stop \
+             it, and start it once with `pickboxd --node-id {0} --join HOST:PORT --rejoin ...`.",
+            node.name
         ));
     }
     ready::await_members(&there, &mut started)?;

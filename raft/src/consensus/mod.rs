@@ -450,7 +450,6 @@ impl Consensus {
         let leader = self.core.leader();
         let role =
             RoleChange { role: upward::role(self.core.role()), term: self.core.term(), leader };
-        let committed = self.core.committed_members();
         let members = self.core.members().members.iter().map(|member| {
             let own = member.id == me.node;
             let peer = self.core.peer(member.id);
@@ -477,9 +476,15 @@ impl Consensus {
             members: members.collect(),
             changing: self.core.is_changing_members(),
             alarms: self.alarms(),
-            is_removed: me.node < committed.next_id && committed.get(me.node).is_none(),
+            is_removed: self.is_removed(),
             counters: self.counters(),
         }
+    }
+
+    /// By what is committed here, or because a member says so that knows more.
+    fn is_removed(&self) -> bool {
+        let committed = self.core.committed_members().has_removed(self.core.id());
+        committed || self.refusals.say_removed()
     }
 
     fn alarms(&self) -> Vec<String> {

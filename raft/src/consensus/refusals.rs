@@ -26,6 +26,11 @@ impl Refusals {
         self.0.remove(&with);
     }
 
+    /// Whether a member says that this node is none any more.
+    pub(crate) fn say_removed(&self) -> bool {
+        self.0.values().any(|why| *why == Outcast::Removed)
+    }
+
     /// What to tell people, each thing once.
     pub(crate) fn alarms(&self, me: &LocalNode) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
