@@ -6,22 +6,26 @@
 //! kept, and the ends of the logs are printed.
 
 mod daemon;
+mod load;
 mod ports;
 mod tree;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pickbox_admin::status::{MemberRole, Role};
+use pickbox_admin::status::{MemberReport, MemberRole, Role};
 use pickbox_admin::{StatusReport, client};
 use pickbox_raft::clock;
 
 pub use daemon::{Daemon, Signal, daemon_program, tool_program};
+pub use load::{Acknowledged, Client, Load, Outcome};
+pub use ports::free_pair;
 pub use tree::{Entry, Kind, Tree, differences, read_tree};
 
 /// How long a change may take to be everywhere before a test fails; generous, since two cores carry
@@ -80,6 +84,18 @@ impl Cluster {
 
     /// Starts one more node, which joins (the first one founds the cluster). Returns its number.
     pub fn add_node(&mut self) -> usize {
+        let number = self.prepare_node();
+        self.daemons[number].start();
+        if number == 0 {
+            self.await_that("node1 leads", |cluster| {
+                cluster.status(0).is_some_and(|report| report.role == Role::Leader)
+            });
+        }
+        number
+    }
+
+    /// As [`Cluster::add_node`], but it does not run yet.
+    pub fn prepare_node(&mut self) -> usize {
         let number = self.daemons.len();
         let (port, admin_port) = ports::free_pair();
         let mut daemon = Daemon::new(&self.place, number, port, admin_port);
@@ -87,13 +103,7 @@ impl Cluster {
             None => vec!["--bootstrap".to_owned()],
             Some(first) => vec![format!("--join=127.0.0.1:{}", first.port)],
         };
-        daemon.start();
         self.daemons.push(daemon);
-        if number == 0 {
-            self.await_that("node1 leads", |cluster| {
-                cluster.status(0).is_some_and(|report| report.role == Role::Leader)
-            });
-        }
         number
     }
 
@@ -143,6 +153,36 @@ impl Cluster {
     #[must_use]
     pub fn read(&self, number: usize, path: &str) -> Option<Vec<u8>> {
         fs::read(self.path(number, path)).ok()
+    }
+
+    /// The admin addresses of all nodes.
+    #[must_use]
+    pub fn admin_addresses(&self) -> Vec<SocketAddr> {
+        self.daemons.iter().map(Daemon::admin_address).collect()
+    }
+
+    /// Waits until all running nodes have everything that was acknowledged, and agree.
+    pub fn await_acknowledged(&self, writes: &[Acknowledged]) {
+        assert!(!writes.is_empty(), "nothing was written");
+        self.await_converged();
+        for number in self.running() {
+            for Acknowledged { path, .. } in writes {
+                let content = self.read(number, path);
+                assert!(
+                    content.as_deref() == Some(path.as_bytes()),
+                    "P4: node{} lost {path}: {content:?}\n{}",
+                    number + 1,
+                    self.describe()
+                );
+            }
+        }
+    }
+
+    /// What one node says of a member, by name.
+    #[must_use]
+    pub fn member(&self, asked: usize, name: &str) -> Option<MemberReport> {
+        let members = self.status(asked)?.members;
+        members.into_iter().find(|member| member.node_id == name)
     }
 
     /// The numbers of the nodes that run.

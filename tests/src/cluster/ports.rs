@@ -13,7 +13,8 @@ const COUNT: u32 = 20_000;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// Two ports that are free now.
-pub(super) fn free_pair() -> (u16, u16) {
+#[must_use]
+pub fn free_pair() -> (u16, u16) {
     (free(), free())
 }
 

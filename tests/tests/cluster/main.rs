@@ -11,5 +11,6 @@ mod faults;
 mod files;
 mod flags;
 mod full;
+mod members;
 mod power;
 mod storm;
