@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc sim crash planted bench test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc sim model crash planted bench test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
@@ -11,6 +11,8 @@ N ?= 3
 SEEDS ?= 1000
 STEPS ?= 20000
 SEED ?=
+# States that the model checker looks at in each of its worlds.
+STATES ?= 5000000
 # Cluster tests that run at the same time; a filter for their names.
 JOBS ?= 2
 T ?=
@@ -35,6 +37,10 @@ test: sim ## unit and property tests, and the simulator
 sim: ## the simulator alone: SEEDS=1000 STEPS=20000; SEED=1234 tells one seed step by step
 	$(if $(SEED),SIM_SEED=$(SEED)) SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) \
 	  cargo test --profile sim -p pickbox-tests --test sim -- --nocapture $(if $(SEED),no_seed)
+
+model: ## the model checker on the real core: STATES=5000000 of each world
+	MODEL_STATES=$(STATES) \
+	  cargo test --profile sim -p pickbox-tests --test model -- --nocapture --test-threads=1
 
 test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \

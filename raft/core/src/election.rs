@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::event::{Fatal, RoleReason};
 use crate::ids::{IoSeq, LogPosition, NodeId, Term};
 use crate::log::HardState;
-use crate::machine::Core;
+use crate::machine::{Core, PreVote};
 use crate::message::{Ballot, Body, Verdict};
 use crate::quorum::Tally;
 use crate::role::{Candidate, Follower, Heard, Role};
@@ -39,7 +39,11 @@ impl Core {
                 Role::Leader(_) => {}
             }
         } else if self.may_campaign() {
-            self.campaign(Ballot::Pre, RoleReason::ElectionTimeout);
+            let ballot = match self.config.pre_vote {
+                PreVote::On => Ballot::Pre,
+                PreVote::Off => Ballot::Real,
+            };
+            self.campaign(ballot, RoleReason::ElectionTimeout);
         } else {
             self.become_follower(None, RoleReason::ElectionTimeout);
         }

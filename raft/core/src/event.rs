@@ -214,7 +214,7 @@ pub enum LogOp {
 
 /// What is to be done. The caller takes it all after each step, or after several; order within
 /// each field matters.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Output {
     /// To be written in this order and synced, then answered by [`Event::Durable`] with `io`.
     pub log_ops: Vec<LogOp>,
@@ -299,7 +299,7 @@ pub enum HandoverReason {
 }
 
 /// Why leadership was not handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TransferFailure {
     /// This node does not lead.
     NotLeader,
@@ -310,7 +310,7 @@ pub enum TransferFailure {
 }
 
 /// Where to get a whole state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NeedState {
     /// The leader.
     pub from: NodeId,
@@ -374,7 +374,7 @@ pub enum RoleReason {
 }
 
 /// A state that cannot be: the node stops and says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fatal {
     /// Two nodes claim to lead one term: one of them has lost or forged its vote.
     TwoLeaders {

@@ -13,25 +13,25 @@ use crate::time::Time;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     /// The newest tag given out.
-    issued: IoSeq,
+    pub(crate) issued: IoSeq,
     /// The newest tag known to be durable.
-    durable: IoSeq,
+    pub(crate) durable: IoSeq,
     /// The tag of the newest hard state.
-    hard_state: IoSeq,
+    pub(crate) hard_state: IoSeq,
     /// The tag of the newest change of the log itself.
-    log: IoSeq,
+    pub(crate) log: IoSeq,
     /// Appends not yet durable, with the last index of each that still stands.
-    appends: VecDeque<(IoSeq, Index)>,
+    pub(crate) appends: VecDeque<(IoSeq, Index)>,
     /// All entries up to here are durable.
-    durable_index: Index,
+    pub(crate) durable_index: Index,
     /// Messages that wait, in the order in which they were made.
-    held: VecDeque<(IoSeq, Message)>,
+    pub(crate) held: VecDeque<(IoSeq, Message)>,
     /// Since when something is on its way to the disk and nothing came back.
-    waits_since: Option<Time>,
+    pub(crate) waits_since: Option<Time>,
     /// A write whose way is being measured, and when it began.
-    sample: Option<(IoSeq, Time)>,
+    pub(crate) sample: Option<(IoSeq, Time)>,
     /// How long such ways take, smoothed.
-    sync_time: Duration,
+    pub(crate) sync_time: Duration,
 }
 
 impl Journal {

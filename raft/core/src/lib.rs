@@ -8,6 +8,7 @@ extern crate alloc;
 mod bytes;
 mod change;
 mod changing;
+mod digest;
 mod election;
 pub mod event;
 mod following;
@@ -32,6 +33,6 @@ mod view;
 
 pub use change::Changed;
 pub use event::{Event, Output};
-pub use machine::{Config, Core, PeerStatus};
+pub use machine::{Config, Core, PeerStatus, PreVote};
 pub use quorum::Tally;
 pub use restored::Restored;

@@ -2,7 +2,7 @@
 //! other values work together, except that no node may send what [`ENTRY_BYTES_MAX`] forbids.
 
 /// The bounds on bytes, which a simulation makes smaller to reach them sooner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// See [`MESSAGE_BYTES_MAX`].
     pub message_bytes: u64,

@@ -10,7 +10,7 @@ use crate::members::Members;
 
 /// A change that a node wants in the log, with what makes it apply exactly once: its origin, the
 /// run of the origin and its place among that run's proposals.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Proposal {
     /// The member that made it.
     pub origin: NodeId,
@@ -27,7 +27,7 @@ pub struct Proposal {
 }
 
 /// What a proposal says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Payload {
     /// Opens the origin's incarnation and closes its former one for good.
     Open {
@@ -39,7 +39,7 @@ pub enum Payload {
 }
 
 /// What an entry holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Content {
     /// A new leader's first entry (Raft paper, 8).
     Noop,
@@ -50,7 +50,7 @@ pub enum Content {
 }
 
 /// One entry of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it stands.
     pub index: Index,
@@ -106,7 +106,7 @@ impl Proposal {
 }
 
 /// What Raft must remember over a crash, beside the log (Raft paper, figure 2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HardState {
     /// The latest term that this node has seen.
     pub term: Term,

@@ -33,6 +33,8 @@ pub struct Config {
     /// A leader whose disk makes no progress for half as long hands over, and steps down after all
     /// of it, if others could lead.
     pub disk_stall_timeout: Duration,
+    /// Whether to ask before asking for votes.
+    pub pre_vote: PreVote,
     /// Bounds on bytes.
     pub limits: Limits,
     /// Seeds the draws of election timeouts; different on each node and each start.
@@ -48,14 +50,25 @@ impl Config {
             election_timeout: Duration::from_millis(500),
             heartbeat_interval: Duration::from_millis(100),
             disk_stall_timeout: Duration::from_millis(1_500),
+            pre_vote: PreVote::On,
             limits: Limits::USUAL,
             seed,
         }
     }
 }
 
+/// Whether a node that hears no leader asks first if it would be elected (thesis, 9.6). Here for
+/// tests: they compare with Raft without, and mix both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PreVote {
+    /// It asks first, so that a node that was cut off disturbs nobody when it is back.
+    On,
+    /// It begins a new term at once.
+    Off,
+}
+
 /// One node of Raft.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Core {
     pub(crate) config: Config,
     pub(crate) now: Time,
@@ -70,9 +83,9 @@ pub struct Core {
     /// The members in force changed in this step.
     pub(crate) members_changed: bool,
     /// What was last told in [`Output::roles`].
-    announced: (RoleName, Term, Option<NodeId>),
+    pub(crate) announced: (RoleName, Term, Option<NodeId>),
     /// Set once the node must not go on.
-    fatal: Option<Fatal>,
+    pub(crate) fatal: Option<Fatal>,
     /// The caller's output, for the time of one step.
     pub(crate) out: Output,
 }

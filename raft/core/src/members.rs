@@ -31,7 +31,7 @@ impl MemberRole {
 }
 
 /// One member, as the log has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Member {
     /// The internal number.
     pub id: NodeId,
@@ -45,7 +45,7 @@ pub struct Member {
 
 /// The members at one place of the log; a `Members` entry takes effect when it is appended
 /// (Ongaro's thesis, 4.1).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Members {
     /// All members, ordered by id.
     pub members: Vec<Member>,

@@ -9,7 +9,7 @@ use crate::ids::{Incarnation, Index, LogPosition, NodeId, ReadId, Serial, Term};
 use crate::log::{Entry, Proposal};
 
 /// One message from one member to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// Who says it. The transport must have checked that the connection is this member's.
     pub from: NodeId,
@@ -22,7 +22,7 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Body {
     /// Asks for a vote.
     Vote {
@@ -160,7 +160,7 @@ pub enum Verdict {
 }
 
 /// Why a proposal was not appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Refusal {
     /// This node does not lead; here is who does, when known. Propose there.
     NotLeader(Option<NodeId>),

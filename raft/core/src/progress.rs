@@ -35,7 +35,7 @@ pub(crate) struct Peer {
 }
 
 /// How entries flow to a peer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) enum Flow {
     /// Where the logs part is unknown: one append, then wait for its answer or for the next
     /// heartbeat's.
@@ -47,7 +47,7 @@ pub(crate) enum Flow {
 }
 
 /// Appends that are sent and not yet acknowledged.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct Window {
     sent: VecDeque<(Index, u64)>,
     bytes: u64,

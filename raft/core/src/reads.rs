@@ -16,9 +16,9 @@ use crate::time::Time;
 /// A read of this node's while it does not lead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingRead {
-    id: ReadId,
+    pub(crate) id: ReadId,
     /// The leader that was asked; `None` while none is known.
-    asked: Option<NodeId>,
+    pub(crate) asked: Option<NodeId>,
     /// When to give up.
     pub(crate) deadline: Time,
 }

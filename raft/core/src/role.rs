@@ -76,13 +76,13 @@ impl Leader {
 }
 
 /// Who wants to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reader {
     pub(crate) node: NodeId,
     pub(crate) id: ReadId,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct PendingChange {
     pub(crate) request: ChangeId,
     pub(crate) member: Member,

@@ -11,7 +11,7 @@ use crate::log::Entry;
 use crate::machine::Core;
 
 /// What was handed out, and what came back as applied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct Supply {
     /// Entries up to here were handed out.
     handed: Index,

@@ -12,7 +12,7 @@ use crate::members::Members;
 
 /// The log in memory. Four bytes an entry, plus the newest payloads within
 /// [`RECENT_BYTES_MAX`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(crate) struct LogView {
     /// The position before the first entry.
     base: LogPosition,
