@@ -69,6 +69,8 @@ pub(crate) struct Node {
 struct Past {
     disk: SimDisk,
     shadow: Shadow,
+    /// What was on its way to it: a batch that spans segments is synced in parts.
+    unsynced: Vec<Change>,
     checkpoint: Machine,
 }
 
@@ -310,10 +312,12 @@ impl Node {
             {
                 Ok(false)
             }
-            Health::Rotten(Deed::OldImage)
-                if self.past.as_ref().is_some_and(|past| past.shadow.equals(core)) =>
-            {
-                Ok(false)
+            Health::Rotten(Deed::OldImage) => {
+                let Some(past) = &self.past else { return Ok(false) };
+                match past.shadow.find(&past.unsynced, core)? {
+                    Some(_) => Ok(false),
+                    None => Err(format!("{} does not find what an old image holds", self.id)),
+                }
             }
             // A whole block of the end: all records in it are gone, and what said so of them.
             Health::Rotten(Deed::Misdirected | Deed::StaleBlock) => Ok(false),
@@ -385,7 +389,9 @@ impl Node {
     /// Keeps the disk as it is now, for later.
     pub(crate) fn remember(&mut self) {
         let (shadow, checkpoint) = (self.shadow.clone(), self.checkpoint.clone());
-        self.past = Some(Box::new(Past { disk: self.disk.fork(), shadow, checkpoint }));
+        let batch = self.up.as_ref().and_then(|up| up.batch.as_ref());
+        let unsynced = batch.map(|batch| batch.changes.clone()).unwrap_or_default();
+        self.past = Some(Box::new(Past { disk: self.disk.fork(), shadow, unsynced, checkpoint }));
     }
 
     /// While the node is down, something is done to its disk. Says whether that changed anything.
