@@ -6,7 +6,8 @@ mod tests {
     use std::sync::Arc;
 
     use pickbox_raft_core::event::{Aim, Change, LogOp, RoleName};
-    use pickbox_raft_core::ids::{Index, IoSeq, LogPosition, NodeId, Term};
+    use pickbox_raft_core::ids::{Incarnation, Index, IoSeq, LogPosition, NodeId, Serial, Term};
+    use pickbox_raft_core::log::{Payload, Proposal};
     use pickbox_raft_core::members::{Member, MemberRole, Members};
     use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
     use pickbox_raft_core::time::Time;
@@ -189,36 +190,97 @@ mod tests {
         assert!(ties < 100, "{ties} of 1000 trios begin within 5 ms");
     }
 
+    fn from_two(term: u64, body: Body) -> Event {
+        let (from, to) = (NodeId::new(2), NodeId::new(1));
+        Event::Message(Message { from, to, term: Term::new(term), body })
+    }
+
+    /// Node 1 of three, elected by node 2 in term 1.
+    fn leader() -> Core {
+        let mut core = fresh(1, 1, members(&[1, 2, 3], &[]));
+        let mut out = Output::default();
+        let yes = |ballot| Body::VoteReply { ballot, verdict: Verdict::Granted };
+        let now = core.deadline();
+        core.step(now, Event::Tick, &mut out);
+        core.step(now, from_two(0, yes(Ballot::Pre)), &mut out);
+        core.step(now, Event::Durable(out.io), &mut out);
+        core.step(now, from_two(1, yes(Ballot::Real)), &mut out);
+        assert_eq!(core.role(), RoleName::Leader);
+        core.step(now, Event::Durable(out.io), &mut out);
+        core
+    }
+
+    fn alive() -> Body {
+        let (applied, placed) = (Index::ZERO, Index::ZERO);
+        Body::HeartbeatReply { round: 0, applied, placed, sync_us: 0 }
+    }
+
     /// A leader that hears a majority leads on, for as long as one likes (checklist 23).
     #[test]
     fn a_leader_that_is_heard_stays() {
-        let mut core = fresh(1, 1, members(&[1, 2, 3], &[]));
-        let mut out = Output::default();
-        let (two, one) = (NodeId::new(2), NodeId::new(1));
-        let answer = |term: u64, body| {
-            Event::Message(Message { from: two, to: one, term: Term::new(term), body })
-        };
-        let yes = |ballot| Body::VoteReply { ballot, verdict: Verdict::Granted };
-        let mut now = core.deadline();
-        core.step(now, Event::Tick, &mut out);
-        core.step(now, answer(0, yes(Ballot::Pre)), &mut out);
-        core.step(now, Event::Durable(out.io), &mut out);
-        core.step(now, answer(1, yes(Ballot::Real)), &mut out);
-        assert_eq!(core.role(), RoleName::Leader);
-        core.step(now, Event::Durable(out.io), &mut out);
+        let mut core = leader();
         for _ in 0..100_000 {
-            now = core.deadline();
+            let now = core.deadline();
             let mut out = Output::default();
             core.step(now, Event::Tick, &mut out);
             assert!(out.roles.is_empty());
-            let reply = Body::HeartbeatReply {
-                round: 0,
-                applied: Index::ZERO,
-                placed: Index::ZERO,
-                sync_us: 0,
-            };
-            core.step(now, answer(1, reply), &mut out);
+            core.step(now, from_two(1, alive()), &mut out);
         }
+    }
+
+    /// checklist 64: node 3 is dead for a day, with a heartbeat each 100 ms and a proposal each
+    /// second. The leader's state grows by nothing, what it says to node 3 is a heartbeat and no
+    /// more, and node 2 is sent each entry in the very step in which it is proposed.
+    #[test]
+    fn a_dead_peer_costs_nothing_for_a_day() {
+        const BEATS: u64 = 24 * 60 * 60 * 10;
+        let mut core = leader();
+        let mut sizes = Vec::new();
+        for beat in 0..BEATS {
+            let now = core.deadline();
+            let mut out = Output::default();
+            core.step(now, Event::Tick, &mut out);
+            if beat % 10 == 0 {
+                propose_and_commit(&mut core, now, beat / 10);
+            }
+            core.step(now, from_two(1, alive()), &mut out);
+            let said = out.messages.iter().filter(|message| message.to == NodeId::new(3)).count();
+            assert!(said <= 1, "{said} messages to a dead node in beat {beat}");
+            if beat % (BEATS / 10) == BEATS / 20 {
+                // The text of everything that the core holds: long numbers make little of it.
+                sizes.push(format!("{core:?}").len());
+            }
+        }
+        let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+        assert!(most - least < 500, "the state grows: {sizes:?}");
+    }
+
+    /// Something new is proposed, and reaches node 2 at once; all up to it may be forgotten.
+    fn propose_and_commit(core: &mut Core, now: Time, serial: u64) {
+        let proposal = Arc::new(Proposal {
+            origin: NodeId::new(1),
+            incarnation: Incarnation::new(1),
+            serial: Serial::new(serial + 1),
+            holders: None,
+            payload: Payload::Data(vec![7; 100]),
+        });
+        let mut out = Output::default();
+        core.step(now, Event::Propose(proposal), &mut out);
+        let last = core.last().index;
+        let is_sent = |message: &Message| match &message.body {
+            Body::Append { entries, .. } => {
+                message.to == NodeId::new(2) && entries.last().is_some_and(|e| e.index == last)
+            }
+            _ => false,
+        };
+        let probes = serial == 0;
+        assert!(probes || out.messages.iter().any(is_sent), "node 2 is not sent {last} at once");
+        core.step(now, Event::Durable(out.io), &mut out);
+        core.step(now, from_two(1, Body::Appended { matched: last }), &mut out);
+        assert_eq!(core.commit(), last);
+        core.step(now, Event::Applied { applied: last, placed: last }, &mut out);
+        core.step(now, Event::Compact { through: last }, &mut out);
+        core.step(now, Event::Durable(out.io), &mut out);
     }
 
     /// The same events give the same outputs: nothing inside is left to chance.

@@ -16,7 +16,7 @@ use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
 use pickbox_raft_core::time::Time;
-use pickbox_raft_core::{Config, Core, Event, Output, Restored};
+use pickbox_raft_core::{Config, Core, Event, Output, PreVote, Restored};
 
 /// One node: its core, its disk, and what waits for the disk.
 struct Node {
@@ -42,6 +42,8 @@ pub(crate) struct Harness {
     serial: u64,
     told: String,
     limits: Option<Limits>,
+    /// Nodes that vote without asking first.
+    blunt: Vec<u64>,
 }
 
 fn number(text: &str) -> u64 {
@@ -166,6 +168,8 @@ impl Harness {
         let voters: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
         let learners: Vec<u64> = value(words, "learner").map(number).into_iter().collect();
         let joiner = value(words, "joiner").map(number);
+        let blunt = value(words, "no-prevote").unwrap_or_default();
+        self.blunt = blunt.split_terminator(',').map(number).collect();
         let all = members(&voters, &learners);
         for id in voters.iter().chain(&learners).copied().chain(joiner) {
             let members = if Some(id) == joiner { Members::default() } else { all.clone() };
@@ -213,6 +217,7 @@ impl Harness {
     fn start(&mut self, id: u64) {
         let now = Time::from_micros(self.now);
         let limits = self.limits.unwrap_or(Limits::USUAL);
+        let pre_vote = if self.blunt.contains(&id) { PreVote::Off } else { PreVote::On };
         let node = self.node(id);
         let mut restored = Restored::default();
         for op in &node.durable {
@@ -221,7 +226,7 @@ impl Harness {
         node.starts += 1;
         node.io = IoSeq::ZERO;
         let seed = id * 1000 + node.starts;
-        let config = Config { limits, ..Config::new(NodeId::new(id), seed) };
+        let config = Config { limits, pre_vote, ..Config::new(NodeId::new(id), seed) };
         node.core = Some(Core::new(config, restored, node.applied, now));
     }
 
