@@ -21,7 +21,8 @@ const INDEX: &str = "index.redb";
 /// Moves the index and the journals to `lost/store`, in place of what was kept there before.
 /// When it returns that is durable. To be called before the new identity is written and never
 /// after: an index made since would take the place of the former one. It may be called again
-/// after a crash at any moment, and any number of times.
+/// after a crash at any moment, and any number of times. An index that no engine has worked with yet
+/// is not kept.
 ///
 /// A node whose state was set aside adopts its folder as its own former one: what equals a version
 /// that the log knows is no edit (see docs/decisions/readmission.md).
@@ -50,6 +51,10 @@ fn set_aside_by_steps(
     let former = former_files(&root)?;
     step()?;
     let lost = state.child(LOST)?;
+    if has(&lost, KEPT)? && !has(&lost, MOVING)? && !former.iter().any(is_journal) {
+        // Made by a start that came no further; an engine begins with a journal.
+        return former.iter().try_for_each(|name| root.unlink(name));
+    }
     if former.is_empty() && !has(&lost, MOVING)? {
         return Ok(());
     }
@@ -199,6 +204,17 @@ mod tests {
                 return;
             }
         }
+    }
+
+    /// A start that made a new index and died before anything came of it must not cost the former.
+    #[test]
+    fn an_index_that_was_never_worked_with_is_not_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let state = state_with(home.path(), "former");
+        set_aside(&state).unwrap();
+        std::fs::write(home.path().join("index.redb"), "new and empty").unwrap();
+        set_aside(&state).unwrap();
+        assert_eq!(files(home.path()), expected("former"));
     }
 
     #[test]
