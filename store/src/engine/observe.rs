@@ -340,7 +340,7 @@ impl Engine {
         let decision = reconcile(agreed.as_ref(), row.base.as_ref(), actual.as_ref());
         self.outbox.remove(id);
         if let (Decision::Nothing | Decision::Adopt, Some(base)) = (&decision, &row.base) {
-            self.suspects.remove(&base.id);
+            self.is_as_agreed(base.id, actual.as_ref().map(|actual| &actual.body));
         }
         match decision {
             Decision::Nothing => self.data.remove(id),

@@ -1,7 +1,7 @@
 //! Before the exposing and after it: making the new thing in staging, and finding a home for what
 //! came out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pickbox_raft::core::ids::NodeId;
 
@@ -30,6 +30,8 @@ pub(super) struct Staged {
 pub(super) struct Incoming {
     bytes: HashMap<FileId, (ContentId, Vec<u8>)>,
     total: usize,
+    /// What went to staging after a power cut, and may turn out not to be needed.
+    in_doubt: HashSet<ContentId>,
 }
 
 /// Most bytes kept in memory.
@@ -81,15 +83,41 @@ impl Engine {
         data: &[u8],
     ) -> Result<(), Fatal> {
         let Body::File { content, .. } = &record.body else { return Ok(()) };
-        if let Some(local) = self.row_of(id)?
+        let in_doubt = self.is_in_doubt();
+        if !in_doubt
+            && let Some(local) = self.row_of(id)?
             && self.row(local)?.and_then(|row| row.content()) == Some(*content)
         {
             return Ok(());
         }
         if let Some(data) = self.incoming.insert(id, *content, data.to_vec()) {
             self.stash(*content, &data);
+            if in_doubt {
+                self.incoming.in_doubt.insert(*content);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a row may say more than the disk holds: after a power cut, until the log is applied
+    /// and the suspects are known. If every node was cut, what the entries carry is nowhere else.
+    fn is_in_doubt(&self) -> bool {
+        self.cut.is_some() && !self.is_live()
+    }
+
+    /// The disk holds what the log says of a file: bytes that were kept for it go.
+    pub(super) fn is_as_agreed(&mut self, id: FileId, body: Option<&Body>) {
+        self.suspects.remove(&id);
+        if self.is_in_doubt() {
+            return;
+        }
+        self.incoming.remove(id);
+        if let Some(Body::File { content, .. }) = body
+            && self.incoming.in_doubt.remove(content)
+            && self.staging.unlink(&whole_name(*content)).is_ok()
+        {
+            self.out.push_back(Outgoing::Content(ContentCommand::Adopted(*content)));
+        }
     }
 
     /// Writes small bytes to staging under their hash, where [`Self::stage`] finds them.

@@ -143,6 +143,84 @@ fn a_checkpoint_between_a_power_cut_and_the_scan_forgets_no_suspect() {
     assert_recovered(fleet);
 }
 
+/// Notes on every host that it ran on another boot, and keeps its index as of a checkpoint.
+fn checkpoint_all(fleet: &mut Fleet) {
+    for at in 0..fleet.hosts.len() {
+        fleet.hosts[at].engine().set_meta("mark", b"another boot").unwrap();
+        fleet.checkpoint(at);
+        let state = fleet.hosts[at].state();
+        std::fs::copy(state.join("index.redb"), state.join("index.kept")).unwrap();
+    }
+}
+
+/// Cuts the power of all hosts: the index is as of the checkpoint (here it was closed in order,
+/// which a cut does not do), the journal happened to reach the disk.
+fn cut_all(fleet: &mut Fleet) {
+    for at in 0..fleet.hosts.len() {
+        fleet.kill(at);
+        let state = fleet.hosts[at].state();
+        std::fs::rename(state.join("index.kept"), state.join("index.redb")).unwrap();
+    }
+}
+
+fn start_all(fleet: &mut Fleet) {
+    (0..fleet.hosts.len()).for_each(|at| fleet.start(at));
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+}
+
+/// Fault 23: the power of every node was cut. The rows survived in the journals, the bytes on no
+/// disk: they are in the log, and are taken from there.
+#[test]
+fn bytes_that_no_disk_kept_are_taken_from_the_log() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "the old version");
+    share(&mut fleet, 0, "kept", "the old one");
+    checkpoint_all(&mut fleet);
+    share(&mut fleet, 0, "f", "the newer version");
+    share(&mut fleet, 0, "kept", "the newer one");
+    cut_all(&mut fleet);
+    for host in &fleet.hosts {
+        host.write("f", "the newer");
+    }
+    start_all(&mut fleet);
+    for host in &mut fleet.hosts {
+        assert_eq!(host.read("f"), "the newer version");
+        assert_eq!(host.read("kept"), "the newer one");
+        assert_eq!(host.tree().len(), 2);
+        assert!(host.engine().incoming.drain().is_empty(), "nothing is kept that is not needed");
+    }
+}
+
+/// The same with more of them than fit into memory: what turns out not to be needed leaves staging.
+#[test]
+fn bytes_kept_in_doubt_go_where_the_disk_has_them() {
+    let mut fleet = Fleet::new(2);
+    checkpoint_all(&mut fleet);
+    let text = |number: u8| vec![number; 1024 * 1024];
+    for number in 0..12 {
+        let put = Query::Put { path: rel(&format!("f{number}")), data: text(number) };
+        assert!(matches!(fleet.ask(0, put), Answer::Committed(_)));
+    }
+    cut_all(&mut fleet);
+    for host in &fleet.hosts {
+        host.write("f0", "cut");
+        host.write("f11", "cut");
+    }
+    start_all(&mut fleet);
+    for host in &mut fleet.hosts {
+        for number in [0, 5, 11] {
+            let found = std::fs::read(host.path(&format!("f{number}"))).unwrap();
+            assert!(found == text(number), "f{number}");
+        }
+        assert_eq!(host.tree().len(), 12);
+        assert!(host.engine().incoming.drain().is_empty());
+        let staged: Vec<_> = std::fs::read_dir(host.state().join("staging")).unwrap().collect();
+        assert!(staged.is_empty(), "{staged:?}");
+    }
+}
+
 /// The row of a fresh file is in the journal only, which is not synced either.
 #[test]
 fn a_shortened_file_whose_row_was_lost_is_no_edit() {
