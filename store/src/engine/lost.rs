@@ -173,7 +173,7 @@ mod tests {
         files
     }
 
-    /// Checklist 77 for a node's own state: whatever moment the crash comes at, the next call ends
+    /// checklist 77 for a node's own state: whatever moment the crash comes at, the next call ends
     /// it, no former file is lost, and one former state is kept.
     #[test]
     fn a_crash_between_any_two_steps_is_made_up_for() {

@@ -126,7 +126,7 @@ impl Expected {
     }
 }
 
-/// Checklist 77, fault 3: a kill after any write, and a power cut that took any part of what was
+/// checklist 77, fault 3: a kill after any write, and a power cut that took any part of what was
 /// not synced, leave the whole old state or the whole new one, and what is known of the disk.
 #[test]
 fn a_crash_at_any_write_leaves_the_old_state_or_the_new() {

@@ -70,7 +70,7 @@ fn lagging() -> (Fleet, LogIndex) {
     (fleet, index)
 }
 
-/// Checklist 113: a read on a follower waits until it has applied what the leader named.
+/// checklist 113: a read on a follower waits until it has applied what the leader named.
 #[test]
 fn a_read_waits_until_the_index_of_the_leader_is_applied() {
     let (mut fleet, index) = lagging();
@@ -111,7 +111,7 @@ fn reads_share_their_questions() {
     assert!(asked(&mut fleet).is_empty());
 }
 
-/// Checklist 115: a leader steps down, and the log says that nobody could confirm: each read is
+/// checklist 115: a leader steps down, and the log says that nobody could confirm: each read is
 /// asked for once more, then refused; nothing is left.
 #[test]
 fn what_nobody_confirms_is_asked_once_more_and_then_refused() {
@@ -133,7 +133,7 @@ fn what_nobody_confirms_is_asked_once_more_and_then_refused() {
     assert_eq!(fleet.hosts[1].engine().reads.len(), 0);
 }
 
-/// Checklist 115: an answer that never comes, or an index that is never reached, frees them too.
+/// checklist 115: an answer that never comes, or an index that is never reached, frees them too.
 #[test]
 fn reads_do_not_wait_for_ever() {
     let (mut fleet, index) = lagging();

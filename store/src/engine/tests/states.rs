@@ -94,7 +94,7 @@ fn pages_of(letters: &[Letter]) -> Vec<Letter> {
     letters.iter().filter(|letter| is_page(letter)).cloned().collect()
 }
 
-/// Checklist 73: what is on a connection when it breaks is asked for again, and no more than that.
+/// checklist 73: what is on a connection when it breaks is asked for again, and no more than that.
 /// What came is verified as a whole, so that every byte counts.
 #[test]
 fn a_transfer_that_is_cut_goes_on_with_the_page_that_is_missing() {
@@ -120,7 +120,7 @@ fn a_transfer_that_is_cut_goes_on_with_the_page_that_is_missing() {
     finish(&mut fleet);
 }
 
-/// Checklist 73, fault 61: a page that came damaged is asked for again.
+/// checklist 73, fault 61: a page that came damaged is asked for again.
 #[test]
 fn a_page_that_came_damaged_costs_that_page() {
     let mut fleet = behind(3);
@@ -152,7 +152,7 @@ fn roll(state: &mut u64, sides: usize) -> usize {
     usize::try_from((z ^ (z >> 31)) >> 1).unwrap() % sides
 }
 
-/// Checklist 74: pages lost, twice, in any order, of a state that was given up, of whoever led
+/// checklist 74: pages lost, twice, in any order, of a state that was given up, of whoever led
 /// before: what is put in force is one state, whole.
 #[test]
 fn pages_in_any_order_from_whomever_make_one_state_or_none() {
@@ -191,7 +191,7 @@ fn pages_in_any_order_from_whomever_make_one_state_or_none() {
     }
 }
 
-/// Checklist 74 and 82: a state of a later position and an earlier term, or of the same position and other
+/// checklist 74 and 82: a state of a later position and an earlier term, or of the same position and other
 /// bytes, is of another log: refused, and said.
 #[test]
 fn a_state_that_contradicts_what_was_committed_here_is_refused_loudly() {
@@ -217,7 +217,7 @@ fn a_state_that_contradicts_what_was_committed_here_is_refused_loudly() {
     assert!(status.waiting[0].contains("contradicts"), "{:?}", status.waiting);
 }
 
-/// Checklist 75: a second request close behind the first, for a later position, ends neither the
+/// checklist 75: a second request close behind the first, for a later position, ends neither the
 /// one that is given nor the one that is put in force.
 #[test]
 fn two_states_close_together_are_taken_one_after_the_other() {
@@ -247,7 +247,7 @@ fn two_states_close_together_are_taken_one_after_the_other() {
     finish(&mut fleet);
 }
 
-/// Checklist 76: while a state is given the giver's log is kept from there on, so what is put in
+/// checklist 76: while a state is given the giver's log is kept from there on, so what is put in
 /// force connects to it, however much is written and checkpointed meanwhile.
 #[test]
 fn the_log_behind_a_state_is_kept_until_it_is_taken() {
@@ -366,7 +366,7 @@ fn a_state_that_idled_out_is_taken_up_again_where_nothing_happened() {
     finish(&mut fleet);
 }
 
-/// Checklist 77: the state is in force on the disk and the node dies before its log has heard of
+/// checklist 77: the state is in force on the disk and the node dies before its log has heard of
 /// it, and at every message before: the next start stands on the old state or on the new one.
 #[test]
 fn a_kill_at_any_page_leaves_the_old_state_or_the_new() {
@@ -385,7 +385,7 @@ fn a_kill_at_any_page_leaves_the_old_state_or_the_new() {
     }
 }
 
-/// Checklist 78: however many take the state, an entry waits for one page at most, and the pages
+/// checklist 78: however many take the state, an entry waits for one page at most, and the pages
 /// of a tick are bounded. Counted, not timed.
 #[test]
 fn giving_a_state_lets_entries_through_after_every_page() {
@@ -440,7 +440,7 @@ fn hand(fleet: &mut Fleet, from: usize, bytes: &[u8]) {
     fleet.hosts[0].engine().event(Event::Peer(from, bytes.to_vec())).unwrap();
 }
 
-/// Checklist 80: the members that a state brings are those that the log has up to there.
+/// checklist 80: the members that a state brings are those that the log has up to there.
 #[test]
 fn a_state_brings_the_members_of_its_position() {
     let mut fleet = behind(3);
