@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc sim model crash planted bench test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc sim model fuzz crash planted bench test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
@@ -13,6 +13,8 @@ STEPS ?= 20000
 SEED ?=
 # States that the model checker looks at in each of its worlds.
 STATES ?= 5000000
+# For each gate that takes bytes from outside.
+FUZZ_SECONDS ?= 30
 # Cluster tests that run at the same time; a filter for their names.
 JOBS ?= 2
 T ?=
@@ -41,6 +43,9 @@ sim: ## the simulator alone: SEEDS=1000 STEPS=20000; SEED=1234 tells one seed st
 model: ## the model checker on the real core: STATES=5000000 of each world
 	MODEL_STATES=$(STATES) \
 	  cargo test --profile sim -p pickbox-tests --test model -- --nocapture --test-threads=1
+
+fuzz: ## any bytes for each gate to the outside: FUZZ_SECONDS=30; with cargo-fuzz if it is there
+	tests/fuzz/run $(FUZZ_SECONDS)
 
 test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \

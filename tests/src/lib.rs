@@ -16,6 +16,7 @@ pub mod bench;
     reason = "it belongs to tests and fails by panicking"
 )]
 pub mod cluster;
+pub mod fuzz;
 #[expect(clippy::expect_used, clippy::panic, reason = "it belongs to tests and fails by panicking")]
 pub mod log_life;
 pub mod sim;

@@ -79,7 +79,7 @@ impl Kind {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
@@ -276,7 +276,6 @@ impl Parser {
     }
 
     /// Bytes held, for the bound on memory.
-    #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.stage.capacity() + self.payload.capacity()
     }

@@ -18,6 +18,8 @@ pub(crate) mod hello;
 pub(crate) mod link;
 pub(crate) mod links;
 mod outbox;
+#[doc(hidden)]
+pub mod probe;
 pub(crate) mod stream;
 pub(crate) mod transport;
 

@@ -1,0 +1,144 @@
+//! The gates where bytes of a peer come in, for fuzzing: they are not public otherwise.
+//!
+//! Nothing here is part of what this crate offers.
+
+use std::fmt::Debug;
+
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
+use pickbox_raft_core::members::Members;
+use pickbox_raft_core::message::Message;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::frame::{Frame, HEADER_BYTES, Kind, Parser, Phase};
+use super::hello::{Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Runs, Welcome};
+use super::hello::{decode, encode};
+use crate::consensus::wishes::Errand;
+
+/// Beyond a multiple of what arrived the parser holds no more than this.
+const HELD_BYTES_MAX: usize = 128 * 1024;
+
+/// Gives a stream of bytes to the parser, in pieces; says how many frames were in it.
+///
+/// # Panics
+/// When the parser holds more memory than it may.
+#[must_use]
+pub fn frames(phase: u8, piece: usize, bytes: &[u8]) -> usize {
+    let phases = [
+        Phase::AwaitHello,
+        Phase::AwaitWelcome,
+        Phase::Consensus,
+        Phase::Bulk,
+        Phase::AwaitJoin,
+        Phase::AwaitJoined,
+    ];
+    let place = usize::from(phase) % phases.len();
+    let mut parser = Parser::new(phases.get(place).copied().unwrap_or(Phase::Consensus));
+    let (mut rest, mut count) = (bytes, 0);
+    while !rest.is_empty() {
+        let filled = parser.fill(|buffer| {
+            let room = buffer.capacity() - buffer.len();
+            let (now, later) = rest.split_at(piece.max(1).min(room).min(rest.len()));
+            buffer.extend_from_slice(now);
+            rest = later;
+            Ok(now.len())
+        });
+        assert!(filled.is_ok_and(|bytes| bytes > 0), "the parser makes room");
+        loop {
+            match parser.next_frame() {
+                Ok(Some((_, payload))) => {
+                    payloads(&payload);
+                    count += 1;
+                }
+                Ok(None) => break,
+                Err(_) => return count,
+            }
+        }
+        assert!(parser.capacity() <= 4 * bytes.len() + HELD_BYTES_MAX, "it holds too much");
+    }
+    count
+}
+
+/// Gives all frames of a stream, as far as their lengths fit, the checksums that they should have:
+/// otherwise no change of a stream would get past the first gate.
+pub fn mend(bytes: &mut [u8]) {
+    let mut from = 0;
+    while let Some(rest) = bytes.get_mut(from..).filter(|rest| rest.len() >= HEADER_BYTES) {
+        let Some((header, payload)) = rest.split_first_chunk_mut::<HEADER_BYTES>() else { return };
+        let [l0, l1, l2, l3, .., code] = *header;
+        let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        let Some(payload) = payload.get(..length) else { return };
+        let right = Kind::from_code(code).and_then(|kind| Frame::new(kind, payload.to_vec()));
+        let Some(right) = right else { return };
+        *header = right.header;
+        from += HEADER_BYTES + length;
+    }
+}
+
+/// Takes a payload for each message that there is; those that it is must survive being sent.
+///
+/// # Panics
+/// When one does not.
+pub fn payloads(bytes: &[u8]) {
+    if let Some(hello) = again::<Hello>(bytes) {
+        greet(&hello);
+    }
+    again::<Welcome>(bytes);
+    again::<Refusal>(bytes);
+    again::<JoinRequest>(bytes);
+    again::<JoinReply>(bytes);
+    again::<Errand>(bytes);
+    again::<Message>(bytes);
+}
+
+fn again<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
+    let value: T = decode(bytes)?;
+    let sent = encode(Kind::Content, &value).map(|frame| frame.payload)?;
+    let got: Option<T> = decode(&sent);
+    assert_eq!(format!("{got:?}"), format!("Some({value:?})"), "what was sent arrives");
+    Some(value)
+}
+
+/// A node answers any greeting, one way or the other.
+fn greet(hello: &Hello) {
+    let me = node(1);
+    let members = Members::bootstrap(me.name.clone(), me.address.clone());
+    drop(hello.check(&me, &members, &Runs::default()));
+}
+
+fn node(id: u64) -> LocalNode {
+    LocalNode {
+        cluster: ClusterId::default(),
+        epoch: Epoch::ZERO,
+        node: NodeId::new(id),
+        name: format!("node{id}"),
+        address: format!("host:{id}"),
+        incarnation: Incarnation::new(id),
+    }
+}
+
+/// Streams that a peer may send.
+#[must_use]
+pub fn examples() -> Vec<Vec<u8>> {
+    let me = node(2);
+    let hello = |purpose| encode(Kind::Hello, &Hello::of(&me, NodeId::new(1), purpose));
+    let request = JoinRequest::Join { name: "node3".into(), address: "host:3".into() };
+    let joined = JoinReply::Joined {
+        cluster: ClusterId::default(),
+        epoch: Epoch::ZERO,
+        node: NodeId::new(3),
+        members: Members::bootstrap("node1".into(), "host:1".into()),
+    };
+    let welcome =
+        Welcome { node: NodeId::new(1), name: "node1".into(), incarnation: Incarnation::new(5) };
+    let frames = [
+        hello(Purpose::Consensus),
+        hello(Purpose::Join),
+        encode(Kind::Welcome, &welcome),
+        encode(Kind::Refused, &Refusal::Loop),
+        encode(Kind::Join, &request),
+        encode(Kind::Joined, &joined),
+        Frame::new(Kind::Content, vec![7; 300]),
+    ];
+    frames.into_iter().flatten().map(|frame| [&frame.header[..], &frame.payload].concat()).collect()
+}
