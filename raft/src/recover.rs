@@ -18,6 +18,9 @@ use crate::identity::{self, Identity};
 use crate::open::Error;
 use crate::wal::{Options, Wal};
 
+/// Numbers of members that are never given out after a cluster was founded anew.
+const NUMBERS_SKIPPED: u64 = 1000;
+
 /// What is left at a node that does not run.
 pub struct Survivor<D: Disk> {
     disk: D,
@@ -81,8 +84,16 @@ impl<D: Disk + Clone> Survivor<D> {
         let identity = Identity { epoch, ..self.identity };
         identity.put(&self.disk)?;
         let index = self.restored.last().index.next();
-        let next_id = self.restored.members().next_id.max(me.next());
-        let members = alone(me, identity.name, address, next_id);
+        // The lost nodes may have given out numbers that this one never heard of.
+        let known = self.restored.members().next_id.max(me.next());
+        let next_id = NodeId::new(known.get() + NUMBERS_SKIPPED);
+        let member = Member {
+            id: me,
+            name: identity.name,
+            address: address.into(),
+            role: MemberRole::Voter,
+        };
+        let members = Members { members: vec![member], next_id, epoch, ..Members::default() };
         let entry = Entry { index, term, content: Content::Members(members) };
         self.wal.commit([
             LogOp::HardState(HardState { term, voted_for: Some(me) }),
@@ -90,11 +101,6 @@ impl<D: Disk + Clone> Survivor<D> {
         ])?;
         Ok(epoch)
     }
-}
-
-fn alone(id: NodeId, name: String, address: &str, next_id: NodeId) -> Members {
-    let member = Member { id, name, address: address.to_owned(), role: MemberRole::Voter };
-    Members { members: vec![member], next_id, ..Members::default() }
 }
 
 #[cfg(test)]
@@ -148,7 +154,8 @@ mod tests {
         assert_eq!(found.identity().epoch, Epoch::new(1));
         assert_eq!(found.last(), LogPosition { index: Index::new(6), term: Term::new(4) });
         assert_eq!(found.members().members, [member(2)]);
-        assert_eq!(found.members().next_id, NodeId::new(4));
+        assert_eq!(found.members().next_id, NodeId::new(1004));
+        assert_eq!(found.members().epoch, Epoch::new(1));
         assert!(found.hard_state().term == Term::new(4));
     }
 

@@ -186,7 +186,8 @@ impl Members {
 
     /// These members once their change is over.
     pub(crate) fn settled(&self) -> Self {
-        Self { members: self.members.clone(), next_id: self.next_id, ..Self::default() }
+        let (members, next_id, epoch) = (self.members.clone(), self.next_id, self.epoch);
+        Self { members, next_id, epoch, ..Self::default() }
     }
 }
 

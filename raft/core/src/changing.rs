@@ -4,8 +4,9 @@
 //! in the log (thesis, 4.1). If the voters change, that list names both sets of voters, and every
 //! decision needs a majority of each; once it is committed a second entry names the new set alone
 //! (thesis, 4.3). Whoever leads then appends it, so a change outlives its leader. A node is added
-//! as a learner and becomes a voter, by a change of its own, once it is less than one heartbeat
-//! behind: a dead or slow learner harms nobody (thesis, 4.2.1).
+//! as a learner and becomes a voter, by a change of its own, once what was new when a round
+//! of catching up began took it less than an election timeout: a dead or slow learner harms nobody
+//! (thesis, 4.2.1).
 
 use alloc::vec::Vec;
 
@@ -85,7 +86,7 @@ impl Core {
     }
 
     /// Whether this leader hears the node, itself included.
-    fn is_there(&self, id: NodeId) -> bool {
+    pub(crate) fn is_there(&self, id: NodeId) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let timeout = self.config.election_timeout;
         let heard =
@@ -167,10 +168,13 @@ impl Core {
 
     /// Makes a learner a voter if it is to be one and has caught up.
     pub(crate) fn promote_learner(&mut self, id: NodeId) {
-        let Role::Leader(leader) = &self.role else { return };
-        let Some(peer) = leader.peer(id) else { return };
         let Some(target) = self.log.members().promoted(id) else { return };
-        let caught_up = peer.goal.is_some_and(|goal| peer.matched >= goal);
+        let (last, now) = (self.log.last().index, self.now);
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(peer) = leader.peer_mut(id) else { return };
+        let round = peer.round_of_catching_up(last, now);
+        let caught_up = round.is_some_and(|took| took < self.config.election_timeout);
+        let Role::Leader(leader) = &self.role else { return };
         if caught_up && self.may_change_members(leader) && self.check_reach(&target).is_ok() {
             self.set_members(target);
         }

@@ -131,7 +131,8 @@ impl Peer {
             reading,
         } = self;
         (id, matched, next, flow, from(now, *heard), answered).hash(hasher);
-        (round, applied, placed, sync_time, told, goal, reading).hash(hasher);
+        (round, applied, placed, sync_time, told, reading).hash(hasher);
+        goal.map(|(index, began)| (index, from(now, began))).hash(hasher);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Handing over leadership: at a request, or because this leader's disk does not keep up.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::event::{Handover, HandoverReason, RoleReason, TransferFailure};
@@ -7,6 +8,7 @@ use crate::ids::NodeId;
 use crate::machine::Core;
 use crate::message::Body;
 use crate::role::{Role, Transfer};
+use crate::time::Time;
 
 /// A leader whose disk is slow looks for a better one no more often than this many election
 /// timeouts.
@@ -23,8 +25,8 @@ impl Core {
         self.out.transfer_failed = Some(failure);
     }
 
-    /// The voter that is furthest, or `target` if it is one. Among equals the one that was heard
-    /// last: the others may be gone.
+    /// The voter that is furthest, or `target` if it is one: of those that are heard, if any is.
+    /// Among equals the one that was heard last.
     pub(crate) fn best_voter(&self, target: Option<NodeId>) -> Option<NodeId> {
         let Role::Leader(leader) = &self.role else { return None };
         let members = self.log.members();
@@ -34,7 +36,8 @@ impl Core {
             .peers
             .iter()
             .filter(|peer| may_lead(peer.id) && target.is_none_or(|target| target == peer.id));
-        voters.max_by_key(|peer| (peer.matched, peer.heard)).map(|peer| peer.id)
+        let best = voters.max_by_key(|peer| (self.is_there(peer.id), peer.matched, peer.heard));
+        best.map(|peer| peer.id)
     }
 
     fn hand_over(&mut self, to: NodeId, reason: HandoverReason) {
@@ -83,12 +86,15 @@ impl Core {
     /// one that is slow it hands over to somebody whose disk is not. Says whether it stepped down.
     pub(crate) fn look_after_disk(&mut self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        if self.is_only_voter() || leader.transfer.is_some() {
+        if self.is_only_voter() {
             return false;
         }
         if self.stalled_for() >= self.config.disk_stall_timeout {
             self.become_follower(None, RoleReason::DiskStalled);
             return true;
+        }
+        if leader.transfer.is_some() {
+            return false;
         }
         if self.is_disk_stalled() {
             if let Some(to) = self.best_voter(None) {
@@ -101,8 +107,7 @@ impl Core {
     }
 
     fn leave_to_faster_disk(&mut self) {
-        let pause = self.config.election_timeout * SLOW_DISK_PAUSE;
-        let until = self.now.after(pause);
+        let until = self.slow_disk_pause();
         let own = self.journal.sync_time();
         let Role::Leader(leader) = &mut self.role else { return };
         leader.slow_disk_pause_until = until;
@@ -110,10 +115,16 @@ impl Core {
             let theirs = leader.peer(id).map(|peer| peer.sync_time);
             theirs.is_some_and(|theirs| !theirs.is_zero() && theirs * 2 < own)
         };
-        let mut voters = self.log.members().voters();
-        if let Some(to) = voters.find(|id| is_faster(*id)) {
-            drop(voters);
+        let faster = self.log.members().voters().filter(|id| is_faster(*id));
+        let faster: Vec<NodeId> = faster.collect();
+        let there = faster.into_iter().filter(|id| self.is_there(*id));
+        if let Some(to) = there.filter_map(|id| self.best_voter(Some(id))).next() {
             self.hand_over(to, HandoverReason::DiskSlow);
         }
+    }
+
+    /// Until when a leader that begins, or looked, does not look for a faster disk.
+    pub(crate) fn slow_disk_pause(&self) -> Time {
+        self.now.after(self.config.election_timeout * SLOW_DISK_PAUSE)
     }
 }

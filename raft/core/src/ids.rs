@@ -14,6 +14,9 @@ macro_rules! number {
             /// The smallest value; where a number names something, zero names nothing.
             pub const ZERO: Self = Self(0);
 
+            /// No honest count comes near this: whoever says more is not believed.
+            pub const MAX: Self = Self(1 << 62);
+
             /// The number itself.
             #[must_use]
             pub const fn new(value: u64) -> Self {

@@ -30,7 +30,7 @@ impl Core {
             changes: Vec::new(),
             transfer: None,
             uncommitted_bytes: 0,
-            slow_disk_pause_until: self.now,
+            slow_disk_pause_until: self.slow_disk_pause(),
         });
         self.announce(RoleReason::Elected);
         self.refresh_peers();
@@ -133,11 +133,9 @@ impl Core {
         if self.look_after_disk() {
             return;
         }
-        let last = self.log.last().index;
         let due = self.now.after(self.config.heartbeat_interval);
         if let Role::Leader(leader) = &mut self.role {
             leader.heartbeat_due = due;
-            leader.peers.iter_mut().for_each(|peer| peer.goal = Some(last));
         }
         self.broadcast_heartbeat();
     }

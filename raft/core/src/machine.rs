@@ -339,6 +339,10 @@ impl Core {
         if to != self.config.id || from == self.config.id {
             return;
         }
+        if term > Term::MAX || !body.is_plausible() {
+            // No counter ever gets there: who says so is broken, and would break this node too.
+            return;
+        }
         // What concerns no term: a proposal may be late, and a read confirms itself.
         match body {
             Body::Propose(proposal) => return self.on_forwarded_proposal(from, proposal),

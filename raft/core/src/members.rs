@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::NodeId;
+use crate::ids::{Epoch, NodeId};
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub struct Members {
     pub leaving: Vec<Member>,
     /// The number that the next member will get.
     pub next_id: NodeId,
+    /// The epoch of the cluster: see [`Epoch`].
+    pub epoch: Epoch,
 }
 
 impl Members {
@@ -77,6 +79,20 @@ impl Members {
     #[must_use]
     pub fn is_voter(&self, id: NodeId) -> bool {
         self.voters().any(|voter| voter == id) || self.outgoing_voters.contains(&id)
+    }
+
+    /// Whether these can be the members of a cluster: an honest leader appends no others.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let ordered = |list: &[Member]| list.is_sorted_by(|one, other| one.id < other.id);
+        let given_out = |member: &Member| member.id != NodeId::ZERO && member.id < self.next_id;
+        let outgoing = |member: &Member| self.outgoing_voters.contains(&member.id);
+        self.next_id <= NodeId::MAX
+            && self.voters().next().is_some()
+            && ordered(&self.members)
+            && self.peers().all(given_out)
+            && self.leaving.iter().all(|member| outgoing(member) && self.get(member.id).is_none())
+            && self.outgoing_voters.iter().all(|id| self.peers().any(|member| member.id == *id))
     }
 
     /// Whether a change of the voters is under way.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Incarnation, Index, LogPosition, NodeId, ReadId, Serial, Term};
-use crate::log::{Entry, Proposal};
+use crate::log::{Content, Entry, Proposal};
 
 /// One message from one member to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +125,35 @@ pub enum Body {
 }
 
 impl Body {
+    /// Whether all numbers in here can be such.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let index = |index: &Index| *index <= Index::MAX;
+        let at = |at: &LogPosition| at.index <= Index::MAX && at.term <= Term::MAX;
+        match self {
+            Self::Vote { last, .. } => at(last),
+            Self::Append { previous, commit, entries } => {
+                let sound = |entry: &Arc<Entry>| match &entry.content {
+                    Content::Members(members) => members.is_sound(),
+                    Content::Noop | Content::Proposal(_) => true,
+                };
+                let fits = |entry: &Arc<Entry>| at(&entry.position()) && sound(entry);
+                at(previous) && index(commit) && entries.iter().all(fits)
+            }
+            Self::Appended { matched: one } | Self::Commit { commit: one } => index(one),
+            Self::AppendRejected { previous, hint } => index(previous) && at(hint),
+            Self::CommittedTo { at: place } | Self::InstallState { at_least: place } => at(place),
+            Self::Heartbeat { commit, matched, .. } => index(commit) && index(matched),
+            Self::HeartbeatReply { applied, placed, .. } => index(applied) && index(placed),
+            Self::ReadIndexReply { index: found, .. } => found.as_ref().is_none_or(index),
+            Self::VoteReply { .. }
+            | Self::TimeoutNow
+            | Self::ReadIndex { .. }
+            | Self::Propose(_)
+            | Self::ProposeRefused { .. } => true,
+        }
+    }
+
     /// Whether this concerns the term of its message, and nobody in a later one. Proposals and
     /// reads do not: a proposal may be late, and a read is confirmed by itself.
     #[must_use]

@@ -28,8 +28,9 @@ pub(crate) struct Peer {
     pub(crate) sync_time: Duration,
     /// The commit index that it was told.
     pub(crate) told: Index,
-    /// For a learner: the end of the log one heartbeat ago. Who reaches it has caught up.
-    pub(crate) goal: Option<Index>,
+    /// For a learner: the end of the log when this round of catching up began, and when that was
+    /// (thesis, 4.2.1).
+    pub(crate) goal: Option<(Index, Time)>,
     /// Old entries for it are being read back.
     pub(crate) reading: bool,
 }
@@ -122,6 +123,16 @@ impl Peer {
             Flow::Snapshot { .. } if self.matched >= base => self.probe(),
             Flow::Snapshot { .. } => {}
         }
+    }
+
+    /// Goes on with catching up to `last`; says how long the round took that ends now, if one does.
+    pub(crate) fn round_of_catching_up(&mut self, last: Index, now: Time) -> Option<Duration> {
+        let (goal, began) = *self.goal.get_or_insert((last, now));
+        if self.matched < goal {
+            return None;
+        }
+        self.goal = Some((last, now));
+        Some(now.since(began))
     }
 
     /// Starts over from what is known for certain.

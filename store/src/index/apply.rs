@@ -98,6 +98,7 @@ impl Index {
     fn set_members(&mut self, members: &Members) -> What {
         self.state.members = members.clone();
         self.state.sessions.retain(members);
+        self.state.epoch = u32::try_from(members.epoch.get()).unwrap_or(u32::MAX);
         What::Members
     }
 
