@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,6 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use pickbox_admin::{Admin, Limits};
 use pickbox_raft::api;
 use pickbox_raft::bulk::BulkHandle;
-use pickbox_raft::core::ids::{LogPosition, NodeId};
 use pickbox_raft::core::members::Members;
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
@@ -29,9 +28,10 @@ use pickbox_watch::{Ask, Watch};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::exit::CliError;
 use crate::node::DaemonNode;
 use crate::options::{DaemonOptions, Entry};
-use crate::readmission::{self, Readmission};
+use crate::readmission::{self, Found, Readmission};
 use crate::threads::{Crew, Ended};
 use crate::wishes::run_wishes;
 
@@ -150,6 +150,23 @@ fn wait_for(endings: &Receiver<Ended>, name: &str) {
     }
 }
 
+/// Opens the state directory of a node that must not run.
+pub(crate) fn open_stopped(state_dir: &Path) -> Result<RealDisk, CliError> {
+    if !state_dir.join("identity").exists() {
+        return Err(CliError::Cluster(format!(
+            "There is no node's state at {}: name the state directory, such as data/.node1.pickbox.",
+            state_dir.display()
+        )));
+    }
+    RealDisk::open(state_dir).map_err(|error| {
+        CliError::Cluster(if error.is_locked() {
+            format!("pickboxd is running on {}: stop it first.", state_dir.display())
+        } else {
+            error.to_string()
+        })
+    })
+}
+
 /// Makes the folder and the state directory if this is a first start, never later: a folder that
 /// is not there may just not be mounted yet (trap T20).
 fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
@@ -176,7 +193,8 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
             error.to_string()
         }
     })?;
-    let start = match (&options.entry, Identity::load(&disk)?.is_some()) {
+    let found = readmission::identity(options, &disk)?;
+    let start = match (&options.entry, !matches!(found, Found::Nothing)) {
         (_, true) | (Entry::None, false) => Start::Existing,
         (Entry::Bootstrap, false) => Start::Bootstrap,
         (Entry::Join(address), false) => Start::Join(vec![address.as_str().to_owned()]),
@@ -211,13 +229,19 @@ fn start(
     let start = match readmission::under_way(options, &disk)? {
         None => start,
         Some(under_way) => Start::Joined(readmission::take_part_anew(
-            options, &disk, &state, &under_way, cancelled,
+            options, &disk, &state, under_way, cancelled,
         )?),
     };
     let is_anew = matches!(start, Start::Joined(_));
     let (index, position) = open_index(&state).map_err(|error| ended(&error))?;
     let applied = position.applied;
-    let (known, number) = (position.members.clone(), readmission::number(&disk));
+    let mut losing = Losing {
+        disk: disk.clone(),
+        identity: readmission::identity(options, &disk)?.into_identity(),
+        may_ask: matches!(options.entry, Entry::Join(_)),
+        lost: Arc::clone(lost),
+    };
+    let known = position.members.clone();
     let opened = pickbox_raft::open(pickbox_raft::Options {
         disk,
         listener,
@@ -225,14 +249,15 @@ fn start(
         address: options.peer_address.to_string(),
         start,
         applied,
-        installed: (applied != LogPosition::default()).then_some(position.members),
+        installed: position.installed.then_some(position.members),
         runs: index.sessions().runs().collect(),
         trace: start_trace(options, crew)?,
         cancelled,
     });
-    let parts = opened.map_err(|error| not_opened_log(error, options, (number, known), lost))?;
+    let parts = opened.map_err(|error| not_opened_log(error, &known, &losing))?;
+    losing.identity = Some(parts.me.identity());
     if is_anew {
-        readmission::finish(options)?;
+        readmission::finish(&losing.disk)?;
     }
     log::info!(
         "event=start node_id={} cluster={} address={} admin={} folder=\"{}\"",
@@ -248,11 +273,6 @@ fn start(
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
     let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
-    let losing = Losing {
-        state_dir: options.state_dir.clone(),
-        node: parts.me.node,
-        lost: Arc::clone(lost),
-    };
     spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing })
 }
 
@@ -270,29 +290,17 @@ fn start_trace(options: &DaemonOptions, crew: &mut Crew) -> Result<Option<Tracer
 }
 
 /// Why the log cannot be opened. If it is not to be trusted, a mark says so from now on.
-fn not_opened_log(
-    error: pickbox_raft::Error,
-    options: &DaemonOptions,
-    (number, indexed): (Option<NodeId>, Members),
-    lost: &AtomicBool,
-) -> AnyError {
-    if let (Some(number), pickbox_raft::Error::Rot { source, members }) = (number, &error) {
+fn not_opened_log(error: pickbox_raft::Error, indexed: &Members, losing: &Losing) -> AnyError {
+    match &error {
         // The index was not written together with the log: it may know more, or less.
-        let members = if members.next_id < indexed.next_id { &indexed } else { &**members };
-        let readmission = Readmission::new(number, source.to_string(), members);
-        if readmission.knows_others() || matches!(options.entry, Entry::Join(_)) {
-            mark(&options.state_dir, &readmission, lost);
+        pickbox_raft::Error::Rot { source, members } => {
+            let is_older = members.next_id < indexed.next_id;
+            losing.mark(source.to_string(), if is_older { indexed } else { members });
         }
+        pickbox_raft::Error::LogBehind { .. } => losing.mark(error.to_string(), indexed),
+        _ => {}
     }
     error.into()
-}
-
-/// Notes that the state is lost, so that the next start leaves it behind.
-fn mark(state_dir: &Path, readmission: &Readmission, lost: &AtomicBool) {
-    match readmission.mark(state_dir) {
-        Ok(()) => lost.store(true, Ordering::Release),
-        Err(error) => log::error!("event=mark_failed error=\"{error}\""),
-    }
 }
 
 /// Why the store does not start, in words.
@@ -395,9 +403,26 @@ struct Pieces {
 
 /// What it takes to note that the state of this node is lost.
 struct Losing {
-    state_dir: PathBuf,
-    node: NodeId,
+    disk: RealDisk,
+    identity: Option<Identity>,
+    /// Whether somebody was named who can take it in again.
+    may_ask: bool,
     lost: Arc<AtomicBool>,
+}
+
+impl Losing {
+    /// Notes that the state is lost, so that the next start leaves it behind. Not if nobody is
+    /// there who could take this node in: then the state is all there is.
+    fn mark(&self, why: String, members: &Members) {
+        let readmission = Readmission::new(self.identity.as_ref(), why, members);
+        if !readmission.knows_others() && !self.may_ask {
+            return;
+        }
+        match readmission.mark(&self.disk) {
+            Ok(()) => self.lost.store(true, Ordering::Release),
+            Err(error) => log::error!("event=mark_failed error=\"{error}\""),
+        }
+    }
 }
 
 fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
@@ -423,8 +448,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     crew.start("consensus", move || match consensus.run() {
         pickbox_raft::Stop::Asked => None,
         pickbox_raft::Stop::Lost { why, members } => {
-            let readmission = Readmission::new(losing.node, why.clone(), &members);
-            mark(&losing.state_dir, &readmission, &losing.lost);
+            losing.mark(why.clone(), &members);
             Some(why)
         }
         other => Some(other.to_string()),

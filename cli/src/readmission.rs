@@ -8,16 +8,13 @@
 //!
 //! A mark in the state directory says that this is under way: it outlives a crash at any step.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
 
-use pickbox_raft::core::ids::NodeId;
+use pickbox_raft::core::ids::{ClusterId, NodeId};
 use pickbox_raft::core::members::Members;
-use pickbox_raft::disk::RealDisk;
-use pickbox_raft::identity::Identity;
+use pickbox_raft::disk::{Disk, DiskError, DiskFile, RealDisk};
+use pickbox_raft::identity::{Identity, IdentityError};
 use pickbox_raft::join::{JoinOptions, Joined, join};
 use pickbox_raft::lost;
 use pickbox_store::engine::{self, StateDir, open_index};
@@ -28,23 +25,31 @@ use crate::options::{DaemonOptions, Entry};
 
 const MARK: &str = "readmission";
 const UNFINISHED: &str = "readmission.tmp";
+/// No mark is longer.
+const MARK_BYTES_MAX: usize = 256 * 1024;
 
 /// That a node takes part anew, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Readmission {
-    /// The number that it had.
-    number: u64,
+    /// The number that it had; zero if that is not known.
+    number: NodeId,
+    /// The cluster that it is of; zeros if that is not known.
+    cluster: ClusterId,
     /// What was found, in words.
-    why: String,
+    pub(crate) why: String,
     /// Addresses of members that can be asked.
     seeds: Vec<String>,
+    /// What it has become. Nothing was ever said under that number, so it is used as it is.
+    joined: Option<Joined>,
 }
 
 impl Readmission {
-    pub(crate) fn new(number: NodeId, why: String, members: &Members) -> Self {
+    pub(crate) fn new(identity: Option<&Identity>, why: String, members: &Members) -> Self {
+        let number = identity.map(|identity| identity.node).unwrap_or_default();
+        let cluster = identity.map(|identity| identity.cluster).unwrap_or_default();
         let others = members.peers().filter(|member| member.id != number);
         let seeds = others.map(|member| member.address.clone()).collect();
-        Self { number: number.get(), why, seeds }
+        Self { number, cluster, why, seeds, joined: None }
     }
 
     /// Whether there is anybody to ask.
@@ -53,39 +58,72 @@ impl Readmission {
     }
 
     /// Leaves the mark, durably.
-    pub(crate) fn mark(&self, state_dir: &Path) -> io::Result<()> {
-        let (unfinished, mark) = (state_dir.join(UNFINISHED), state_dir.join(MARK));
-        let how = &mut OpenOptions::new();
-        let mut file = how.write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(unfinished, mark)?;
-        File::open(state_dir)?.sync_all()
+    pub(crate) fn mark<D: Disk>(&self, disk: &D) -> Result<(), AnyError> {
+        remove(disk, UNFINISHED)?;
+        let file = disk.create(UNFINISHED)?;
+        file.write_at(&[IoSlice::new(&serde_json::to_vec(self)?)], 0)?;
+        file.sync_data()?;
+        disk.rename(UNFINISHED, MARK)?;
+        Ok(disk.sync_dir("")?)
     }
 
     /// The mark, if it was left.
-    fn load(state_dir: &Path) -> io::Result<Option<Self>> {
-        match fs::read(state_dir.join(MARK)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(crate) fn load<D: Disk>(disk: &D) -> Result<Option<Self>, AnyError> {
+        let file = match disk.open(MARK) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            file => file?,
+        };
+        let mut bytes = vec![0; MARK_BYTES_MAX];
+        let length = file.read_at(&mut bytes, 0)?;
+        let mark = serde_json::from_slice(bytes.get(..length).unwrap_or_default());
+        mark.map(Some).map_err(|error| format!("the file {MARK:?} is damaged: {error}").into())
     }
 
     /// Takes the mark away: the node is what it is now.
-    fn unmark(state_dir: &Path) -> io::Result<()> {
-        match fs::remove_file(state_dir.join(MARK)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        File::open(state_dir)?.sync_all()
+    pub(crate) fn unmark<D: Disk>(disk: &D) -> Result<(), AnyError> {
+        remove(disk, MARK)?;
+        Ok(disk.sync_dir("")?)
     }
 }
 
-/// The number that this node has.
-pub(crate) fn number(disk: &RealDisk) -> Option<NodeId> {
-    // A damaged identity is told when the log is opened.
-    Identity::load(disk).ok().flatten().map(|identity| identity.node)
+fn remove<D: Disk>(disk: &D, path: &str) -> Result<(), DiskError> {
+    match disk.remove(path) {
+        Err(error) if !error.is_not_found() => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Who this node is, unless it has no state yet. A damaged identity is told, if it is not about to
+/// be left behind: then it is as none.
+pub(crate) fn identity(options: &DaemonOptions, disk: &RealDisk) -> Result<Found, AnyError> {
+    match Identity::load(disk) {
+        Ok(None) => Ok(Found::Nothing),
+        Ok(Some(identity)) => Ok(Found::Identity(identity)),
+        Err(IdentityError::Corrupt(_)) if options.rejoin || Readmission::load(disk)?.is_some() => {
+            Ok(Found::Damaged)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a state directory says of its node.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// There was never one.
+    Nothing,
+    /// Something that cannot be read.
+    Damaged,
+    /// This.
+    Identity(Identity),
+}
+
+impl Found {
+    pub(crate) fn into_identity(self) -> Option<Identity> {
+        match self {
+            Self::Identity(identity) => Some(identity),
+            Self::Nothing | Self::Damaged => None,
+        }
+    }
 }
 
 /// What is under way in this state directory, if anything is. `--rejoin` begins it.
@@ -93,23 +131,18 @@ pub(crate) fn under_way(
     options: &DaemonOptions,
     disk: &RealDisk,
 ) -> Result<Option<Readmission>, AnyError> {
-    let state_dir = &options.state_dir;
-    let cannot = |error| format!("cannot read {}: {error}", state_dir.join(MARK).display());
-    let marked = Readmission::load(state_dir).map_err(cannot)?;
-    // A damaged identity is one more thing to leave behind.
-    let identity = Identity::load(disk).ok().flatten();
-    match (marked, identity) {
-        (Some(mark), Some(identity)) if identity.node.get() != mark.number => {
+    match (Readmission::load(disk)?, identity(options, disk)?) {
+        (Some(mark), Found::Identity(identity)) if identity.node != mark.number => {
             // It has its new identity: only the mark was left.
-            Readmission::unmark(state_dir)?;
+            Readmission::unmark(disk)?;
             Ok(None)
         }
         (Some(mark), _) => Ok(Some(mark)),
-        (None, Some(identity)) if options.rejoin => {
-            let why = "asked to by --rejoin".to_owned();
-            let begun = Readmission::new(identity.node, why, &Members::default());
-            begun.mark(state_dir)?;
-            Ok(Some(begun))
+        (None, Found::Nothing) => Ok(None),
+        (None, found) if options.rejoin => {
+            // Not marked yet: the wish can be taken back until somebody has granted it.
+            let (identity, why) = (found.into_identity(), "asked to by --rejoin".to_owned());
+            Ok(Some(Readmission::new(identity.as_ref(), why, &Members::default())))
         }
         (None, _) => Ok(None),
     }
@@ -120,11 +153,31 @@ pub(crate) fn take_part_anew(
     options: &DaemonOptions,
     disk: &RealDisk,
     state: &StateDir,
+    mut readmission: Readmission,
+    cancelled: &AtomicBool,
+) -> Result<Joined, AnyError> {
+    let Readmission { number, why, .. } = &readmission;
+    log::error!("event=readmission name={} number={number} why=\"{why}\"", options.node_id);
+    let joined = match readmission.joined.clone() {
+        Some(joined) => joined,
+        None => ask(options, state, &readmission, cancelled)?,
+    };
+    readmission.joined = Some(joined.clone());
+    readmission.mark(disk)?;
+    engine::set_aside(state)?;
+    lost::set_aside(disk)?;
+    let Readmission { number, .. } = readmission;
+    log::warn!("event=readmitted name={} number={} former={number}", options.node_id, joined.node);
+    Ok(joined)
+}
+
+fn ask(
+    options: &DaemonOptions,
+    state: &StateDir,
     readmission: &Readmission,
     cancelled: &AtomicBool,
 ) -> Result<Joined, AnyError> {
-    let Readmission { number, why, .. } = readmission;
-    log::error!("event=readmission name={} number={number} why=\"{why}\"", options.node_id);
+    let Readmission { cluster, why, .. } = readmission;
     let seeds = seeds(options, state, readmission);
     if seeds.is_empty() {
         return Err(format!(
@@ -136,19 +189,23 @@ pub(crate) fn take_part_anew(
     }
     let asked = JoinOptions {
         seeds,
+        cluster: *cluster,
         name: options.node_id.as_str().to_owned(),
         address: options.peer_address.to_string(),
     };
     let joined = join(&asked, cancelled)?;
-    engine::set_aside(state)?;
-    lost::set_aside(disk)?;
-    log::warn!("event=readmitted name={} number={} former={number}", options.node_id, joined.node);
+    if *cluster != ClusterId::default() && joined.cluster != *cluster {
+        let theirs = joined.cluster;
+        return Err(
+            format!("this node is of the cluster {cluster}, and was taken in by {theirs}").into()
+        );
+    }
     Ok(joined)
 }
 
 /// The node has its new identity.
-pub(crate) fn finish(options: &DaemonOptions) -> Result<(), AnyError> {
-    Ok(Readmission::unmark(&options.state_dir)?)
+pub(crate) fn finish(disk: &RealDisk) -> Result<(), AnyError> {
+    Readmission::unmark(disk)
 }
 
 fn seeds(options: &DaemonOptions, state: &StateDir, readmission: &Readmission) -> Vec<String> {
@@ -160,8 +217,8 @@ fn seeds(options: &DaemonOptions, state: &StateDir, readmission: &Readmission) -
     if seeds.is_empty()
         && let Ok((_, position)) = open_index(state)
     {
-        let number = NodeId::new(readmission.number);
-        seeds = Readmission::new(number, String::new(), &position.members).seeds;
+        let others = position.members.peers().filter(|member| member.id != readmission.number);
+        seeds = others.map(|member| member.address.clone()).collect();
     }
     seeds.dedup();
     seeds
@@ -169,21 +226,52 @@ fn seeds(options: &DaemonOptions, state: &StateDir, readmission: &Readmission) -
 
 #[cfg(test)]
 mod tests {
+    use pickbox_raft::core::ids::Epoch;
+    use pickbox_raft::disk::sim::{Fault, Keep, SimDisk};
+
     use super::*;
+
+    fn readmission() -> Readmission {
+        let identity = Identity {
+            cluster: ClusterId([4; 16]),
+            epoch: Epoch::ZERO,
+            node: NodeId::new(3),
+            name: "node3".to_owned(),
+        };
+        let members = Members::bootstrap("node1".into(), "127.0.0.1:8001".into());
+        Readmission::new(Some(&identity), "a bit turned".into(), &members)
+    }
 
     /// The mark says what it said, until it is taken away.
     #[test]
     fn a_mark_is_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let state_dir = directory.path();
-        assert_eq!(Readmission::load(state_dir).unwrap(), None);
-        let members = Members::bootstrap("node1".into(), "127.0.0.1:8001".into());
-        let left = Readmission::new(NodeId::new(3), "a bit turned".into(), &members);
-        assert_eq!(left.seeds, ["127.0.0.1:8001"]);
-        left.mark(state_dir).unwrap();
-        assert_eq!(Readmission::load(state_dir).unwrap(), Some(left));
-        Readmission::unmark(state_dir).unwrap();
-        Readmission::unmark(state_dir).unwrap();
-        assert_eq!(Readmission::load(state_dir).unwrap(), None);
+        let disk = SimDisk::new();
+        assert_eq!(Readmission::load(&disk).unwrap(), None);
+        let left = readmission();
+        assert!(left.knows_others() && left.seeds == ["127.0.0.1:8001"]);
+        left.mark(&disk).unwrap();
+        disk.restart(Keep::Nothing);
+        assert_eq!(Readmission::load(&disk).unwrap(), Some(left));
+        Readmission::unmark(&disk).unwrap();
+        Readmission::unmark(&disk).unwrap();
+        disk.restart(Keep::Nothing);
+        assert_eq!(Readmission::load(&disk).unwrap(), None);
+    }
+
+    /// A power cut while it is left leaves all of it or nothing.
+    #[test]
+    fn a_mark_is_there_or_not() {
+        for operation in 0..6 {
+            for seed in 0..20 {
+                let disk = SimDisk::new();
+                disk.fail_at(operation, Fault::PowerOff);
+                let done = readmission().mark(&disk).is_ok();
+                disk.clear_faults();
+                disk.restart(Keep::Any(seed));
+                let found = Readmission::load(&disk).unwrap();
+                assert!(found.is_none_or(|found| found == readmission()));
+                assert!(!done || Readmission::load(&disk).unwrap().is_some());
+            }
+        }
     }
 }

@@ -6,13 +6,17 @@ use argh::FromArgs;
 use pickbox_raft::core::ids::{LogPosition, NodeId};
 use pickbox_raft::core::members::{Member, Members};
 use pickbox_raft::disk::RealDisk;
+use pickbox_raft::identity::Identity;
 use pickbox_raft::join::survey;
 use pickbox_raft::net::Standing;
 use pickbox_raft::recover::Survivor;
+use pickbox_store::engine::{StateDir, open_index};
 use serde_json::json;
 
+use crate::daemon::{self, AnyError};
 use crate::exit::{CliError, Exit};
 use crate::output;
+use crate::readmission::Readmission;
 
 /// Look at what is left of a cluster that has lost its majority, and found it anew with one node.
 /// Run it on each host that is left, with pickboxd stopped there: it shows how far the node is. Found
@@ -56,6 +60,8 @@ enum Advice {
     },
     /// This one knows more.
     Other(String),
+    /// This one is of a later epoch: the cluster was founded anew already.
+    Rejoin(String),
     /// Found the cluster anew here.
     Here,
 }
@@ -68,7 +74,16 @@ pub(crate) fn run(arguments: &RecoverArguments) -> Result<Exit, CliError> {
         .peers()
         .map(|member| (member, if member.id == me { Answer::Here } else { ask(member) }))
         .collect();
-    let advice = advise(survivor.members(), last, &answers);
+    let mark =
+        Readmission::load(survivor.disk()).map_err(|error| CliError::Cluster(error.to_string()))?;
+    if let Some(mark) = &mark {
+        output::say(format_args!(
+            "The state of this node is marked as not to be trusted ({}): it may lack what it once acknowledged. Use \
+             it only if there is no other.",
+            mark.why
+        ));
+    }
+    let advice = advise(survivor.identity(), survivor.members(), last, &answers);
     let text = if arguments.json {
         in_json(&survivor, &answers, &advice)
     } else {
@@ -79,6 +94,10 @@ pub(crate) fn run(arguments: &RecoverArguments) -> Result<Exit, CliError> {
         Advice::NotLost { there, voters } => Err(CliError::Cluster(format!(
             "The majority is not lost: {there} of {voters} voters are there, this one included. Start this node; \
              nothing need be recovered."
+        ))),
+        Advice::Rejoin(name) => Err(CliError::Cluster(format!(
+            "The cluster was founded anew already, by {name} or before it: start this node once with --join and \
+             {name}'s address and with --rejoin."
         ))),
         Advice::Other(name) => Err(CliError::Cluster(format!(
             "{name} has entries that this node lacks: stop pickboxd there and run this there."
@@ -96,22 +115,33 @@ pub(crate) fn run(arguments: &RecoverArguments) -> Result<Exit, CliError> {
 }
 
 fn open(state_dir: &Path) -> Result<Survivor<RealDisk>, CliError> {
-    if !state_dir.join("identity").exists() {
+    let disk = daemon::open_stopped(state_dir)?;
+    let survivor = Survivor::open(disk).map_err(|error| {
+        CliError::Cluster(format!("The state at {} is of no use: {error}.", state_dir.display()))
+    })?;
+    let me = survivor.identity().node;
+    if survivor.members().peers().all(|member| member.id != me) {
         return Err(CliError::Cluster(format!(
-            "There is no node's state at {}: name the state directory, such as data/.node1.pickbox.",
-            state_dir.display()
+            "{} is no member by its own log: it was removed, or has not yet taken part. Recover on another.",
+            survivor.identity().name
         )));
     }
-    let disk = RealDisk::open(state_dir).map_err(|error| {
-        CliError::Cluster(if error.is_locked() {
-            format!("pickboxd is running on {}: stop it first.", state_dir.display())
-        } else {
-            error.to_string()
-        })
-    })?;
-    Survivor::open(disk).map_err(|error| {
-        CliError::Cluster(format!("The state at {} is of no use: {error}.", state_dir.display()))
-    })
+    let cannot = |error: AnyError| {
+        CliError::Cluster(format!("The index at {} cannot be read: {error}.", state_dir.display()))
+    };
+    let state = StateDir::open(state_dir.to_owned()).map_err(|error| cannot(error.into()))?;
+    match open_index(&state) {
+        Ok((_, position)) if position.applied.index > survivor.last().index => {
+            Err(CliError::Cluster(format!(
+                "The log at {} ends at entry {}, and entry {} was applied: it is not whole. Recover on another.",
+                state_dir.display(),
+                survivor.last().index,
+                position.applied.index
+            )))
+        }
+        Ok(_) => Ok(survivor),
+        Err(error) => Err(cannot(error.into())),
+    }
 }
 
 fn ask(member: &Member) -> Answer {
@@ -122,14 +152,31 @@ fn ask(member: &Member) -> Answer {
 }
 
 /// Decides from what the log at hand says and what others say of theirs.
-fn advise(members: &Members, last: LogPosition, answers: &[(&Member, Answer)]) -> Advice {
+fn advise(
+    me: &Identity,
+    members: &Members,
+    last: LogPosition,
+    answers: &[(&Member, Answer)],
+) -> Advice {
+    let later = answers.iter().find_map(|(_, answer)| match answer {
+        Answer::Runs(standing) if standing.cluster == me.cluster && standing.epoch > me.epoch => {
+            Some(standing.name.clone())
+        }
+        _ => None,
+    });
+    if let Some(name) = later {
+        return Advice::Rejoin(name);
+    }
+    // Another node, or another cluster, may have its address now.
+    let is_it = |standing: &Standing, id: NodeId| {
+        (standing.cluster, standing.epoch, standing.node) == (me.cluster, me.epoch, id)
+    };
     let is_there = |id: NodeId| {
         answers.iter().any(|(member, answer)| {
             member.id == id
                 && match answer {
                     Answer::Here => true,
-                    // Another node may have its address now.
-                    Answer::Runs(standing) => standing.node == id,
+                    Answer::Runs(standing) => is_it(standing, id),
                     Answer::Silent(_) => false,
                 }
         })
@@ -141,7 +188,7 @@ fn advise(members: &Members, last: LogPosition, answers: &[(&Member, Answer)]) -
     }
     let order = |at: LogPosition| (at.term, at.index);
     let others = answers.iter().filter_map(|(member, answer)| match answer {
-        Answer::Runs(standing) if standing.node == member.id => Some(standing),
+        Answer::Runs(standing) if is_it(standing, member.id) => Some(standing),
         _ => None,
     });
     match others.max_by_key(|standing| order(standing.last)) {
@@ -158,7 +205,10 @@ fn found_anew(
     let name = survivor.identity().name.clone();
     let listed = members.peers().find(|member| member.id == me);
     let address = listed.map(|member| member.address.clone()).unwrap_or_default();
-    let epoch = survivor.found_anew(&address).map_err(|error| {
+    let disk = survivor.disk().clone();
+    let founded = survivor.found_anew(&address).map_err(AnyError::from);
+    let founded = founded.and_then(|epoch| Readmission::unmark(&disk).map(|()| epoch));
+    let epoch = founded.map_err(|error| {
         CliError::Cluster(format!(
             "It was not done, or not completely: {error}. Run this again before {name} is started."
         ))
@@ -240,6 +290,7 @@ fn in_json(
     let advice = match advice {
         Advice::NotLost { .. } => "start",
         Advice::Other(_) => "other",
+        Advice::Rejoin(_) => "rejoin",
         Advice::Here => "here",
     };
     let identity = survivor.identity();
@@ -286,6 +337,12 @@ mod tests {
     /// is nothing to recover.
     #[test]
     fn the_furthest_survivor_is_the_right_one() {
+        let me = Identity {
+            cluster: ClusterId::default(),
+            epoch: Epoch::ZERO,
+            node: NodeId::new(1),
+            name: "node1".to_owned(),
+        };
         let silent = || Answer::Silent("connection refused".to_owned());
         let all: Vec<Member> = (1..=5).map(member).collect();
         let members =
@@ -293,7 +350,7 @@ mod tests {
         let advice = |others: [Answer; 4]| {
             let answers =
                 all.iter().zip([Answer::Here].into_iter().chain(others)).collect::<Vec<_>>();
-            advise(&members, at(3, 10), &answers)
+            advise(&me, &members, at(3, 10), &answers)
         };
         assert_eq!(advice([silent(), silent(), silent(), silent()]), Advice::Here);
         let behind = runs(2, at(2, 99));
@@ -305,5 +362,13 @@ mod tests {
         // Somebody else at a member's address says nothing about that member.
         let strangers = advice([runs(9, at(9, 9)), runs(8, at(9, 9)), silent(), silent()]);
         assert_eq!(strangers, Advice::Here);
+        let foreign = |cluster, epoch| match runs(2, at(9, 9)) {
+            Answer::Runs(standing) => Answer::Runs(Standing { cluster, epoch, ..standing }),
+            other => other,
+        };
+        let other_cluster = foreign(ClusterId([1; 16]), Epoch::ZERO);
+        assert_eq!(advice([other_cluster, silent(), silent(), silent()]), Advice::Here);
+        let later = foreign(ClusterId::default(), Epoch::new(1));
+        assert_eq!(advice([later, silent(), silent(), silent()]), Advice::Rejoin("node2".into()));
     }
 }

@@ -14,6 +14,8 @@ use pickbox_raft_core::ids::{
 use pickbox_raft_core::log::{Entry, Proposal};
 use pickbox_raft_core::members::{Member, Members};
 
+use crate::net::Runs;
+
 /// What the room above asks of the log.
 #[derive(Debug)]
 pub enum Command {
@@ -40,6 +42,8 @@ pub enum Command {
         at: LogPosition,
         /// The members as of that position.
         members: Members,
+        /// The newest run of each member that it knows.
+        runs: Runs,
     },
     /// Change the members, here or at the leader.
     ChangeMembers {

@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, NodeId};
 use pickbox_raft_core::members::Members;
+use serde::{Deserialize, Serialize};
 
 use crate::clock;
 use crate::loopback_only;
@@ -18,6 +19,7 @@ use crate::net::hello::{
     self, Hello, JoinReply, JoinRequest, PROTOCOL, Purpose, Refusal, Standing,
 };
 use crate::net::link::{HANDSHAKE_MAX, resolve};
+use crate::runs::Lineage;
 
 /// Connecting takes no longer.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
@@ -36,6 +38,8 @@ const REDIRECTS_MAX: u32 = 3;
 pub struct JoinOptions {
     /// Addresses of members, `IP:PORT`; they are asked in turn.
     pub seeds: Vec<String>,
+    /// Of which cluster it was a member; zeros if of none. Only that one takes it in then.
+    pub cluster: ClusterId,
     /// The name that people chose for this node.
     pub name: String,
     /// Where peers will reach it.
@@ -43,7 +47,7 @@ pub struct JoinOptions {
 }
 
 /// What a node is told when it has become a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// Of which cluster.
     pub cluster: ClusterId,
@@ -141,6 +145,10 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
             Ok(JoinReply::Standing(_)) => "an answer to another question".to_owned(),
             Ok(JoinReply::Later) => "another change of the members is under way".to_owned(),
             Err(Failure::Passing(reason)) => reason,
+            // Somebody else may sit at this address; another seed may be of the cluster.
+            Err(Failure::Final(JoinError::Refused { reason, .. })) if options.seeds.len() > 1 => {
+                reason
+            }
             Err(Failure::Final(error)) => return Err(error),
         };
         if told != reason {
@@ -162,7 +170,12 @@ pub fn join(options: &JoinOptions, cancelled: &AtomicBool) -> Result<Joined, Joi
 /// When the address is none, or nobody answers there.
 pub fn survey(address: &str) -> Result<Standing, SurveyError> {
     check(address)?;
-    let nobody = JoinOptions { seeds: Vec::new(), name: String::new(), address: String::new() };
+    let nobody = JoinOptions {
+        seeds: Vec::new(),
+        cluster: ClusterId::default(),
+        name: String::new(),
+        address: String::new(),
+    };
     match ask(address, &nobody, &JoinRequest::Survey, &AtomicBool::new(false)) {
         Ok(JoinReply::Standing(standing)) => Ok(standing),
         Ok(_) => Err(SurveyError::Silent("an answer to another question".to_owned())),
@@ -249,13 +262,13 @@ fn ask(
 fn greeting(options: &JoinOptions) -> Hello {
     Hello {
         protocol: PROTOCOL,
-        cluster: ClusterId::default(),
+        cluster: options.cluster,
         epoch: Epoch::ZERO,
         from: NodeId::ZERO,
         name: options.name.clone(),
         address: options.address.clone(),
         to: NodeId::ZERO,
-        incarnation: Incarnation::ZERO,
+        lineage: Lineage::default(),
         purpose: Purpose::Join,
     }
 }

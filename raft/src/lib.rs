@@ -27,7 +27,7 @@ pub mod lost;
 pub mod net;
 mod open;
 pub mod recover;
-mod runs;
+pub mod runs;
 pub mod trace;
 pub mod wal;
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Receiver;
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Epoch, Index, LogPosition, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, Index, LogPosition, NodeId};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::time::Time;
 use pickbox_raft_core::{Config, Core, Event, Restored};
@@ -118,7 +118,8 @@ pub enum Error {
         /// The members, as far as the log could be read.
         members: Box<Members>,
     },
-    /// The state above stands beyond the log, and does not say with which members.
+    /// The state above stands beyond the end of the log, though entries are handed up only when
+    /// they are durable: the log has lost some, or is an older one.
     LogBehind {
         /// Up to where the state above has applied.
         applied: Index,
@@ -148,7 +149,10 @@ impl fmt::Display for Error {
             Self::Wal(error) | Self::Rot { source: error, .. } => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::LogBehind { applied, last } => {
-                write!(f, "the index stands at {applied}, beyond the log's end at {last}")
+                write!(
+                    f,
+                    "the log ends at entry {last}, and entry {applied} was applied: it has lost some"
+                )
             }
             Self::Join(error) => write!(f, "cannot join: {error}"),
             Self::Kernel(error) => error.fmt(f),
@@ -210,7 +214,9 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 /// See [`Error`].
 pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error> {
     let (identity, wal, restored) = recall_or_begin(&options)?;
-    let incarnation = runs::begin(&options.disk, identity::random_u64()?).map_err(Error::Disk)?;
+    let incarnation = Incarnation::new(identity::random_u64()?.max(1));
+    let opened = options.runs.get(&identity.node).copied();
+    let lineage = runs::begin(&options.disk, incarnation, opened).map_err(Error::Disk)?;
     let me = LocalNode {
         cluster: identity.cluster,
         epoch: identity.epoch,
@@ -218,6 +224,7 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
         name: identity.name,
         address: options.address,
         incarnation,
+        lineage,
     };
     let (last, members) = (restored.last().index, restored.members().clone());
     let applied = options.applied;
@@ -298,7 +305,12 @@ fn begin<D: Disk + Clone>(
             (Identity { cluster, epoch, node, name }, members)
         }
         Start::Join(seeds) => {
-            let asked = JoinOptions { seeds: seeds.clone(), name: name.clone(), address };
+            let asked = JoinOptions {
+                seeds: seeds.clone(),
+                cluster: ClusterId::default(),
+                name: name.clone(),
+                address,
+            };
             let joined = join::join(&asked, options.cancelled).map_err(Error::Join)?;
             as_joined(&joined, name)
         }

@@ -47,6 +47,12 @@ impl<D: Disk + Clone> Survivor<D> {
         Ok(Self { disk, wal, identity, restored })
     }
 
+    /// Its state directory.
+    #[must_use]
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// Who it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

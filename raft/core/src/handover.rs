@@ -117,8 +117,8 @@ impl Core {
         };
         let faster = self.log.members().voters().filter(|id| is_faster(*id));
         let faster: Vec<NodeId> = faster.collect();
-        let there = faster.into_iter().filter(|id| self.is_there(*id));
-        if let Some(to) = there.filter_map(|id| self.best_voter(Some(id))).next() {
+        let mut there = faster.into_iter().filter(|id| self.is_there(*id));
+        if let Some(to) = there.find_map(|id| self.best_voter(Some(id))) {
             self.hand_over(to, HandoverReason::DiskSlow);
         }
     }

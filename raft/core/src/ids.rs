@@ -78,9 +78,8 @@ number! {
     ReadId
 }
 number! {
-    /// One run of a node: how many runs there were before it with this state, and 40 random bits.
-    /// So a later run has a greater one, and two runs that both follow the same state, of which one
-    /// must be a copy, have different ones.
+    /// Drawn at random when a node starts; tells this run of a node from its former ones, and from
+    /// those of a copy of its state.
     Incarnation
 }
 number! {
@@ -91,31 +90,6 @@ number! {
 number! {
     /// The place of a proposal among those of one incarnation, from 1.
     Serial
-}
-
-/// Bits of an [`Incarnation`] that are random.
-const RANDOM_BITS: u32 = 40;
-
-impl Incarnation {
-    /// The run after this one, told from its copies by the low bits of `random`.
-    #[must_use]
-    pub const fn following(self, random: u64) -> Self {
-        let run = (self.run() + 1) << RANDOM_BITS;
-        Self(run | (random & ((1 << RANDOM_BITS) - 1)))
-    }
-
-    /// Which run it is, from 1.
-    #[must_use]
-    pub const fn run(self) -> u64 {
-        self.0 >> RANDOM_BITS
-    }
-
-    /// Whether a node of this run may be what became of the node whose newest known run is
-    /// `known`: the same run, or a later one. Otherwise its state is a copy, or an old image.
-    #[must_use]
-    pub const fn may_follow(self, known: Self) -> bool {
-        self.0 == known.0 || self.run() > known.run()
-    }
 }
 
 /// The position of an entry: its index and the term in which a leader made it.

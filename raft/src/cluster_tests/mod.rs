@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pickbox_raft_core::ids::{Incarnation, NodeId, ReadId};
+use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId, ReadId};
 use pickbox_raft_core::members::MemberRole;
 
 use crate::api::{ChangeRefusal, Command, Refusal};
@@ -172,7 +172,12 @@ fn joining_can_be_refused_and_cancelled() {
     let node = place.first();
     node.settle_open();
     let address = node.address.to_string();
-    let taken = JoinOptions { seeds: vec![address.clone()], name: "node1".to_owned(), address };
+    let taken = JoinOptions {
+        seeds: vec![address.clone()],
+        cluster: ClusterId::default(),
+        name: "node1".to_owned(),
+        address,
+    };
     let refused = join(&taken, &AtomicBool::new(false));
     assert!(matches!(refused, Err(JoinError::Taken(_))), "{refused:?}");
     let far = JoinOptions { seeds: vec!["192.0.2.1:1".to_owned()], ..taken.clone() };

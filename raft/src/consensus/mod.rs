@@ -303,7 +303,10 @@ impl Consensus {
                 self.step(Event::Applied { applied, placed });
             }
             Command::Checkpoint(at) => self.step(Event::Compact { through: at.index }),
-            Command::StateInstalled { at, members } => {
+            Command::StateInstalled { at, members, runs } => {
+                for (node, run) in runs {
+                    self.transport.set_run(node, run);
+                }
                 self.step(Event::StateInstalled { at, members });
             }
             Command::ChangeMembers { change, reply } => {
@@ -350,7 +353,9 @@ impl Consensus {
         self.learn_runs(&output.committed)?;
         if let Some(members) = &output.members_changed {
             self.transport.set_members(members, &mut self.incoming);
+            self.refusals.keep(members);
         }
+        self.transport.set_changing(self.core.is_changing_members());
         if !output.log_ops.is_empty() {
             self.log.order(Job::Write { io: output.io, ops: output.log_ops });
         }
@@ -378,7 +383,7 @@ impl Consensus {
                 self.answer_transfers(Ok(leader));
             }
         }
-        if !output.roles.is_empty() {
+        if !output.roles.is_empty() || output.members_changed.is_some() {
             self.mind_address();
         }
         self.up.tell_entries(output.committed);
@@ -413,13 +418,9 @@ impl Consensus {
                 continue;
             }
             let (node, run) = (proposal.origin, proposal.incarnation);
-            if node == self.core.id()
-                && run.run() >= self.incarnation.run()
-                && run != self.incarnation
-            {
-                return Err(Stop::Fatal(
-                    "another process runs with a copy of this node's state and has taken its place: stop \
-                     one of the two, remove its state directory, and let it join as a node of its own"
+            if node == self.core.id() && !self.transport.me().lineage.descends_from(run) {
+                return Err(self.lost(
+                    "another process runs with a copy of this node's state, or of a later one"
                         .to_owned(),
                 ));
             }
@@ -429,6 +430,10 @@ impl Consensus {
     }
 
     fn send(&mut self, message: &Message) {
+        if self.refusals.is_twin() {
+            // Of two runs of one node, one at most may vote and vouch.
+            return;
+        }
         // Serializing into memory fails for no value of ours.
         let Ok(payload) = postcard::to_allocvec(message) else { return };
         let control = payload.len() <= CONTROL_BYTES_MAX;

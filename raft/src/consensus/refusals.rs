@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::members::Members;
 
 use crate::net::LocalNode;
 use crate::net::link::Outcast;
@@ -31,6 +32,16 @@ impl Refusals {
         self.0.values().any(|why| *why == Outcast::Removed)
     }
 
+    /// Forgets those who are members no more.
+    pub(crate) fn keep(&mut self, members: &Members) {
+        self.0.retain(|id, _| members.peers().any(|member| member.id == *id));
+    }
+
+    /// Whether somebody hears another run of this node.
+    pub(crate) fn is_twin(&self) -> bool {
+        self.0.values().any(|why| *why == Outcast::Twin)
+    }
+
     /// What to tell people, each thing once.
     pub(crate) fn alarms(&self, me: &LocalNode) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
@@ -53,7 +64,8 @@ fn in_words(why: Outcast, me: &LocalNode) -> Option<String> {
             me.epoch
         )),
         Outcast::Twin => Some(format!(
-            "another process runs with the state of {} and is connected: one of the two must go",
+            "another process runs with the state of {} and is connected: this one says nothing to anybody; one \
+             of the two must go",
             me.name
         )),
         // The other node is the one that was left behind; or this run ends anyway.

@@ -21,6 +21,8 @@ use crate::net::transport::Ticket;
 const WISHES_MAX: usize = 64;
 /// An order is tried again until so long after it was given.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than any process runs.
+const FOREVER: Duration = Duration::from_hours(24 * 365 * 10);
 /// How often.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -186,7 +188,9 @@ impl Wishes {
         }
         self.last += 1;
         let id = ChangeId(self.last);
-        let until = now + PATIENCE;
+        // A move is told until it is listed.
+        let patience = if matches!(asker, Asker::Self_) { FOREVER } else { PATIENCE };
+        let until = now + patience;
         let wish =
             Wish { asker, order, passed: None, retry_at: None, until, so_far: None, subject };
         self.open.insert(id, wish);

@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Frame, Kind};
+use crate::identity::Identity;
+use crate::runs::Lineage;
 
 /// Longest name of a node.
 pub const NAME_BYTES_MAX: usize = 64;
@@ -29,6 +31,17 @@ pub struct LocalNode {
     pub address: String,
     /// This run of it.
     pub incarnation: Incarnation,
+    /// That run, and those that it descends from.
+    pub lineage: Lineage,
+}
+
+impl LocalNode {
+    /// What of it is for good.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let (cluster, epoch, node, name) = (self.cluster, self.epoch, self.node, self.name.clone());
+        Identity { cluster, epoch, node, name }
+    }
 }
 
 /// The newest run of each member that is in the log.
@@ -62,8 +75,8 @@ pub(crate) struct Hello {
     pub(crate) address: String,
     /// Whom it means to reach; zero: anyone.
     pub(crate) to: NodeId,
-    /// Its run.
-    pub(crate) incarnation: Incarnation,
+    /// Its run, and those that it descends from.
+    pub(crate) lineage: Lineage,
     /// What it wants.
     pub(crate) purpose: Purpose,
 }
@@ -101,7 +114,7 @@ pub(crate) enum Refusal {
     },
     /// The dialer reached itself.
     Loop,
-    /// It knows the dialer's number by another name.
+    /// It knows the dialer's number by another name, or not now.
     UnknownNode,
     /// The greeting breaks a rule of the protocol.
     Malformed,
@@ -179,7 +192,7 @@ impl Hello {
             name: me.name.clone(),
             address: me.address.clone(),
             to,
-            incarnation: me.incarnation,
+            lineage: me.lineage.clone(),
             purpose,
         }
     }
@@ -197,11 +210,14 @@ impl Hello {
         if self.protocol != PROTOCOL {
             return Err(Refusal::Version { ours: PROTOCOL });
         }
-        if self.name.len() > NAME_BYTES_MAX || self.address.len() > ADDRESS_BYTES_MAX {
+        let fits = self.name.len() <= NAME_BYTES_MAX && self.address.len() <= ADDRESS_BYTES_MAX;
+        if !fits || !self.lineage.is_plausible() {
             return Err(Refusal::Malformed);
         }
         if self.purpose == Purpose::Join {
-            return Ok(());
+            // One that was a member says of which cluster.
+            let any = self.cluster == ClusterId::default() || self.cluster == me.cluster;
+            return if any { Ok(()) } else { Err(Refusal::WrongCluster { ours: me.cluster }) };
         }
         if self.cluster != me.cluster {
             return Err(Refusal::WrongCluster { ours: me.cluster });
@@ -223,7 +239,7 @@ impl Hello {
             return Err(Refusal::UnknownNode);
         }
         let newest = runs.get(&self.from);
-        if newest.is_some_and(|newest| !self.incarnation.may_follow(*newest)) {
+        if newest.is_some_and(|newest| !self.lineage.descends_from(*newest)) {
             return Err(Refusal::OldState);
         }
         Ok(())

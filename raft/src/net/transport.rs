@@ -22,6 +22,7 @@ use super::links::Links;
 use super::outbox::Outbox;
 use super::stream::Stream;
 use crate::clock;
+use crate::runs::Lineage;
 
 /// The waker's number.
 const BELL: Token = Token(0);
@@ -62,7 +63,7 @@ pub(crate) struct Ticket(usize);
 #[derive(Debug)]
 struct Reader {
     from: NodeId,
-    incarnation: Incarnation,
+    lineage: Lineage,
     stream: Stream,
     parser: Parser,
 }
@@ -93,6 +94,8 @@ pub(crate) struct Transport {
     tokens: Tokens,
     me: LocalNode,
     members: Members,
+    /// Whether the members are not committed yet.
+    is_changing: bool,
     runs: Runs,
     gate: Gate,
     links: Links,
@@ -123,6 +126,7 @@ impl Transport {
             tokens: Tokens::from(LISTENER.0),
             me,
             members: Members::default(),
+            is_changing: false,
             runs,
             gate,
             links: Links::new(Purpose::Consensus, QUEUE_BYTES_MAX),
@@ -170,10 +174,15 @@ impl Transport {
         Self::tell(&changes, incoming);
     }
 
+    /// Whether the members in force may be taken back.
+    pub(crate) fn set_changing(&mut self, is_changing: bool) {
+        self.is_changing = is_changing;
+    }
+
     /// The log says that this member runs anew: from now on no former run of it is listened to.
     pub(crate) fn set_run(&mut self, node: NodeId, run: Incarnation) {
         self.runs.insert(node, run);
-        self.readers.retain(|_, reader| reader.from != node || reader.incarnation.may_follow(run));
+        self.readers.retain(|_, reader| reader.from != node || reader.lineage.descends_from(run));
     }
 
     /// Queues a message. Lost when the peer is not connected or its queue is full.
@@ -270,7 +279,11 @@ impl Transport {
 
     /// Decides on a connection that has introduced itself.
     fn judge(&mut self, mut greeted: Greeted, incoming: &mut Vec<Incoming>) {
-        let checked = greeted.hello.check(&self.me, &self.members, &self.runs);
+        let checked = match greeted.hello.check(&self.me, &self.members, &self.runs) {
+            // What is not committed may be taken back: so nothing is said for good.
+            Err(Refusal::Removed) if self.is_changing => Err(Refusal::UnknownNode),
+            checked => checked,
+        };
         if let Err(refusal) = checked.and_then(|()| self.check_twin(&greeted.hello, incoming)) {
             self.complain(&greeted, &refusal);
             say(&mut greeted.stream, hello::encode(Kind::Refused, &refusal));
@@ -290,8 +303,9 @@ impl Transport {
     /// Two runs of one node at a time are two nodes with one state. The connection of a run that
     /// has ended is closed by its kernel, or found dead by ours.
     fn check_twin(&mut self, hello: &Hello, incoming: &mut Vec<Incoming>) -> Result<(), Refusal> {
-        let other =
-            |reader: &Reader| reader.from == hello.from && reader.incarnation != hello.incarnation;
+        let other = |reader: &Reader| {
+            reader.from == hello.from && reader.lineage.run() != hello.lineage.run()
+        };
         let twins = self.readers.iter().filter(|(_, reader)| other(reader));
         let twins: Vec<Token> = twins.map(|(token, _)| *token).collect();
         for token in &twins {
@@ -310,8 +324,8 @@ impl Transport {
                 self.greet_back(&hello, incoming);
                 // The newest connection of a member replaces its former one.
                 self.readers.retain(|_, reader| reader.from != hello.from);
-                let (from, incarnation) = (hello.from, hello.incarnation);
-                self.readers.insert(token, Reader { from, incarnation, stream, parser });
+                let (from, lineage) = (hello.from, hello.lineage);
+                self.readers.insert(token, Reader { from, lineage, stream, parser });
                 self.unread.insert(token);
             }
             Purpose::Bulk => {

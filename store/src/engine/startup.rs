@@ -26,7 +26,7 @@ use pickbox_raft::core::ids::{
 use pickbox_raft::core::log::{Payload, Proposal};
 use pickbox_raft::core::members::Members;
 
-use super::checkpoint::Cut;
+use super::checkpoint::{Cut, meta_of, set_meta_of};
 use super::journal_file::JournalFile;
 use super::lost::was_set_aside;
 use super::outbox::wall_time;
@@ -120,6 +120,17 @@ pub struct Position {
     pub applied: LogPosition,
     /// The members as of it; empty before the first entry.
     pub members: Members,
+    /// Whether it was reached by a whole state: only then may the log end before it.
+    pub installed: bool,
+}
+
+/// The row of the engine's own table that says where a whole state was put in force last.
+const INSTALLED_ROW: &str = "installed";
+
+/// Notes that what becomes durable next is a whole state of this position.
+pub(super) fn note_installed(index: &Index, position: LogPosition) -> Result<(), Fatal> {
+    let bytes = postcard::to_allocvec(&position).map_err(|_| Fatal::Encode)?;
+    set_meta_of(index, INSTALLED_ROW, &bytes)
 }
 
 /// What is known before the engine stands.
@@ -149,7 +160,11 @@ impl Ground {
 /// When the index cannot be opened.
 pub fn open_index(state: &StateDir) -> Result<(Index, Position), Fatal> {
     let index = Index::open(&state.index_path())?;
-    let position = Position { applied: index.position(), members: index.members().clone() };
+    let applied = index.position();
+    let row = meta_of(&index, INSTALLED_ROW)?;
+    let installed: Option<LogPosition> = row.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+    let installed = installed == Some(applied);
+    let position = Position { applied, members: index.members().clone(), installed };
     Ok((index, position))
 }
 

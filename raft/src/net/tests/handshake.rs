@@ -131,9 +131,10 @@ fn a_greeting_is_judged_by_members_and_runs() {
     let (me, other) = (identity(1, first.1), identity(2, second.1));
     let known = members(&[first.1, second.1]);
     let hello = Hello::of(&other, node(1), Purpose::Consensus);
-    let run = other.incarnation.following(77);
-    let later = Hello { incarnation: run, ..hello.clone() };
-    let copy = Hello { incarnation: other.incarnation.following(78), ..hello.clone() };
+    let run = Incarnation::new(77);
+    let follow = |run| other.lineage.clone().followed_by(run, None);
+    let later = Hello { lineage: follow(run), ..hello.clone() };
+    let copy = Hello { lineage: follow(Incarnation::new(78)), ..hello.clone() };
     let newest = Runs::from([(node(2), run)]);
     let check = |hello: &Hello, known: &Members, runs: &Runs| hello.check(&me, known, runs);
     assert_eq!(check(&hello, &known, &Runs::new()), Ok(()));

@@ -16,6 +16,7 @@ use crate::net::bell::Bell;
 use crate::net::frame::Kind;
 use crate::net::hello::{LocalNode, Runs};
 use crate::net::transport::{Incoming, Traffic, Transport};
+use crate::runs::Lineage;
 
 /// No test waits longer for what must come.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +48,7 @@ pub(crate) fn identity(number: u64, address: SocketAddr) -> LocalNode {
         name: format!("node{number}"),
         address: address.to_string(),
         incarnation: Incarnation::new(1_000 + number),
+        lineage: Lineage::of(Incarnation::new(1_000 + number)),
     }
 }
 

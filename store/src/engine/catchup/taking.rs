@@ -3,6 +3,7 @@
 use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{LogPosition, NodeId};
 
+use super::super::startup::note_installed;
 use super::PeerMessage;
 use crate::engine::ports::Outgoing;
 use crate::engine::{Engine, Fatal};
@@ -171,8 +172,12 @@ impl Engine {
     fn install(&mut self) -> Result<(), Fatal> {
         let Some(taking) = &mut self.catchup.taking else { return Ok(()) };
         let importer = std::mem::take(&mut taking.importer);
-        if !taking.is_enough(importer.position()) {
+        let position = importer.position();
+        if !taking.is_enough(position) {
             return self.start_over(None);
+        }
+        if let Some(position) = position {
+            note_installed(&self.index, position)?;
         }
         match self.index.import_install(importer) {
             Ok(()) => {}
@@ -186,7 +191,8 @@ impl Engine {
     fn installed(&mut self) -> Result<(), Fatal> {
         let (at, members) = (self.index.position(), self.index.members().clone());
         log::info!("event=state_installed index={}", at.index);
-        self.out.push_back(Outgoing::Log(Command::StateInstalled { at, members }));
+        let runs = self.index.sessions().runs().collect();
+        self.out.push_back(Outgoing::Log(Command::StateInstalled { at, members, runs }));
         if let Some(in_flight) = self.in_flight.take() {
             // Whether it is part of the state is not known row by row: each is compared again.
             // The log goes on asking for it until it is seen or settled; a duplicate of it is

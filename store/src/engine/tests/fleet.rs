@@ -313,10 +313,11 @@ impl Fleet {
                 Outgoing::Watch(ask) => self.hosts[at].asks.push(ask),
                 Outgoing::Content(command) => self.content(at, command),
                 Outgoing::Peer(to, bytes) => self.post(at, to, bytes),
-                Outgoing::Log(Command::StateInstalled { at: reached, members }) => {
+                Outgoing::Log(Command::StateInstalled { at: reached, members, runs }) => {
                     self.hosts[at].next = usize::try_from(reached.index.get()).unwrap();
                     self.hosts[at].needs_state = false;
-                    self.commands.push((at, Command::StateInstalled { at: reached, members }));
+                    self.commands
+                        .push((at, Command::StateInstalled { at: reached, members, runs }));
                 }
                 Outgoing::Log(command) => self.commands.push((at, command)),
                 Outgoing::Sync(_) => {}

@@ -455,7 +455,7 @@ fn a_state_brings_the_members_of_its_position() {
     while fleet.deliver(0) {}
     carry_all(&mut fleet);
     let told = fleet.commands.iter().find_map(|(_, command)| match command {
-        Command::StateInstalled { at, members } => Some((*at, members.clone())),
+        Command::StateInstalled { at, members, .. } => Some((*at, members.clone())),
         _ => None,
     });
     let position = fleet.hosts[1].engine().index.position();
