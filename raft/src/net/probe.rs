@@ -14,6 +14,7 @@ use super::frame::{Frame, HEADER_BYTES, Kind, Parser, Phase};
 use super::hello::{Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Runs, Welcome};
 use super::hello::{decode, encode};
 use crate::consensus::wishes::Errand;
+use crate::runs::Lineage;
 
 /// Beyond a multiple of what arrived the parser holds no more than this.
 const HELD_BYTES_MAX: usize = 128 * 1024;
@@ -114,6 +115,7 @@ fn node(id: u64) -> LocalNode {
         name: format!("node{id}"),
         address: format!("host:{id}"),
         incarnation: Incarnation::new(id),
+        lineage: Lineage::of(Incarnation::new(id)),
     }
 }
 
