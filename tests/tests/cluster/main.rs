@@ -13,4 +13,5 @@ mod flags;
 mod full;
 mod members;
 mod power;
+mod recovery;
 mod storm;
