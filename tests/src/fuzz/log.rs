@@ -29,9 +29,9 @@ fn write_one() -> SimDisk {
     let first = LogOp::Reset { at: LogPosition::default(), members };
     let mut written = wal.commit([first]);
     for index in 1..=40 {
-        let term = Term::new(1 + index / 10);
-        let state = LogOp::HardState(HardState { term, voted_for: Some(NodeId::new(1)) });
-        let entry = Arc::new(Entry { index: Index::new(index), term, content: content(index) });
+        let entry = Arc::new(entry(index));
+        let voted_for = Some(NodeId::new(1));
+        let state = LogOp::HardState(HardState { term: entry.term, voted_for });
         written = written.and_then(|()| wal.commit([state, LogOp::Append(vec![entry])]));
         written = written.and_then(|()| wal.maintain().map(|_| ()));
     }
@@ -42,17 +42,18 @@ fn write_one() -> SimDisk {
     disk
 }
 
-fn content(index: u64) -> Content {
-    if index.is_multiple_of(7) {
-        return Content::Noop;
-    }
-    Content::Proposal(Proposal {
+/// What was written at this index.
+fn entry(index: u64) -> Entry {
+    let proposal = Proposal {
         origin: NodeId::new(1),
         incarnation: Incarnation::new(1),
         serial: Serial::new(index),
         holders: None,
         payload: Payload::Data(vec![7; 700]),
-    })
+    };
+    let is_noop = index.is_multiple_of(7);
+    let content = if is_noop { Content::Noop } else { Content::Proposal(proposal) };
+    Entry { index: Index::new(index), term: Term::new(1 + index / 10), content }
 }
 
 /// Changes the disk as the bytes say, then opens the log.
@@ -82,8 +83,11 @@ fn open(disk: &SimDisk) {
     let Ok((mut wal, restored)) = Wal::restore(disk.clone(), OPTIONS) else { return };
     let (base, last) = (restored.base(), restored.last());
     if base.index < last.index {
-        let read = wal.read(base.index.next(), last.index);
-        assert!(read.is_ok_and(|entries| !entries.is_empty()), "what opened can be read");
+        let read = wal.read(base.index.next(), last.index).unwrap_or_default();
+        assert!(!read.is_empty(), "what opened can be read");
+        // Who sees the comparisons of checksums, as libFuzzer does, can forge them.
+        let is_true = |found: &Arc<Entry>| **found == entry(found.index.get());
+        assert!(cfg!(fuzzing) || read.iter().all(is_true), "what opened is what was written");
     }
     let entry = Arc::new(Entry {
         index: last.index.next(),
