@@ -59,6 +59,8 @@ pub enum Deed {
     Wipe,
     /// A node gets its disk back as it was some time ago.
     OldImage,
+    /// A node begins that votes without asking first, in a cluster where others do.
+    BluntVote,
     /// A new member is listed or joins.
     Join,
     /// A node that lost what it had comes back, with nothing, under its name.
@@ -87,7 +89,7 @@ pub enum Deed {
 
 impl Deed {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Drop,
         Self::Duplicate,
         Self::Delay,
@@ -113,6 +115,7 @@ impl Deed {
         Self::StaleBlock,
         Self::Wipe,
         Self::OldImage,
+        Self::BluntVote,
         Self::Join,
         Self::Rejoin,
         Self::Remove,
@@ -236,7 +239,7 @@ impl Faults {
         // Some worlds have nearly everything in them, some nearly nothing.
         let share = random.pick(&[100, 250, 250, 400, 600]).unwrap_or(250);
         let mut on = BTreeSet::new();
-        for deed in Deed::ALL {
+        for deed in Deed::ALL.into_iter().filter(|deed| *deed != Deed::BluntVote) {
             // What people do is no fault: it is there more often than not.
             let share = if deed < Deed::Join { share } else { 700 };
             if random.per_mille(share) {
@@ -261,6 +264,14 @@ impl Faults {
             daily_us: random.pick(&[40_000, 200_000]).unwrap_or(200_000),
             on,
         }
+    }
+
+    /// In some worlds half of the nodes are not upgraded yet.
+    pub(crate) fn with_blunt_votes(mut self, random: &mut Random) -> Self {
+        if random.per_mille(200) {
+            self.on.insert(Deed::BluntVote);
+        }
+        self
     }
 
     pub(crate) fn allows(&self, deed: Deed) -> bool {

@@ -12,7 +12,7 @@ use pickbox_raft_core::limits::Limits;
 use pickbox_raft_core::log::{Entry, Payload, Proposal};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::time::Time;
-use pickbox_raft_core::{Config, Core};
+use pickbox_raft_core::{Config, Core, PreVote};
 
 use super::clock::Clock;
 use super::faults::Deed;
@@ -247,7 +247,12 @@ impl Node {
     }
 
     /// Starts from what is on the disk, if that is still what was written.
-    pub(crate) fn start(&mut self, now: u64, seed: u64) -> Result<Started, String> {
+    pub(crate) fn start(
+        &mut self,
+        now: u64,
+        seed: u64,
+        pre_vote: PreVote,
+    ) -> Result<Started, String> {
         self.run += 1;
         let (wal, restored) = match Wal::restore(self.disk.clone(), options(seed)) {
             Ok(found) => found,
@@ -261,7 +266,7 @@ impl Node {
             }
             Err(error) => return Err(damaged(&error)),
         };
-        let config = Config { limits: LIMITS, ..Config::new(self.id, seed) };
+        let config = Config { limits: LIMITS, pre_vote, ..Config::new(self.id, seed) };
         let machine = self.checkpoint.clone();
         let time = Time::from_micros(self.clock.read(now));
         let core = Core::new(config, restored, machine.at.index, time);

@@ -11,7 +11,7 @@ use pickbox_raft_core::log::Content;
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 use pickbox_raft_core::message::{Body, Message};
 use pickbox_raft_core::time::Time;
-use pickbox_raft_core::{Event, Output};
+use pickbox_raft_core::{Event, Output, PreVote};
 
 use super::checker::{Before, Checker};
 use super::faults::{Deed, Faults};
@@ -103,7 +103,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(options: Options) -> Self {
         let mut random = Random::new(options.seed);
-        let faults = Faults::draw(&mut random);
+        // By a chance of its own: worlds without it stay what they are.
+        let faults = Faults::draw(&mut random).with_blunt_votes(&mut Random::new(!options.seed));
         let size = random.pick(&[1, 2, 3, 3, 3, 4, 5]).unwrap_or(3);
         let think_us = random.pick(&[2_000, 50_000, 200_000]).unwrap_or(50_000);
         Self {
@@ -564,7 +565,12 @@ impl World {
         let is_over = |node: &Node| matches!(node.health, Health::Lost | Health::Retired);
         let is_down = |node: &&mut Node| node.up.is_none() && !is_over(node);
         let Some(node) = self.nodes.get_mut(&id).filter(is_down) else { return Ok(()) };
-        let started = node.start(now, seed)?;
+        let blunt = self.faults.allows(Deed::BluntVote) && id.get().is_multiple_of(2);
+        let pre_vote = if blunt { PreVote::Off } else { PreVote::On };
+        if blunt {
+            self.report.tally.count(Deed::BluntVote);
+        }
+        let started = node.start(now, seed, pre_vote)?;
         let run = node.run;
         match started {
             Started::Up => {}
