@@ -7,6 +7,7 @@
 
 mod admin;
 mod editors;
+mod failover;
 mod faults;
 mod files;
 mod flags;
