@@ -40,6 +40,18 @@ pub(super) fn latency(root: &Path, count: usize) -> Sample {
     })
 }
 
+/// What a write of 1 KiB to a prepared log and its `fdatasync` take, one after the other.
+pub(super) fn log_sync(root: &Path, count: usize) -> Sample {
+    let log = prepared_log(&root.join("floor-log"));
+    let content = file_content(0, EDIT_BYTES);
+    let writes = (0..count).map(|number| {
+        let begun = clock::now();
+        append(&log, number, &content);
+        begun.elapsed()
+    });
+    Sample::new(writes.collect())
+}
+
 fn make_all(folders: &[PathBuf]) {
     for folder in folders {
         fs::create_dir_all(folder).expect("a directory");
