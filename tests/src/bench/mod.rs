@@ -63,8 +63,8 @@ impl Plan {
             file_count: env_number("FILES", 10_000),
             large_mib: env_number("BIG_MIB", 1024),
             idle_s: env_number("IDLE_S", 20),
-            put_count: env_number("PUTS", 400),
-            crowd_s: env_number("CROWD_S", 4),
+            put_count: env_number("PUTS", 300),
+            crowd_s: env_number("CROWD_S", 2),
             parts: match std::env::var("ONLY").as_deref() {
                 Ok("puts") => Parts::Puts,
                 _ => Parts::All,

@@ -67,7 +67,11 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
         let per = |syncs: u64, commits: usize| number(syncs) / number(commits) / nodes;
         syncs.push((per(between - before, count), per(after - between, done)));
         ours.push(Side { alone, per_second });
-        cluster.await_converged();
+        // What is still to be placed must not slow the other side down.
+        cluster.await_that("nothing is pending", |cluster| {
+            let rests = |node| cluster.status(node).is_some_and(|report| report.pending == 0);
+            cluster.running().into_iter().all(rests)
+        });
         if let Some(etcd) = &etcd {
             let leader = etcd.leader();
             let connect = |_| EtcdClient::connect(leader).expect("etcd");
@@ -76,6 +80,7 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
             theirs.push(Side { alone, per_second });
         }
     }
+    cluster.await_converged();
     let floor = floors.into_iter().min_by_key(|floor| floor.percentile(50)).expect("a round");
     let ours = Side::best(ours);
     let mut rows = own_rows(&ours, &floor, &syncs);
