@@ -91,6 +91,8 @@ pub(crate) struct World {
     /// The change of the members that people wish for.
     pub(super) wish: Option<Wish>,
     pub(super) quiet: bool,
+    /// Some nodes vote without asking, as long as the world lasts.
+    has_blunt_votes: bool,
     /// When all faults ended, and when something proposed after that took effect.
     quiet_at: u64,
     accepted_at: Option<u64>,
@@ -105,6 +107,7 @@ impl World {
         let mut random = Random::new(options.seed);
         // By a chance of its own: worlds without it stay what they are.
         let faults = Faults::draw(&mut random).with_blunt_votes(&mut Random::new(!options.seed));
+        let has_blunt_votes = faults.allows(Deed::BluntVote);
         let size = random.pick(&[1, 2, 3, 3, 3, 4, 5]).unwrap_or(3);
         let think_us = random.pick(&[2_000, 50_000, 200_000]).unwrap_or(50_000);
         Self {
@@ -121,6 +124,7 @@ impl World {
             first_members: first_members(size),
             wish: None,
             quiet: false,
+            has_blunt_votes,
             quiet_at: 0,
             accepted_at: None,
             next_name: size + 1,
@@ -335,9 +339,21 @@ impl World {
         self.carry_on(id, planned.plan)
     }
 
+    /// Whether the receiver lets the sender in. The transport refuses whom it knows to be removed;
+    /// the core needs that only where nodes vote without asking, for these disturb without end.
+    fn is_refused(&self, message: &Message) -> bool {
+        let receiver = self.nodes.get(&message.to).and_then(|node| node.up.as_ref());
+        self.has_blunt_votes
+            && receiver.is_some_and(|up| up.core.committed_members().has_removed(message.from))
+    }
+
     /// What was planned for a node happens.
     fn carry_on(&mut self, id: NodeId, plan: Plan) -> Result<(), String> {
         match plan {
+            Plan::Deliver(message) if self.is_refused(&message) => {
+                self.tell(|| format!("{id} refuses {}", in_words(&message)));
+                Ok(())
+            }
             Plan::Deliver(message) => {
                 self.tell(|| in_words(&message));
                 self.react(id, Event::Message(message))
@@ -565,7 +581,7 @@ impl World {
         let is_over = |node: &Node| matches!(node.health, Health::Lost | Health::Retired);
         let is_down = |node: &&mut Node| node.up.is_none() && !is_over(node);
         let Some(node) = self.nodes.get_mut(&id).filter(is_down) else { return Ok(()) };
-        let blunt = self.faults.allows(Deed::BluntVote) && id.get().is_multiple_of(2);
+        let blunt = self.has_blunt_votes && id.get().is_multiple_of(2);
         let pre_vote = if blunt { PreVote::Off } else { PreVote::On };
         if blunt {
             self.report.tally.count(Deed::BluntVote);
