@@ -195,11 +195,12 @@ mod tests {
         assert!(lost > 0 && flipped > 0, "no log rotted");
     }
 
-    /// Source: seed 63: the only voter is replaced, and dies when it alone has the end of the
+    /// Source: seeds 63 and 69: the only voter is replaced, and dies when it alone has the end of the
     /// change. It must campaign once more although its own log names it no more (thesis, 4.2.2).
     #[test]
     fn a_voter_on_its_way_out_is_elected_if_it_alone_has_the_change() {
         check(63, 20_000);
+        check(69, 20_000);
     }
 
     /// One seed is one run: the same hash twice, and another seed another one.
