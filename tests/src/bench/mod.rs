@@ -10,6 +10,7 @@
 //! | burst | before the first of 10,000 files of 4 KiB is made | all names with full size on all nodes |
 //! | `FORWARD`, one client | before a request for 1 KiB is sent | its `OK` |
 //! | `FORWARD`, 64 clients | the first request of the first one | the last `OK` of the last one |
+//! | the log alone | a client of its own process asks the log, with nothing above it | the entry is applied at the leader |
 //! | large file | before `cp` of 1 GiB begins | both others have its full size |
 //!
 //! After each the folders are compared byte for byte, outside the timing.
@@ -17,6 +18,7 @@
 mod etcd;
 mod figures;
 mod floor;
+mod log;
 mod puts;
 mod work;
 

@@ -11,6 +11,7 @@ use pickbox_raft::clock;
 use super::etcd::{Etcd, EtcdClient};
 use super::figures::{Row, Sample, number};
 use super::floor;
+use super::log::{LogClient, LogCluster};
 use super::work::file_content;
 use crate::cluster::{Client, Cluster, Outcome};
 
@@ -34,7 +35,7 @@ impl Put for Client {
 }
 
 /// What a round of one side came to, or all of them.
-struct Side {
+pub(super) struct Side {
     alone: Sample,
     per_second: f64,
 }
@@ -55,6 +56,8 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let mut syncs = Vec::new();
     let mut floors = Vec::new();
+    let log = LogCluster::start(root);
+    let (mut logs, mut log_syncs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         floors.push(floor::log_sync(root, count));
         let leader = cluster.daemon(cluster.leader()).admin_address();
@@ -72,6 +75,13 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
             let rests = |node| cluster.status(node).is_some_and(|report| report.pending == 0);
             cluster.running().into_iter().all(rests)
         });
+        let before = log.wal_syncs();
+        let alone = self::alone(&mut LogClient::new(log.leader()), round, count);
+        let between = log.wal_syncs();
+        let (per_second, done) = crowd(|_| LogClient::new(log.leader()), round, seconds);
+        let after = log.wal_syncs();
+        log_syncs.push((per(between - before, count), per(after - between, done)));
+        logs.push(Side { alone, per_second });
         if let Some(etcd) = &etcd {
             let leader = etcd.leader();
             let connect = |_| EtcdClient::connect(leader).expect("etcd");
@@ -83,39 +93,47 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
     cluster.await_converged();
     let floor = floors.into_iter().min_by_key(|floor| floor.percentile(50)).expect("a round");
     let ours = Side::best(ours);
-    let mut rows = own_rows(&ours, &floor, &syncs);
+    let log = Side::best(logs);
+    let mut rows = own_rows("FORWARD of 1 KiB", &ours, &floor, &syncs);
+    rows.extend(own_rows("1 KiB into the log alone", &log, &floor, &log_syncs));
     if theirs.is_empty() {
         rows.push(Row::plain("the same beside etcd", "it is not installed".to_owned(), "-"));
     } else {
-        rows.extend(beside(&ours, &Side::best(theirs)));
+        let etcd = Side::best(theirs);
+        rows.extend(beside("FORWARD", &ours, &etcd));
+        rows.extend(beside("the log alone", &log, &etcd));
     }
     rows
 }
 
-fn own_rows(ours: &Side, floor: &Sample, syncs: &[(f64, f64)]) -> Vec<Row> {
+fn own_rows(what: &str, ours: &Side, floor: &Sample, syncs: &[(f64, f64)]) -> Vec<Row> {
     let least = |of: fn(&(f64, f64)) -> f64| syncs.iter().map(of).fold(f64::INFINITY, f64::min);
     let mut rows: Vec<Row> = [50, 99]
         .map(|percent| {
-            let what = format!("FORWARD of 1 KiB, one client, p{percent} (floor: one fdatasync)");
+            let what = format!("{what}, one client, p{percent} (floor: one fdatasync)");
             Row::times(&what, ours.alone.percentile(percent), floor.percentile(percent), "-")
         })
         .into();
     let rate = format!("{:.0} writes/s", ours.per_second);
-    rows.push(Row::plain(&format!("FORWARD of 1 KiB, {CLIENTS} clients"), rate, "-"));
+    rows.push(Row::plain(&format!("{what}, {CLIENTS} clients"), rate, "-"));
     let alone = format!("{:.2}", least(|(alone, _)| *alone));
-    rows.push(Row::plain("log syncs per write and node, one client", alone, "<= 1"));
+    rows.push(Row::plain(
+        &format!("{what}: log syncs per write and node, one client"),
+        alone,
+        "<= 1",
+    ));
     let crowd = format!("{:.3}", least(|(_, crowd)| *crowd));
-    let what = format!("log syncs per write and node, {CLIENTS} clients");
+    let what = format!("{what}: log syncs per write and node, {CLIENTS} clients");
     rows.push(Row::plain(&what, crowd, "< 0.1"));
     rows
 }
 
-fn beside(ours: &Side, theirs: &Side) -> Vec<Row> {
+fn beside(who: &str, ours: &Side, theirs: &Side) -> Vec<Row> {
     let times = |percent: usize, target| {
-        let what = format!("the same beside etcd (its figure, not a floor): p{percent}");
+        let what = format!("{who} beside etcd (its figure, not a floor): p{percent}");
         Row::times(&what, ours.alone.percentile(percent), theirs.alone.percentile(percent), target)
     };
-    let what = format!("the same beside etcd: {CLIENTS} clients");
+    let what = format!("{who} beside etcd: {CLIENTS} clients");
     vec![
         times(50, "<= 0.7 x etcd"),
         times(99, "-"),
