@@ -8,6 +8,9 @@ use crate::ids::{Index, IoSeq, Term};
 use crate::message::Message;
 use crate::time::Time;
 
+/// A single sync counts no more than this: a disk that hung once is not slow for long.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(1);
+
 /// Follows the log operations by their tags. Nothing but a tag says that something is durable:
 /// (index, term) could mean an entry that was overwritten twice in between.
 #[derive(Clone, Debug, Default)]
@@ -101,7 +104,8 @@ impl Journal {
             self.sample = None;
             let took = now.since(began);
             let is_first = self.sync_time.is_zero();
-            self.sync_time = if is_first { took } else { (self.sync_time * 7 + took) / 8 };
+            let took = took.min(SYNC_TIME_MAX);
+            self.sync_time = if is_first { took } else { (self.sync_time * 3 + took) / 4 };
         }
         while let Some((tag, last)) = self.appends.front().copied() {
             if tag > self.durable {
