@@ -114,6 +114,18 @@ fn a_leader_can_be_removed() {
     );
 }
 
+/// A member that takes itself out, and does not lead, learns how that ended though nobody talks to it
+/// any more.
+#[test]
+fn a_member_can_remove_itself() {
+    let place = Place::new();
+    let mut nodes = place.three();
+    let lead = leader(&mut nodes);
+    let me = nodes[0].me.node;
+    assert_eq!(nodes[0].change(Change::Remove(me)).map(|member| member.id), Ok(me));
+    wait_until("two are left", || voters(&lead) == 2);
+}
+
 /// checklist 138: a node that starts at another address has it listed, by its number.
 #[test]
 fn a_node_that_moved_has_its_address_listed() {

@@ -114,14 +114,18 @@ pub(crate) struct Wish {
     until: Instant,
     /// Why it is not carried out yet.
     so_far: Option<Outcome>,
+    /// A leader had it, and its answer will not come.
+    was_lost: bool,
     /// The member that it is to remove, as it was when the order was given.
     subject: Option<Member>,
 }
 
 impl Wish {
-    /// What to say if nothing better is known.
+    /// What to say if nothing better is known. That it was not done is said only of what was never
+    /// given to a leader whose answer was lost.
     pub(crate) fn verdict(&self) -> Outcome {
-        self.so_far.clone().unwrap_or_else(|| unknown(&self.order))
+        let so_far = self.so_far.clone().filter(|_| !self.was_lost);
+        so_far.unwrap_or_else(|| unknown(&self.order))
     }
 
     /// Whether asking again may help.
@@ -139,6 +143,16 @@ impl Wish {
             Outcome::Transferred(Err(TransferFailure::NotLeader)) => self.asker.is_here(),
             _ => false,
         }
+    }
+
+    /// Whether it takes this member out.
+    pub(crate) fn removes(&self, id: NodeId) -> bool {
+        self.order == Order::Change(Change::Remove(id))
+    }
+
+    /// The removal was carried out.
+    pub(crate) fn done(&self, outcome: Outcome) -> Outcome {
+        self.subject.clone().map_or(outcome, |member| Outcome::Changed(Ok(member)))
     }
 
     /// Tells a removal that was carried out, though nobody could say so, from one of a stranger.
@@ -191,8 +205,16 @@ impl Wishes {
         // A move is told until it is listed.
         let patience = if matches!(asker, Asker::Self_) { FOREVER } else { PATIENCE };
         let until = now + patience;
-        let wish =
-            Wish { asker, order, passed: None, retry_at: None, until, so_far: None, subject };
+        let wish = Wish {
+            asker,
+            order,
+            passed: None,
+            retry_at: None,
+            until,
+            so_far: None,
+            was_lost: false,
+            subject,
+        };
         self.open.insert(id, wish);
         Ok(id)
     }
@@ -233,6 +255,7 @@ impl Wishes {
     /// It was refused, but not for good.
     pub(crate) fn put_off(&mut self, id: ChangeId, outcome: Outcome, now: Instant) {
         if let Some(wish) = self.open.get_mut(&id) {
+            wish.was_lost |= outcome == unknown(&wish.order);
             wish.so_far = Some(outcome);
             wish.put_off(now);
         }
@@ -243,6 +266,7 @@ impl Wishes {
         let passed = self.open.iter_mut().filter(|(_, wish)| wish.passed == Some(member));
         let mut unknowns = Vec::new();
         for (id, wish) in passed {
+            wish.was_lost = true;
             if wish.order.is_idempotent() {
                 wish.put_off(now);
             } else {

@@ -127,6 +127,8 @@ impl Consensus {
     /// The core of this node answers, or that of the leader.
     pub(super) fn answer_wish(&mut self, id: ChangeId, outcome: Outcome) {
         let outcome = match self.wishes.get(id) {
+            // Nobody answers a node that is a member no more, but it is told that.
+            Some(wish) if self.is_removed() && wish.removes(self.core.id()) => wish.done(outcome),
             Some(wish) => wish.settle(outcome),
             None => return,
         };
