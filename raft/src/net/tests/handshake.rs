@@ -201,8 +201,9 @@ fn a_peer_that_reads_nothing_costs_a_bounded_queue() {
     let known = members(&[first.1, second.1, third.1]);
     let one = Node::start(identity(1, first.1), first.0, &known);
     let three = Node::start(identity(3, third.1), third.0, &known);
-    // Node 2 is this test: it greets, and then reads nothing.
-    let sockets: Vec<TcpStream> = (0..2).map(|_| welcome(&second.0, 2)).collect();
+    // Node 2 is this test: it greets, and then reads nothing. Both others dial it, for two purposes
+    // each, in any order.
+    let sockets: Vec<TcpStream> = (0..4).map(|_| welcome(&second.0, 2)).collect();
     one.expect(|incoming| *incoming == Incoming::Up(node(2)));
     for _ in 0..40 {
         one.order(Order::Send(node(2), Kind::Entries, vec![1; 2 * 1024 * 1024]));
