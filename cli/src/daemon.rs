@@ -257,7 +257,8 @@ fn start(
     let parts = opened.map_err(|error| not_opened_log(error, &known, &losing))?;
     losing.identity = Some(parts.me.identity());
     if is_anew {
-        readmission::finish(&losing.disk)?;
+        // It has its new identity.
+        Readmission::unmark(&losing.disk)?;
     }
     log::info!(
         "event=start node_id={} cluster={} address={} admin={} folder=\"{}\"",

@@ -203,11 +203,6 @@ fn ask(
     Ok(joined)
 }
 
-/// The node has its new identity.
-pub(crate) fn finish(disk: &RealDisk) -> Result<(), AnyError> {
-    Readmission::unmark(disk)
-}
-
 fn seeds(options: &DaemonOptions, state: &StateDir, readmission: &Readmission) -> Vec<String> {
     let mut seeds = readmission.seeds.clone();
     if let Entry::Join(address) = &options.entry {

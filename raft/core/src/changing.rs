@@ -20,6 +20,7 @@ use crate::log::Content;
 use crate::machine::Core;
 use crate::members::{Member, Members};
 use crate::message::Body;
+use crate::progress::Peer;
 use crate::role::{Leader, PendingChange, Role};
 
 impl Core {
@@ -87,19 +88,19 @@ impl Core {
 
     /// Whether this leader hears the node, itself included.
     pub(crate) fn is_there(&self, id: NodeId) -> bool {
-        let Role::Leader(leader) = &self.role else { return false };
-        let timeout = self.config.election_timeout;
-        let heard =
-            leader.peer(id).map(|peer| peer.answered && self.now < peer.heard.after(timeout));
-        heard.unwrap_or(id == self.config.id)
+        self.hears(id, |peer| peer.answered)
     }
 
     /// As [`Core::is_there`], and also while it had no time to answer yet.
     fn may_be_there(&self, id: NodeId) -> bool {
+        self.hears(id, |_| true)
+    }
+
+    fn hears(&self, id: NodeId, counts: impl Fn(&Peer) -> bool) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         let timeout = self.config.election_timeout;
-        let heard = leader.peer(id).map(|peer| self.now < peer.heard.after(timeout));
-        heard.unwrap_or(id == self.config.id)
+        let heard = |peer| counts(peer) && self.now < peer.heard.after(timeout);
+        leader.peer(id).map_or(id == self.config.id, heard)
     }
 
     /// Answers once the members in force are committed, and a change of voters is over.

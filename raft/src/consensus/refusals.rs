@@ -81,3 +81,50 @@ pub(crate) fn removed(me: &LocalNode) -> String {
         me.name, me.node
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation};
+
+    use super::*;
+    use crate::runs::Lineage;
+
+    fn me() -> LocalNode {
+        LocalNode {
+            cluster: ClusterId::default(),
+            epoch: Epoch::ZERO,
+            node: NodeId::new(3),
+            name: "node3".to_owned(),
+            address: "host:3".to_owned(),
+            incarnation: Incarnation::new(9),
+            lineage: Lineage::of(Incarnation::new(9)),
+        }
+    }
+
+    /// Fault 67: a run that was told of another one is silent until everybody who told it that
+    /// welcomes it, or is a member no more.
+    #[test]
+    fn a_twin_is_one_until_all_who_said_so_welcome_it() {
+        let (one, two) = (NodeId::new(1), NodeId::new(2));
+        let mut refusals = Refusals::default();
+        assert!(!refusals.is_twin());
+        refusals.note(one, Outcast::Twin, &me());
+        refusals.note(two, Outcast::Twin, &me());
+        assert_eq!(refusals.alarms(&me()).len(), 1, "it is told once");
+        refusals.heal(one);
+        assert!(refusals.is_twin());
+        let members = Members::bootstrap("node1".into(), "host:1".into());
+        refusals.keep(&members);
+        assert!(!refusals.is_twin() && refusals.alarms(&me()).is_empty());
+    }
+
+    /// checklist 136: only who is left behind is told to join again.
+    #[test]
+    fn the_node_of_the_earlier_epoch_is_told() {
+        let mut refusals = Refusals::default();
+        refusals.note(NodeId::new(1), Outcast::OtherEpoch(Epoch::new(1)), &me());
+        assert!(refusals.alarms(&me())[0].contains("--rejoin"));
+        let ahead = LocalNode { epoch: Epoch::new(2), ..me() };
+        assert!(refusals.alarms(&ahead).is_empty());
+    }
+}
