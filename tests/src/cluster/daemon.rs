@@ -97,6 +97,22 @@ impl Daemon {
         self.child.is_some()
     }
 
+    /// Stops it as a debugger would; when this returns none of its threads runs any more. (kill(2)
+    /// returns before all have seen the signal.)
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let pid = self.pid().expect("it runs");
+        let is_stopped = |task: &fs::DirEntry| {
+            let status = fs::read_to_string(task.path().join("status"));
+            // A thread that has ended meanwhile does not run either.
+            status.is_ok_and(|status| status.contains("State:\tT")) || !task.path().exists()
+        };
+        let tasks = || fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        while !tasks().flatten().all(|task| is_stopped(&task)) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

@@ -93,7 +93,7 @@ fn a_frozen_leader_answers_nothing_from_the_past() {
     cluster.await_content("key", "old");
     let frozen = cluster.leader();
     let other = (frozen + 1) % 3;
-    cluster.daemon(frozen).signal(Signal::STOP);
+    cluster.daemon(frozen).freeze();
     let stopped = clock::now();
     let read = ask_frozen(&cluster, frozen, "LOG key");
     let write = r#"FORWARD {"op":"write","path":"late","data":"bGF0ZQ=="}"#;
