@@ -18,6 +18,8 @@ FUZZ_SECONDS ?= 30
 # Cluster tests that run at the same time; a filter for their names.
 JOBS ?= 2
 T ?=
+# netns: those tests too whose nodes are on hosts of their own; root.
+HOSTS ?=
 
 BIN = $(or $(CARGO_TARGET_DIR),target)/release
 
@@ -47,8 +49,8 @@ model: ## the model checker on the real core: STATES=5000000 of each world
 fuzz: ## any bytes for each gate to the outside: FUZZ_SECONDS=30; with cargo-fuzz if it is there
 	tests/fuzz/run $(FUZZ_SECONDS)
 
-test-cluster: build ## real daemons: N=3, T=part-of-a-name, and variables of docs/testing.md
-	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) \
+test-cluster: build ## real daemons: N=3, T=part-of-a-name, HOSTS=netns; more in docs/testing.md
+	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) HOSTS=$(HOSTS) \
 	  cargo test -p pickbox-tests --test cluster -- --ignored --test-threads=$(JOBS) $(T)
 
 crash: ## the log under power cuts and kills: CUTS=30, FS="ext4 xfs"; needs root

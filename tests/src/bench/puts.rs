@@ -60,11 +60,11 @@ pub(super) fn measure(cluster: &Cluster, root: &Path, count: usize, seconds: usi
     let (mut logs, mut log_syncs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         floors.push(floor::log_sync(root, count));
-        let leader = cluster.daemon(cluster.leader()).admin_address();
+        let leader = cluster.daemon(cluster.leader()).door();
         let before = wal_syncs(cluster);
-        let alone = alone(&mut Client::new(vec![leader], 0), round, count);
+        let alone = alone(&mut Client::new(vec![leader.clone()], 0), round, count);
         let between = wal_syncs(cluster);
-        let (per_second, done) = crowd(|_| Client::new(vec![leader], 0), round, seconds);
+        let (per_second, done) = crowd(|_| Client::new(vec![leader.clone()], 0), round, seconds);
         let after = wal_syncs(cluster);
         let nodes = number(cluster.count());
         let per = |syncs: u64, commits: usize| number(syncs) / number(commits) / nodes;

@@ -10,7 +10,7 @@ use pickbox_raft::clock;
 pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
-use super::Place;
+use super::{Door, Host, Place};
 
 /// How long a daemon may take to end.
 const END: Duration = Duration::from_secs(30);
@@ -36,6 +36,8 @@ pub struct Daemon {
     pub entry: Vec<String>,
     /// A program, with its arguments, that starts the daemon; empty for none.
     pub launcher: Vec<String>,
+    /// The host that it runs on; this machine, if none.
+    pub host: Option<Host>,
     child: Option<Child>,
 }
 
@@ -50,6 +52,7 @@ impl Daemon {
             log: place.logs.join(format!("{name}.log")),
             entry: Vec::new(),
             launcher: place.launcher.clone(),
+            host: None,
             child: None,
             name,
             port,
@@ -61,6 +64,12 @@ impl Daemon {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.admin_port))
+    }
+
+    /// How one gets there.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door { host: self.host.clone(), address: self.admin_address() }
     }
 
     /// Starts it.
@@ -76,7 +85,8 @@ impl Daemon {
     /// The command line that starts it, for tests that want its output.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut words = self.launcher.clone();
+        let mut words = self.host.as_ref().map(Host::launcher).unwrap_or_default();
+        words.extend_from_slice(&self.launcher);
         words.push(daemon_program().to_string_lossy().into_owned());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pickbox_raft::clock;
+
+use super::Door;
 
 /// How long an answer may take: longer than a daemon waits for a leader.
 const ANSWER: Duration = Duration::from_secs(40);
@@ -32,8 +34,8 @@ pub enum Outcome {
 /// One client with one connection at a time.
 #[derive(Debug)]
 pub struct Client {
-    addresses: Vec<SocketAddr>,
-    /// The address that is asked.
+    doors: Vec<Door>,
+    /// The one that is asked.
     at: usize,
     session: Option<BufReader<TcpStream>>,
     line: String,
@@ -42,16 +44,16 @@ pub struct Client {
 impl Client {
     /// A client of these admin ports, the one at `first` before the others.
     #[must_use]
-    pub fn new(addresses: Vec<SocketAddr>, first: usize) -> Self {
-        let at = first % addresses.len();
-        Self { addresses, at, session: None, line: String::new() }
+    pub fn new(doors: Vec<Door>, first: usize) -> Self {
+        let at = first % doors.len();
+        Self { doors, at, session: None, line: String::new() }
     }
 
     /// Writes a file by `FORWARD`. Unless it is committed, the next write asks the next node.
     pub fn write(&mut self, path: &str, content: &[u8]) -> Outcome {
         let outcome = self.try_write(path, content);
         if outcome != Outcome::Done {
-            self.at = (self.at + 1) % self.addresses.len();
+            self.at = (self.at + 1) % self.doors.len();
             self.session = None;
         }
         outcome
@@ -59,7 +61,7 @@ impl Client {
 
     fn try_write(&mut self, path: &str, content: &[u8]) -> Outcome {
         if self.session.is_none() {
-            match connect(self.addresses[self.at]) {
+            match connect(&self.doors[self.at]) {
                 Ok(session) => self.session = Some(session),
                 Err(error) => return Outcome::Refused(error.to_string()),
             }
@@ -85,8 +87,8 @@ impl Client {
     }
 }
 
-fn connect(address: SocketAddr) -> std::io::Result<BufReader<TcpStream>> {
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER)?;
+fn connect(door: &Door) -> std::io::Result<BufReader<TcpStream>> {
+    let mut stream = door.connect(ANSWER)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER))?;
     stream.set_write_timeout(Some(ANSWER))?;
@@ -120,11 +122,11 @@ pub struct Load {
 impl Load {
     /// Lets `count` clients write through these admin ports, each with this pause after a write.
     #[must_use]
-    pub fn start(addresses: &[SocketAddr], count: usize, pause: Duration) -> Self {
+    pub fn start(doors: &[Door], count: usize, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (tell, news) = channel();
         let clients = (0..count).map(|number| {
-            let client = Client::new(addresses.to_vec(), number);
+            let client = Client::new(doors.to_vec(), number);
             let (stop, tell) = (Arc::clone(&stop), tell.clone());
             let body = move || write_on(client, number, pause, &stop, &tell);
             Builder::new().name(format!("client-{number}")).spawn(body).expect("a thread")

@@ -6,6 +6,8 @@
 //! kept, and the ends of the logs are printed.
 
 mod daemon;
+mod door;
+pub mod hosts;
 mod load;
 mod ports;
 mod tree;
@@ -13,17 +15,18 @@ mod tree;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pickbox_admin::StatusReport;
 use pickbox_admin::status::{MemberReport, MemberRole, Role};
-use pickbox_admin::{StatusReport, client};
 use pickbox_raft::clock;
 
 pub use daemon::{Daemon, Signal, daemon_program, tool_program};
+pub use door::Door;
+pub use hosts::{Host, Network};
 pub use load::{Acknowledged, Client, Load, Outcome};
 pub use ports::free_pair;
 pub use tree::{Entry, Kind, Tree, differences, read_tree};
@@ -155,10 +158,10 @@ impl Cluster {
         fs::read(self.path(number, path)).ok()
     }
 
-    /// The admin addresses of all nodes.
+    /// The admin ports of all nodes.
     #[must_use]
-    pub fn admin_addresses(&self) -> Vec<SocketAddr> {
-        self.daemons.iter().map(Daemon::admin_address).collect()
+    pub fn doors(&self) -> Vec<Door> {
+        self.daemons.iter().map(Daemon::door).collect()
     }
 
     /// Waits until all running nodes have everything that was acknowledged, and agree.
@@ -211,8 +214,7 @@ impl Cluster {
     /// What a node says of itself; `None` if it does not answer.
     #[must_use]
     pub fn status(&self, number: usize) -> Option<StatusReport> {
-        let address = self.daemons[number].admin_address();
-        let answer = client::ask(address, "STATUS json", STATUS_ANSWER).ok()?;
+        let answer = self.daemons[number].door().ask("STATUS json", STATUS_ANSWER).ok()?;
         Some(serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}")))
     }
 
@@ -221,7 +223,7 @@ impl Cluster {
     /// # Errors
     /// When it does not answer.
     pub fn ask(&self, number: usize, line: &str) -> std::io::Result<String> {
-        client::ask(self.daemons[number].admin_address(), line, ANSWER)
+        self.daemons[number].door().ask(line, ANSWER)
     }
 
     /// Commits a write through a node's admin port; the answer is `OK ...` or `ERROR ...`.
@@ -330,7 +332,9 @@ impl Cluster {
         let mut text = format!("everything is in {}\n", self.place.root.display());
         for daemon in &self.daemons {
             let state = if daemon.is_running() { "running" } else { "not running" };
-            let status = client::ask(daemon.admin_address(), "STATUS", STATUS_ANSWER)
+            let status = daemon
+                .door()
+                .ask("STATUS", STATUS_ANSWER)
                 .unwrap_or_else(|error| error.to_string());
             let log = daemon.log_tail();
             // Writing to a String cannot fail.

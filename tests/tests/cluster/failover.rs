@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const STALL: Duration = Duration::from_secs(10);
 
 fn load(cluster: &Cluster) -> Load {
-    Load::start(&cluster.admin_addresses(), CLIENTS, PAUSE)
+    Load::start(&cluster.doors(), CLIENTS, PAUSE)
 }
 
 /// The leader is killed again and again under writes from several clients (`KILLS` says how often):

@@ -12,6 +12,7 @@ mod faults;
 mod files;
 mod flags;
 mod full;
+mod hosts;
 mod members;
 mod power;
 mod recovery;

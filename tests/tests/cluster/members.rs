@@ -11,7 +11,7 @@ use pickbox_tests::cluster::{Cluster, Load, PATIENCE, daemon_program, free_pair,
 const PAUSE: Duration = Duration::from_millis(5);
 
 fn load(cluster: &Cluster) -> Load {
-    Load::start(&cluster.admin_addresses(), 3, PAUSE)
+    Load::start(&cluster.doors(), 3, PAUSE)
 }
 
 fn ask_ok(cluster: &Cluster, node: usize, line: &str) -> String {
