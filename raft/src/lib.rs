@@ -18,6 +18,7 @@ pub mod api;
 pub mod bulk;
 pub mod clock;
 pub mod consensus;
+pub mod credentials;
 pub mod disk;
 pub mod handoff;
 pub mod identity;

@@ -124,10 +124,16 @@ mod tests {
             words: BY_NAME,
             within: &["raft", "store", "watch", "admin"],
             at: &[FOLDER, DISK],
-            except: &[(
-                "watch/src/limits.rs",
-                "reads the kernel's limits below /proc/sys, no file of anybody",
-            )],
+            except: &[
+                (
+                    "watch/src/limits.rs",
+                    "reads the kernel's limits below /proc/sys, no file of anybody",
+                ),
+                (
+                    "raft/src/credentials/table.rs",
+                    "reads the kernel's table of sockets below /proc/net, no file of anybody",
+                ),
+            ],
         },
         Door {
             of: "files by name in cli",
@@ -256,6 +262,8 @@ mod tests {
             at: &["raft/src/net/"],
             except: &[
                 ("raft/src/bulk.rs", "the connections of contents, a loop of their own"),
+                ("raft/src/credentials.rs", "asks whose a socket is, by its addresses; opens none"),
+                ("raft/src/credentials/", "the same"),
                 ("raft/src/join.rs", "one connection, before there is a loop"),
                 ("raft/src/open.rs", "listens: the port must be had before anything is written"),
             ],
@@ -489,13 +497,20 @@ mod tests {
         char.is_ascii_alphanumeric() || char == '_'
     }
 
-    /// Source: `watch` knows nothing of Raft, `admin` asks the node through one trait.
+    /// Source: `watch` knows nothing of Raft, `admin` asks the node through one trait, and must
+    /// know who asks.
     #[test]
-    fn watch_and_admin_take_only_the_clock_from_the_log() {
-        for path in ["watch", "admin"].into_iter().flat_map(production) {
-            for (number, line) in code(&read(&path)).iter().enumerate() {
-                let rest = line.replace("pickbox_raft::clock", "");
-                assert!(!rest.contains("pickbox_raft"), "{path}:{}: {line}", number + 1);
+    fn watch_and_admin_take_only_the_clock_and_credentials_from_the_log() {
+        let may: [(&str, &[&str]); 2] = [
+            ("watch", &["pickbox_raft::clock"]),
+            ("admin", &["pickbox_raft::clock", "pickbox_raft::credentials"]),
+        ];
+        for (room, may) in may {
+            for path in production(room) {
+                for (number, line) in code(&read(&path)).iter().enumerate() {
+                    let rest = may.iter().fold(line.clone(), |rest, word| rest.replace(word, ""));
+                    assert!(!rest.contains("pickbox_raft"), "{path}:{}: {line}", number + 1);
+                }
             }
         }
     }
