@@ -1,7 +1,10 @@
 //! The daemon: the rooms wired together, from the first look at the disk to the last join.
 
 use std::error::Error;
+use std::fs::File;
 use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -32,6 +35,7 @@ use crate::exit::CliError;
 use crate::node::DaemonNode;
 use crate::options::{DaemonOptions, Entry};
 use crate::readmission::{self, Found, Readmission};
+use crate::sandbox::{self, Policy};
 use crate::threads::{Crew, Ended};
 use crate::wishes::run_wishes;
 
@@ -55,6 +59,9 @@ pub(crate) type AnyError = Box<dyn Error>;
 /// # Errors
 /// When it cannot start or go on.
 pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
+    // Before any other thread: those that are born later are confined as this one is.
+    let opened = open(options)?;
+    let _confined = sandbox::enter(&policy(options), options.sandbox)?;
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let cancelled = Arc::new(AtomicBool::new(false));
     let (stop, stops) = bounded(1);
@@ -62,7 +69,7 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     let handle = signals.handle();
     start_signals(&mut crew, signals, stop, cancelled.clone())?;
     let lost = Arc::new(AtomicBool::new(false));
-    let running = match start(options, &mut crew, &cancelled, &lost) {
+    let running = match start(options, opened, &mut crew, &cancelled, &lost) {
         Err(_) if cancelled.load(Ordering::Acquire) => return Ok(ExitCode::SUCCESS),
         Err(error) if lost.load(Ordering::Acquire) => return Err(begin_anew(&error)),
         other => other?,
@@ -92,6 +99,10 @@ fn begin_anew(why: &AnyError) -> AnyError {
     log::error!("event=state_lost why=\"{why}\"");
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
+    if let Err(error) = sandbox::keep_over_exec() {
+        return format!("{why}; and starting over failed: capabilities cannot be kept: {error}")
+            .into();
+    }
     // The file may have been replaced meanwhile: this names the one that runs.
     let error = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
     format!("{why}; and starting over failed: {error}").into()
@@ -210,12 +221,17 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
     format!("cannot {what} {}: {error}", path.display())
 }
 
-fn start(
-    options: &DaemonOptions,
-    crew: &mut Crew,
-    cancelled: &AtomicBool,
-    lost: &Arc<AtomicBool>,
-) -> Result<Running, AnyError> {
+/// What is opened by its path or port while everything can be.
+struct Opened {
+    disk: RealDisk,
+    start: Start,
+    listener: TcpListener,
+    admin: Admin,
+    folder: Folder,
+    trace: Option<File>,
+}
+
+fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
     let (disk, start) = prepare(options)?;
     let listener = pickbox_raft::listen(options.peer_address)?;
     let admin = Admin::bind(options.admin_address, Limits::default())?;
@@ -225,6 +241,36 @@ fn start(
             options.data_dir.display()
         )
     })?;
+    let trace = options.trace.as_deref().map(open_trace).transpose()?;
+    Ok(Opened { disk, start, listener, admin, folder, trace })
+}
+
+fn open_trace(path: &Path) -> Result<File, AnyError> {
+    let file = File::options().append(true).create(true).mode(0o600).open(path);
+    file.map_err(|error| cannot("open the trace", path, &error).into())
+}
+
+/// What the daemon will need of the machine.
+fn policy(options: &DaemonOptions) -> Policy {
+    let optional = [options.monitor, options.dashboard].into_iter().flatten();
+    let own = [options.peer_address.port(), options.admin_address.port()];
+    Policy {
+        folder: options.data_dir.clone(),
+        state_dir: options.state_dir.clone(),
+        written: options.trace.iter().cloned().collect(),
+        sockets: Vec::new(),
+        ports: own.into_iter().chain(optional.map(|port| port.number)).collect(),
+    }
+}
+
+fn start(
+    options: &DaemonOptions,
+    opened: Opened,
+    crew: &mut Crew,
+    cancelled: &AtomicBool,
+    lost: &Arc<AtomicBool>,
+) -> Result<Running, AnyError> {
+    let Opened { disk, start, listener, admin, folder, trace } = opened;
     let state = StateDir::open(options.state_dir.clone())?;
     let start = match readmission::under_way(options, &disk)? {
         None => start,
@@ -251,7 +297,7 @@ fn start(
         applied,
         installed: position.installed.then_some(position.members),
         runs: index.sessions().runs().collect(),
-        trace: start_trace(options, crew)?,
+        trace: start_trace(trace, crew)?,
         cancelled,
     });
     let parts = opened.map_err(|error| not_opened_log(error, &known, &losing))?;
@@ -277,11 +323,9 @@ fn start(
     spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing })
 }
 
-/// Opens the trace and starts its thread, if one was asked for.
-fn start_trace(options: &DaemonOptions, crew: &mut Crew) -> Result<Option<Tracer>, AnyError> {
-    let Some(path) = &options.trace else { return Ok(None) };
-    let file = std::fs::File::options().append(true).create(true).open(path);
-    let file = file.map_err(|error| cannot("open the trace", path, &error))?;
+/// Starts the trace's thread, if a trace was asked for.
+fn start_trace(file: Option<File>, crew: &mut Crew) -> Result<Option<Tracer>, AnyError> {
+    let Some(file) = file else { return Ok(None) };
     let (tracer, writer) = trace::trace(file);
     crew.start("trace", move || {
         writer.run();

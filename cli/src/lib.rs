@@ -22,6 +22,7 @@ pub mod options;
 mod output;
 mod readmission;
 mod recover;
+pub mod sandbox;
 pub mod start;
 mod threads;
 pub mod tool;

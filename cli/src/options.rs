@@ -9,6 +9,7 @@ use pickbox_admin::node::{NodeName, PeerAddress};
 use pickbox_store::engine::FolderRule;
 
 use crate::exit::CliError;
+use crate::sandbox::SandboxMode;
 
 /// The admin port lies this far above the port, unless given.
 const ADMIN_PORT_ABOVE: u16 = 1000;
@@ -78,6 +79,11 @@ pub(crate) struct DaemonArguments {
     #[argh(option, default = "LevelFilter::Info")]
     log_level: LevelFilter,
 
+    /// auto: give up every right that is not needed, as far as the kernel can; require: start only if it
+    /// can; off: for debuggers (default auto)
+    #[argh(option, default = "SandboxMode::default()")]
+    sandbox: SandboxMode,
+
     /// print the version
     #[argh(switch)]
     pub(crate) version: bool,
@@ -110,6 +116,8 @@ pub struct DaemonOptions {
     pub folder_rule: FolderRule,
     /// How much is logged.
     pub log_level: LevelFilter,
+    /// How much of the sandbox there must be.
+    pub sandbox: SandboxMode,
 }
 
 /// A port whose being taken is no reason to end.
@@ -177,10 +185,11 @@ impl DaemonArguments {
             data_dir,
             state_dir,
             entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
-            trace: self.trace,
+            trace: self.trace.as_deref().map(absolute).transpose()?,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
             log_level: self.log_level,
+            sandbox: self.sandbox,
         })
     }
 }

@@ -118,7 +118,7 @@ mod tests {
         ".canonicalize()",
     ];
 
-    const DOORS: [Door; 15] = [
+    const DOORS: [Door; 16] = [
         Door {
             of: "files by name: users' in the folder, ours beside it",
             words: BY_NAME,
@@ -152,6 +152,7 @@ mod tests {
             within: &ROOMS,
             at: &[FOLDER, DISK],
             except: &[
+                ("cli/src/sandbox.rs", "the type of a umask"),
                 ("store/src/syncer.rs", "syncfs(2) on the open folder, by no name"),
                 ("store/src/contents/staging.rs", "space, clones and write-back of our open files"),
                 ("store/src/contents/history.rs", "asks how full the file system is"),
@@ -267,6 +268,13 @@ mod tests {
                 ("raft/src/join.rs", "one connection, before there is a loop"),
                 ("raft/src/open.rs", "listens: the port must be had before anything is written"),
             ],
+        },
+        Door {
+            of: "what the daemon may do",
+            words: &["landlock", "rustix::thread", "umask"],
+            within: &ROOMS,
+            at: &["cli/src/sandbox.rs", "cli/src/sandbox/"],
+            except: &[],
         },
         Door {
             of: "standard output and error",

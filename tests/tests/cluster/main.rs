@@ -16,4 +16,5 @@ mod hosts;
 mod members;
 mod power;
 mod recovery;
+mod sandbox;
 mod storm;
