@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc sim model fuzz crash planted bench test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc deny sim model fuzz crash planted bench test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
@@ -70,6 +70,9 @@ fmt: ## format all code
 
 doc: ## the documentation of all crates, in target/doc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+deny: ## no crate that deny.toml does not allow: bans, licences, sources
+	scripts/deny
 
 check: lint doc test ## what must pass before a commit
 	cargo fmt --all --check
