@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use pickbox_admin::{Admin, Limits};
 use pickbox_raft::api;
 use pickbox_raft::bulk::BulkHandle;
@@ -33,10 +33,12 @@ use signal_hook::iterator::Signals;
 
 use crate::exit::CliError;
 use crate::node::DaemonNode;
+use crate::notify::Notifier;
 use crate::options::{DaemonOptions, Entry};
 use crate::readmission::{self, Found, Readmission};
 use crate::sandbox::{self, Policy};
 use crate::threads::{Crew, Ended};
+use crate::vitals::Vitals;
 use crate::wishes::run_wishes;
 
 /// Sightings that may wait for the engine before the watcher keeps them as mere marks.
@@ -59,6 +61,7 @@ pub(crate) type AnyError = Box<dyn Error>;
 /// # Errors
 /// When it cannot start or go on.
 pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
+    let notifier = Notifier::from_environment();
     // Before any other thread: those that are born later are confined as this one is.
     let opened = open(options)?;
     let _confined = sandbox::enter(&policy(options), options.sandbox)?;
@@ -69,15 +72,18 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     let handle = signals.handle();
     start_signals(&mut crew, signals, stop, cancelled.clone())?;
     let lost = Arc::new(AtomicBool::new(false));
+    notifier.status(match opened.start {
+        Start::Join(_) => "asking to be let in",
+        _ => "opening the state",
+    });
     let running = match start(options, opened, &mut crew, &cancelled, &lost) {
         Err(_) if cancelled.load(Ordering::Acquire) => return Ok(ExitCode::SUCCESS),
         Err(error) if lost.load(Ordering::Acquire) => return Err(begin_anew(&error)),
         other => other?,
     };
-    let failure = select! {
-        recv(stops) -> _ => None,
-        recv(crew.endings()) -> ended => Some(ended?),
-    };
+    notifier.ready(&format!("{} serves {}", options.node_id, options.data_dir.display()));
+    let failure = wait(&running, &stops, crew.endings(), &notifier)?;
+    notifier.stopping();
     running.stop(crew.endings());
     handle.close();
     crew.join(END);
@@ -89,6 +95,28 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
         Some(Ended { name, failure }) => {
             let why = failure.unwrap_or_else(|| "it ended unasked".to_owned());
             Err(format!("the thread {name} ended: {why}").into())
+        }
+    }
+}
+
+/// Waits for a signal, or the end of any thread; says meanwhile that the node is at work, if it is.
+fn wait(
+    running: &Running,
+    stops: &Receiver<()>,
+    endings: &Receiver<Ended>,
+    notifier: &Notifier,
+) -> Result<Option<Ended>, AnyError> {
+    let looks = notifier.look_every().map_or_else(never, tick);
+    let mut vitals = Vitals::new(running.log.clone(), running.requests.clone());
+    loop {
+        select! {
+            recv(stops) -> _ => return Ok(None),
+            recv(endings) -> ended => return Ok(Some(ended?)),
+            recv(looks) -> _ => {
+                if vitals.look() {
+                    notifier.alive();
+                }
+            }
         }
     }
 }
@@ -129,6 +157,7 @@ fn start_signals(
 struct Running {
     admin: pickbox_admin::Stopper,
     engine: Sender<()>,
+    requests: Sender<Request>,
     log: pickbox_raft::Handle,
     watch: pickbox_watch::Handle,
     contents: Sender<ContentCommand>,
@@ -477,6 +506,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     let running = Running {
         admin: admin.stopper(),
         engine: engine_stop,
+        requests: requests.clone(),
         log: parts.handle.clone(),
         watch: watch_handle.clone(),
         contents: store.contents.clone(),

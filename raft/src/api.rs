@@ -61,6 +61,9 @@ pub enum Command {
     },
     /// Tell how things are; answered at once, also without a leader.
     Status(Sender<Status>),
+    /// Say that the threads of the log are at work: this one hands it on, and the log writer answers
+    /// when it is done with what it does now. It says nothing of the disk being full.
+    Pulse(Sender<()>),
     /// Hand leadership over if this node has it, then stop.
     Shutdown,
 }

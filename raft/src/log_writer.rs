@@ -42,6 +42,8 @@ pub enum Job {
     },
     /// Read entries back; sees all jobs before it and none behind it.
     Read(LogRead),
+    /// Answer when it is come by, whether or not what is before it is durable: the thread is at work.
+    Pulse(Sender<()>),
 }
 
 /// What the log answers.
@@ -154,6 +156,7 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
             match job {
                 Job::Write { io, ops } => self.write(io, ops)?,
                 Job::Read(read) => self.read(&read)?,
+                Job::Pulse(reply) => beat(&reply),
             }
         }
     }
@@ -213,6 +216,7 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
                     self.held.push_front(job);
                     break;
                 }
+                Job::Pulse(reply) => beat(&reply),
             }
         }
         io = self.commit(io, ops)?;
@@ -244,6 +248,10 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
                     (io, joined) = (later, joined + 1);
                     ops
                 }
+                Ok(Job::Pulse(reply)) => {
+                    beat(&reply);
+                    Vec::new()
+                }
                 Ok(job) => {
                     self.held.push_back(job);
                     Vec::new()
@@ -267,6 +275,11 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
         (self.wake)();
         Ok(())
     }
+}
+
+/// Answers [`Job::Pulse`]; who asks makes room for one answer, or has gone.
+fn beat(reply: &Sender<()>) {
+    let _ = reply.try_send(());
 }
 
 #[cfg(test)]
@@ -461,6 +474,27 @@ mod tests {
         disk.restart(Keep::Nothing);
         let (wal, _) = Wal::restore(disk, OPTIONS).unwrap();
         assert_eq!(wal.last().index, Index::new(32));
+    }
+
+    /// Source: `sd_notify(3)`, `WATCHDOG=1`: to wait for space is to be at work; nobody is killed for it.
+    #[test]
+    fn a_full_disk_has_a_pulse() {
+        let disk = SimDisk::new();
+        let wal = Wal::create(disk.clone(), OPTIONS).unwrap();
+        disk.set_capacity(Some(0));
+        let ops = (1..100).map(|index| LogOp::Append(vec![big_entry(index)])).collect();
+        let (job_sender, job_receiver) = bounded(8);
+        let (event_sender, event_receiver) = unbounded();
+        job_sender.send(Job::Write { io: IoSeq::new(1), ops }).unwrap();
+        let writer = LogWriter::new(wal, job_receiver, event_sender, Box::new(|| ()));
+        let thread = std::thread::Builder::new().spawn(move || writer.run()).unwrap();
+        assert!(matches!(event_receiver.recv(), Ok(LogEvent::Full(_))));
+        let (reply, beats) = bounded(1);
+        job_sender.send(Job::Pulse(reply)).unwrap();
+        beats.recv().unwrap();
+        disk.set_capacity(None);
+        drop(job_sender);
+        thread.join().unwrap();
     }
 
     /// Source: checklist 125, fault 31: a node that starts on a full disk can vote and stand for

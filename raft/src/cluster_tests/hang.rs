@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
+use crossbeam_channel::bounded;
 use pickbox_raft_core::ids::LogPosition;
 
 use super::rig::thread;
@@ -12,7 +13,7 @@ use crate::api::Command;
 use crate::disk::sim::{SimDisk, SimFile};
 use crate::disk::{Disk, DiskFile, DiskResult};
 use crate::net::tests::rig::wait_until;
-use crate::{Options, Start, open};
+use crate::{Options, Parts, Start, open};
 
 /// Holds up every sync for as long as it is closed.
 #[derive(Debug, Default)]
@@ -104,14 +105,11 @@ impl DiskFile for HangingFile {
     }
 }
 
-/// checklist 140: told to stop while its disk hangs in a sync, the log ends all the same; what was
-/// on its way to the disk ends when the disk does.
-#[test]
-fn a_disk_that_hangs_does_not_hold_up_the_end() {
-    let disk = HangingDisk::default();
+/// A node of one, on that disk.
+fn parts(disk: &HangingDisk) -> Parts<HangingDisk> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let parts = open(Options {
+    open(Options {
         disk: disk.clone(),
         listener,
         name: "node1".to_owned(),
@@ -123,7 +121,40 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
         trace: None,
         cancelled: &AtomicBool::new(false),
     })
-    .unwrap();
+    .unwrap()
+}
+
+/// Source: `sd_notify(3)`, `WATCHDOG=1`: the log is at work only if both of its threads are.
+#[test]
+fn a_log_whose_disk_hangs_has_no_pulse() {
+    let disk = HangingDisk::default();
+    let Parts { consensus, log_writer, bulk, handle, .. } = parts(&disk);
+    // It stands for election, and its vote for itself is to be synced.
+    disk.gate.set(true);
+    let log_writer = thread("log-writer", move || log_writer.run());
+    let bulk = thread("bulk", move || bulk.run().expect("bulk runs"));
+    let consensus = thread("consensus", move || drop(consensus.run()));
+    wait_until("the disk hangs", || disk.gate.waiting.load(Ordering::SeqCst));
+    let (reply, beats) = bounded(1);
+    assert!(handle.try_send(Command::Pulse(reply)));
+    let (reply, status) = bounded(1);
+    handle.send(Command::Status(reply)).unwrap();
+    status.recv().unwrap();
+    assert!(beats.is_empty(), "consensus is at work, the log writer hangs");
+    disk.gate.set(false);
+    beats.recv().unwrap();
+    handle.send(Command::Shutdown).unwrap();
+    for thread in [consensus, log_writer, bulk] {
+        thread.join().unwrap();
+    }
+}
+
+/// checklist 140: told to stop while its disk hangs in a sync, the log ends all the same; what was
+/// on its way to the disk ends when the disk does.
+#[test]
+fn a_disk_that_hangs_does_not_hold_up_the_end() {
+    let disk = HangingDisk::default();
+    let parts = parts(&disk);
     disk.gate.set(true);
     let (consensus, log_writer, bulk) = (parts.consensus, parts.log_writer, parts.bulk);
     let consensus = thread("consensus", move || drop(consensus.run()));

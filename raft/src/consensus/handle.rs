@@ -43,4 +43,14 @@ impl Handle {
         self.bell.ring();
         Ok(())
     }
+
+    /// As [`Handle::send`], for somebody who must not wait: says whether there was room for it.
+    #[must_use]
+    pub fn try_send(&self, command: Command) -> bool {
+        let has_room = self.commands.try_send(command).is_ok();
+        if has_room {
+            self.bell.ring();
+        }
+        has_room
+    }
 }

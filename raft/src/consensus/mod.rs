@@ -316,6 +316,7 @@ impl Consensus {
                 self.wish(Asker::RoomTransfer(reply), Order::Transfer(to));
             }
             Command::Status(reply) => drop(reply.try_send(self.status())),
+            Command::Pulse(reply) => self.log.order(Job::Pulse(reply)),
             Command::Shutdown => {
                 self.stop_by = Some(clock::now() + HANDOVER_MAX);
                 self.step(Event::Transfer(None));

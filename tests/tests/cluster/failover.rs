@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pickbox_admin::node::VersionReport;
 use pickbox_admin::status::Role;
 use pickbox_raft::clock;
 use pickbox_tests::cluster::{Cluster, Load, PATIENCE, Signal, env_number};
+
+use crate::hang::{Hang, can_hang};
 
 /// Clients, and the pause of each between two writes.
 const CLIENTS: usize = 4;
@@ -120,62 +121,20 @@ fn a_frozen_leader_answers_nothing_from_the_past() {
     cluster.await_acknowledged(&writes);
 }
 
-/// A program that delays the next sync of a daemon's log, as a disk that hangs would.
-struct HangingDisk(Child);
-
-impl HangingDisk {
-    fn of(cluster: &Cluster, node: usize) -> Self {
-        let thread = thread_of(cluster, node, "log-writer");
-        let micros = STALL.as_micros();
-        let strace = Command::new("strace")
-            .args(["-qq", "-e", "trace=fdatasync", "-p", &thread])
-            .args(["-e", &format!("inject=fdatasync:delay_enter={micros}:when=1")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| panic!("strace: {error}; see `make setup`"));
-        let end = clock::now() + PATIENCE;
-        let pid = cluster.daemon(node).pid().unwrap();
-        while tracer_of(pid, &thread) == Some(0) {
-            assert!(clock::now() < end, "strace does not attach");
-            std::thread::yield_now();
-        }
-        Self(strace)
-    }
-}
-
-impl Drop for HangingDisk {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The id of one of a daemon's threads, by its name.
-fn thread_of(cluster: &Cluster, node: usize, name: &str) -> String {
-    let tasks = format!("/proc/{}/task", cluster.daemon(node).pid().unwrap());
-    let is_it = |task: &std::fs::DirEntry| {
-        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
-    };
-    let found = std::fs::read_dir(tasks).unwrap().flatten().find(is_it);
-    found.unwrap().file_name().into_string().unwrap()
-}
-
-fn tracer_of(pid: u32, thread: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("TracerPid:")?.trim().parse().ok())
-}
-
 /// fault 6, fault 35: the disk of the leader hangs; another node leads and serves long before it
 /// comes back, and what was acknowledged stays.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn a_leader_whose_disk_hangs_is_replaced() {
+    if !can_hang() {
+        println!("skipped: only root may trace a daemon");
+        return;
+    }
     let cluster = Cluster::start(3);
     let mut load = load(&cluster);
     load.await_write_after(clock::now(), PATIENCE);
     let slow = cluster.leader();
-    let disk = HangingDisk::of(&cluster, slow);
+    let disk = Hang::of(cluster.daemon(slow), "log-writer", "fdatasync", STALL);
     let hung = clock::now();
     cluster.await_that("another leads", |cluster| {
         (0..3)
