@@ -301,6 +301,15 @@ fn start(
 ) -> Result<Running, AnyError> {
     let Opened { disk, start, listener, admin, folder, trace } = opened;
     let state = StateDir::open(options.state_dir.clone())?;
+    if !state.is_apart(&folder)? {
+        return Err(format!(
+            "the folder {} and the state directory {} lie inside each other, by way of a link or a mount: \
+             the folder holds users' files and nothing else. Say another --state-dir.",
+            options.data_dir.display(),
+            options.state_dir.display()
+        )
+        .into());
+    }
     let start = match readmission::under_way(options, &disk)? {
         None => start,
         Some(under_way) => Start::Joined(readmission::take_part_anew(
@@ -457,6 +466,7 @@ impl Store {
                 history: history.clone(),
                 cluster: me.cluster,
                 folder_rule: options.folder_rule,
+                owners: options.owner_rule,
             },
             index,
         )

@@ -7,6 +7,8 @@ use argh::FromArgs;
 use log::LevelFilter;
 use pickbox_admin::node::{NodeName, PeerAddress};
 use pickbox_store::engine::FolderRule;
+use pickbox_store::owner::OwnerRule;
+use rustix::process::{Uid, geteuid};
 
 use crate::exit::CliError;
 use crate::sandbox::SandboxMode;
@@ -75,6 +77,11 @@ pub(crate) struct DaemonArguments {
     #[argh(switch)]
     accept_folder: bool,
 
+    /// whose files are: `keep` replicates users and groups, by name, else by number (default for
+    /// root); `own` makes new files the daemon's own (default for everybody else)
+    #[argh(option)]
+    owners: Option<String>,
+
     /// error, warn, info, debug or trace (default info)
     #[argh(option, default = "LevelFilter::Info")]
     log_level: LevelFilter,
@@ -114,6 +121,8 @@ pub struct DaemonOptions {
     pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
     pub folder_rule: FolderRule,
+    /// Whether users and groups are replicated.
+    pub owner_rule: OwnerRule,
     /// How much is logged.
     pub log_level: LevelFilter,
     /// How much of the sandbox there must be.
@@ -188,6 +197,7 @@ impl DaemonArguments {
             trace: self.trace.as_deref().map(absolute).transpose()?,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
+            owner_rule: parse_owners(self.owners.as_deref(), geteuid())?,
             log_level: self.log_level,
             sandbox: self.sandbox,
         })
@@ -276,6 +286,23 @@ fn parse_entry(bootstrap: Bootstrap, join: Option<&str>) -> Result<Entry, CliErr
             let shown = text.escape_debug();
             usage(format!("--join '{shown}' is not HOST:PORT, such as 127.0.0.1:8001."))
         }),
+    }
+}
+
+/// What a daemon of this user does about owners: only root may give files away (chown(2)).
+fn parse_owners(text: Option<&str>, daemon: Uid) -> Result<OwnerRule, CliError> {
+    match text {
+        None | Some("keep") if daemon.is_root() => Ok(OwnerRule::Keep),
+        None | Some("own") => Ok(OwnerRule::Own),
+        Some("keep") => Err(usage(format!(
+            "--owners keep needs root: this daemon runs as user {daemon}, and the system lets nobody \
+             else give files away. Start it as root, or leave the flag out: what is placed is then the \
+             daemon's own."
+        ))),
+        Some(other) => Err(usage(format!(
+            "--owners '{}' is neither keep (replicate users and groups) nor own (the daemon's own).",
+            other.escape_debug()
+        ))),
     }
 }
 
@@ -373,9 +400,25 @@ mod tests {
             ("--node-id a --port 1 --data-dir /", "--state-dir"),
             ("--node-id a --port x", "--help"),
             ("--node-id a --port 1 --colour", "--help"),
+            ("--node-id a --port 1 --owners mine", "neither keep"),
         ] {
             let text = refusal(line);
             assert!(text.contains(words), "{line}: {text}");
         }
+    }
+
+    /// Source: the security design: root keeps owners, everybody else makes what is placed his own.
+    #[test]
+    fn only_root_keeps_owners() {
+        let (root, user) = (Uid::ROOT, Uid::from_raw(1000));
+        let rule = |text, daemon| parse_owners(text, daemon).unwrap();
+        assert_eq!((rule(None, root), rule(None, user)), (OwnerRule::Keep, OwnerRule::Own));
+        assert_eq!(rule(Some("keep"), root), OwnerRule::Keep);
+        assert_eq!(
+            (rule(Some("own"), root), rule(Some("own"), user)),
+            (OwnerRule::Own, OwnerRule::Own)
+        );
+        let why = parse_owners(Some("keep"), user).unwrap_err().to_string();
+        assert!(why.contains("needs root") && why.contains("user 1000"), "{why}");
     }
 }

@@ -72,7 +72,7 @@ pub struct HistoryRow {
     pub path: RelPath,
     /// What it held.
     pub body: Body,
-    /// With which mode and time.
+    /// With which mode, time and owner.
     pub attributes: Attributes,
     /// Its version.
     pub version: VersionVector,

@@ -20,6 +20,7 @@ pub mod locate;
 pub mod name;
 pub mod observation;
 pub mod op;
+pub mod owner;
 pub mod placed;
 pub mod reconcile;
 pub mod record;

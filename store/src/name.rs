@@ -52,14 +52,23 @@ impl Name {
     /// When they are no name.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, NameError> {
         let bytes = bytes.into();
-        match bytes.as_slice() {
-            [] => Err(NameError::Empty),
-            b"." | b".." => Err(NameError::Dots),
-            _ if bytes.len() > NAME_BYTES_MAX => Err(NameError::TooLong),
-            _ if bytes.contains(&b'/') => Err(NameError::Slash),
-            _ if bytes.contains(&0) => Err(NameError::Zero),
-            _ => Ok(Self(bytes)),
-        }
+        check_name(&bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The bytes, checked once more: for the door to the disk, which believes nobody.
+    ///
+    /// # Errors
+    /// When they are no name after all.
+    pub(crate) fn checked(&self) -> Result<&[u8], NameError> {
+        check_name(&self.0)?;
+        Ok(&self.0)
+    }
+
+    /// A name that no gate let in.
+    #[cfg(test)]
+    pub(crate) fn forged(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 
     /// A name of our own making, for our own directories.
@@ -73,6 +82,17 @@ impl Name {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+fn check_name(bytes: &[u8]) -> Result<(), NameError> {
+    match bytes {
+        [] => Err(NameError::Empty),
+        b"." | b".." => Err(NameError::Dots),
+        _ if bytes.len() > NAME_BYTES_MAX => Err(NameError::TooLong),
+        _ if bytes.contains(&b'/') => Err(NameError::Slash),
+        _ if bytes.contains(&0) => Err(NameError::Zero),
+        _ => Ok(()),
     }
 }
 
@@ -130,18 +150,24 @@ impl RelPath {
     /// When a part is no name, or the whole is too long.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, NameError> {
         let bytes = bytes.into();
-        if bytes.len() > PATH_BYTES_MAX {
-            return Err(NameError::TooLong);
-        }
-        if !bytes.is_empty() {
-            for part in bytes.split(|&byte| byte == b'/') {
-                match Name::new(part) {
-                    Err(NameError::Empty) => return Err(NameError::Slash),
-                    other => other?,
-                };
-            }
-        }
+        check_path(&bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// The bytes, checked once more: for the door to the disk. A path that was joined there may
+    /// well be longer than one of the log.
+    ///
+    /// # Errors
+    /// When a part is no name after all.
+    pub(crate) fn checked(&self) -> Result<&[u8], NameError> {
+        check_parts(&self.0)?;
+        Ok(&self.0)
+    }
+
+    /// A path that no gate let in.
+    #[cfg(test)]
+    pub(crate) fn forged(bytes: &[u8]) -> Self {
+        Self(bytes.to_vec())
     }
 
     /// Whether this is the folder itself.
@@ -198,6 +224,20 @@ impl RelPath {
             None => false,
         }
     }
+}
+
+fn check_path(bytes: &[u8]) -> Result<(), NameError> {
+    if bytes.len() > PATH_BYTES_MAX { Err(NameError::TooLong) } else { check_parts(bytes) }
+}
+
+fn check_parts(bytes: &[u8]) -> Result<(), NameError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    bytes.split(|&byte| byte == b'/').try_for_each(|part| match check_name(part) {
+        Err(NameError::Empty) => Err(NameError::Slash),
+        other => other,
+    })
 }
 
 impl Serialize for RelPath {

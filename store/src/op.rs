@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::name::{Name, PATH_BYTES_MAX, RelPath};
+use crate::owner::Owner;
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
 /// Most bytes of one encoded change.
@@ -59,7 +60,7 @@ pub struct At {
 pub struct Incoming {
     /// What it is and holds.
     pub body: Body,
-    /// Mode and time.
+    /// Mode, time and owner.
     pub attributes: Attributes,
     /// The bytes of a file of at most `INLINE_BYTES_MAX` ([`PUT_BYTES_MAX`] in a put); `None` for directories, symlinks and
     /// larger files, whose holders the proposal lists.
@@ -74,7 +75,8 @@ impl Incoming {
             Body::Symlink { target } => target.len(),
             Body::File { .. } | Body::Directory => 0,
         };
-        target + self.inline.as_ref().map_or(0, Vec::len)
+        let owner = self.attributes.owner.as_ref().map_or(0, Owner::bytes);
+        target + owner + self.inline.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -100,7 +102,7 @@ pub enum Op {
         /// What.
         new: Incoming,
     },
-    /// Another mode or time for the same content.
+    /// Another mode, time or owner for the same content.
     Attributes {
         /// Of which file.
         id: FileId,

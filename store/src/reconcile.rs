@@ -39,7 +39,7 @@ pub struct Place {
 pub struct View {
     /// What it is and holds.
     pub body: Body,
-    /// Mode and time.
+    /// Mode, time and owner.
     pub attributes: Attributes,
     /// Where it stands.
     pub place: Place,
@@ -91,7 +91,7 @@ pub enum Decision {
 pub struct Parts {
     /// What it holds.
     pub content: Part,
-    /// Mode and time.
+    /// Mode, time and owner.
     pub attributes: Part,
     /// Directory and name.
     pub place: Part,
@@ -184,12 +184,14 @@ fn compare(agreed: &Agreed, base: &Base, actual: &View) -> Decision {
     if common { Decision::Nothing } else { Decision::Adopt }
 }
 
-/// The attributes to propose: field by field what was changed here, else what the log says.
+/// The attributes to propose: field by field what was changed here, else what the log says (of the
+/// owner nothing, which leaves it as it is when the proposal is applied).
 #[must_use]
-pub fn merged_attributes(agreed: Attributes, base: Attributes, actual: Attributes) -> Attributes {
+pub fn merged_attributes(agreed: &Attributes, base: &Attributes, actual: Attributes) -> Attributes {
     Attributes {
         mode: if actual.mode == base.mode { agreed.mode } else { actual.mode },
         mtime: if actual.mtime == base.mtime { agreed.mtime } else { actual.mtime },
+        owner: actual.owner.filter(|owner| base.owner.as_ref() != Some(owner)),
     }
 }
 
@@ -200,13 +202,12 @@ mod tests {
 
     use super::*;
     use crate::content_id::ContentId;
-    use crate::time::Time;
 
     /// A world small enough that every combination is met: 3 contents, 2 modes, 3 places.
     fn view(content: u8, mode: u8, place: u8) -> View {
         View {
             body: Body::File { size: 1, content: ContentId::of(&[content]) },
-            attributes: Attributes { mode: u16::from(mode), mtime: Time::default() },
+            attributes: Attributes { mode: u16::from(mode), ..Attributes::default() },
             place: Place {
                 parent: Some(FileId::ROOT),
                 name: Name::new(vec![b'a' + place]).unwrap(),
@@ -285,13 +286,13 @@ mod tests {
                     a.view.body = now.body.clone();
                     a.version = version(clock);
                 }
-                a.view.attributes =
-                    merged_attributes(a.view.attributes, b.view.attributes, now.attributes);
+                let (agreed, common) = (&a.view.attributes, &b.view.attributes);
+                a.view.attributes = merged_attributes(agreed, common, now.attributes.clone());
                 if parts.place == Part::Change {
                     a.view.place = now.place.clone();
                 }
                 let mut linked = b.clone();
-                linked.view.attributes = now.attributes;
+                linked.view.attributes = now.attributes.clone();
                 linked.view.place = now.place.clone();
                 linked.view.body = now.body.clone();
                 linked.version = a.version.clone();

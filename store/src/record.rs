@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content_id::ContentId;
 use crate::name::Name;
+use crate::owner::Owner;
 use crate::time::Time;
 
 /// The identity of a file over all its renames and versions: minted where the entry that creates
@@ -82,12 +83,15 @@ pub enum Body {
 }
 
 /// What is versioned apart from the content: the last in the log wins, never a conflict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Permission bits, `0o7777`; set-id and sticky bits are masked on files.
     pub mode: u16,
     /// Time of last modification; zero for directories, since placing a child changes theirs.
     pub mtime: Time,
+    /// Whose it is. `None` in a record: no node that keeps owners has said so yet, and each daemon
+    /// makes it its own. `None` in an operation: as the record has it.
+    pub owner: Option<Owner>,
 }
 
 /// Most nodes that one version vector names. Beyond that the counter that is furthest back is
@@ -174,7 +178,7 @@ pub struct Record {
     pub name: Name,
     /// What it is and holds.
     pub body: Body,
-    /// Mode and time.
+    /// Mode, time and owner.
     pub attributes: Attributes,
     /// The version of its content.
     pub version: VersionVector,

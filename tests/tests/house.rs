@@ -118,7 +118,7 @@ mod tests {
         ".canonicalize()",
     ];
 
-    const DOORS: [Door; 16] = [
+    const DOORS: [Door; 18] = [
         Door {
             of: "files by name: users' in the folder, ours beside it",
             words: BY_NAME,
@@ -158,6 +158,20 @@ mod tests {
                 ("store/src/contents/history.rs", "asks how full the file system is"),
                 ("watch/src/events.rs", "takes an inotify watch off, by its number"),
             ],
+        },
+        Door {
+            of: "devices, pipes and sockets in a directory: nobody makes any",
+            words: &["mknodat", "mknod", "mkfifoat", "mkfifo"],
+            within: &ROOMS,
+            at: &[],
+            except: &[],
+        },
+        Door {
+            of: "users and groups of the host",
+            words: &["nix::"],
+            within: &ROOMS,
+            at: &[FOLDER],
+            except: &[],
         },
         Door {
             of: "the opening of directory trees",

@@ -65,7 +65,7 @@ impl Namespace<'_> {
             let record = self.linked(copy)?;
             if record.body == loser.body {
                 let version = record.version.joined(&loser.version);
-                self.merge(copy, &record, loser.attributes, version)?;
+                self.merge(copy, &record, &loser.attributes, version)?;
                 return Ok(Some(copy));
             }
         }

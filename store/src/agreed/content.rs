@@ -7,6 +7,7 @@ use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{At, Incoming, Outcome, Refusal};
+use crate::owner::Owner;
 use crate::record::{Attributes, Body, FileId, LosingLine, Record, VersionVector};
 use crate::time::Time;
 
@@ -35,7 +36,7 @@ impl Namespace<'_> {
         };
         if record.body == new.body {
             let version = record.version.joined(base);
-            return Ok(self.merge(id, &record, new.attributes, version)?);
+            return Ok(self.merge(id, &record, &new.attributes, version)?);
         }
         if *base == record.version && self.may_become(id, &record, &new.body)? {
             self.overwrite(id, &record, new, version)?;
@@ -48,7 +49,10 @@ impl Namespace<'_> {
             self.follow(id, copy, new, version)?;
             return Ok(Outcome::Conflict { copy });
         }
-        let loser = Record { version, ..self.fresh_from(record.parent, record.name, new) };
+        let mut loser = Record { version, ..self.fresh_from(record.parent, record.name, new) };
+        if loser.attributes.owner.is_none() {
+            loser.attributes.owner = record.attributes.owner;
+        }
         self.lose(id, loser)
     }
 
@@ -90,21 +94,21 @@ impl Namespace<'_> {
             self.displace(id, before, Reason::Replaced)?;
         }
         after.body = new.body.clone();
-        after.attributes = normal(&new.body, new.attributes);
+        after.attributes = normal(&new.body, &new.attributes, before.attributes.owner.as_ref());
         after.version = version;
         after.author = self.stamp.origin;
         self.update(id, before, after)
     }
 
-    /// The content is there already: only mode and time, and what the version has seen, may move.
+    /// The content is there already: only the attributes, and what the version has seen, may move.
     pub(super) fn merge(
         &mut self,
         id: FileId,
         before: &Record,
-        attributes: Attributes,
+        attributes: &Attributes,
         version: VersionVector,
     ) -> Result<Outcome, IndexError> {
-        let attributes = normal(&before.body, attributes);
+        let attributes = normal(&before.body, attributes, before.attributes.owner.as_ref());
         // A directory's version changes only at its creation.
         let version = if before.body == Body::Directory { before.version.clone() } else { version };
         if attributes != before.attributes || version != before.version {
@@ -123,11 +127,11 @@ impl Namespace<'_> {
     pub(super) fn set_attributes(
         &mut self,
         id: FileId,
-        attributes: Attributes,
+        attributes: &Attributes,
     ) -> Result<Outcome, Stop> {
         not_root(id)?;
         let Some(before) = self.record(id)? else { return Ok(Outcome::Nothing) };
-        let attributes = normal(&before.body, attributes);
+        let attributes = normal(&before.body, attributes, before.attributes.owner.as_ref());
         if attributes == before.attributes {
             return Ok(Outcome::Merged(id));
         }
@@ -148,7 +152,7 @@ impl Namespace<'_> {
         name: crate::name::Name,
         new: &Incoming,
     ) -> Record {
-        self.fresh(parent, name, new.body.clone(), normal(&new.body, new.attributes))
+        self.fresh(parent, name, new.body.clone(), normal(&new.body, &new.attributes, None))
     }
 }
 
@@ -170,13 +174,17 @@ pub(super) fn check(new: &Incoming, inline_bytes_max: u64) -> Result<(), Stop> {
     if sound { Ok(()) } else { refuse(Refusal::Malformed) }
 }
 
-/// The attributes as they are kept.
-fn normal(body: &Body, attributes: Attributes) -> Attributes {
-    let Attributes { mode, mtime } = attributes;
+/// The attributes as they are kept. A node that does not look at owners says none: then it stays
+/// what it was.
+fn normal(body: &Body, attributes: &Attributes, owner_before: Option<&Owner>) -> Attributes {
+    let owner = attributes.owner.as_ref().or(owner_before).cloned();
+    let (mode, mtime) = (attributes.mode, attributes.mtime);
     let mtime = Time { nanos: mtime.nanos.min(NANOS_MAX), ..mtime };
     match body {
-        Body::File { .. } => Attributes { mode: mode & FILE_MODE_MASK, mtime },
-        Body::Symlink { .. } => Attributes { mode: SYMLINK_MODE, mtime },
-        Body::Directory => Attributes { mode: mode & DIRECTORY_MODE_MASK, mtime: Time::default() },
+        Body::File { .. } => Attributes { mode: mode & FILE_MODE_MASK, mtime, owner },
+        Body::Symlink { .. } => Attributes { mode: SYMLINK_MODE, mtime, owner },
+        Body::Directory => {
+            Attributes { mode: mode & DIRECTORY_MODE_MASK, mtime: Time::default(), owner }
+        }
     }
 }

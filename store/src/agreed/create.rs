@@ -32,7 +32,7 @@ impl Namespace<'_> {
         let existing = self.linked(id)?;
         if existing.body == new.body {
             let version = existing.version.clone();
-            return Ok(self.merge(id, &existing, new.attributes, version)?);
+            return Ok(self.merge(id, &existing, &new.attributes, version)?);
         }
         let loser = Record { version, ..self.fresh_from(plan.top, at.name.clone(), new) };
         self.lose(id, loser)

@@ -70,7 +70,7 @@ impl<'a> Namespace<'a> {
         match op {
             Op::Create { at, new } => self.create(at, new),
             Op::Replace { id, base, at, new } => self.replace(*id, base, at, new),
-            Op::Attributes { id, attributes } => self.set_attributes(*id, *attributes),
+            Op::Attributes { id, attributes } => self.set_attributes(*id, attributes),
             Op::Move { id, to } => self.relocate(*id, to),
             Op::Delete { id, base } => self.delete(*id, base),
             Op::Put { path, new } => self.put(path, new),
@@ -183,7 +183,7 @@ impl<'a> Namespace<'a> {
             file,
             path,
             body: record.body.clone(),
-            attributes: record.attributes,
+            attributes: record.attributes.clone(),
             version: record.version.clone(),
             author: record.author,
             made: record.version.get(record.author),

@@ -27,7 +27,7 @@ impl Namespace<'_> {
         let record = self.linked(id)?;
         if record.body == new.body {
             let version = record.version.clone();
-            return Ok(self.merge(id, &record, new.attributes, version)?);
+            return Ok(self.merge(id, &record, &new.attributes, version)?);
         }
         match (&record.body, &new.body) {
             (Body::Directory, _) => refuse(Refusal::IsADirectory),

@@ -158,7 +158,7 @@ pub(crate) fn name(name: &str) -> Name {
 }
 
 pub(crate) fn attributes(mode: u16) -> Attributes {
-    Attributes { mode, mtime: Time { secs: 7, nanos: 8 } }
+    Attributes { mode, mtime: Time { secs: 7, nanos: 8 }, owner: None }
 }
 
 pub(crate) fn file(text: &str) -> Incoming {

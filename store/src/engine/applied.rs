@@ -200,7 +200,7 @@ impl Engine {
             }
             (What::Attributes, _) => {
                 if let Some(base) = &mut row.base {
-                    base.view.attributes = facts.attributes;
+                    base.view.attributes = facts.attributes.clone();
                 }
             }
             (What::Content, _) | (What::Move, Outcome::Nothing) => {}
@@ -258,7 +258,7 @@ impl Engine {
         }
         let former = row.base.as_ref().map(|base| base.id);
         let place = self.place_of_facts(facts)?;
-        let view = View { body, attributes: facts.attributes, place };
+        let view = View { body, attributes: facts.attributes.clone(), place };
         row.base = Some(Base { id: file, view, version: record.version });
         self.todo.remove(file);
         self.set_row(id, Some(&row))?;

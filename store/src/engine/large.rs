@@ -14,7 +14,7 @@ use crate::contents::{
     ContentCommand, ContentEvent, FailReason, FetchFailure, OfferRequest, Quorum, Ticket,
 };
 use crate::name::RelPath;
-use crate::placed::{LocalId, Placed, Seen};
+use crate::placed::{LocalId, Placed};
 use crate::record::{Body, FileId, Record};
 
 /// Files asked for whether they still lack a content.
@@ -189,7 +189,8 @@ impl Engine {
             ContentEvent::Held { ticket, content, size, stat, holders } => {
                 let Some(id) = self.tickets.get(&ticket).copied() else { return Ok(()) };
                 let Some(mut row) = self.row(id)? else { return Ok(()) };
-                row.seen = Some(Seen { stat, body: Some(Body::File { size, content }) });
+                let body = Some(Body::File { size, content });
+                row.seen = Some(self.seen(stat, body, row.seen.as_ref()));
                 self.set_row(id, Some(&row))?;
                 if self.end_reading(ticket) {
                     self.drop_offer(ticket);

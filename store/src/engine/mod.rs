@@ -21,6 +21,7 @@ mod large;
 mod lost;
 mod observe;
 mod outbox;
+mod owners;
 mod place;
 pub mod ports;
 mod quarantine;
@@ -209,6 +210,7 @@ pub struct Engine {
     history: Arc<HistoryStore>,
     dirs: HashMap<LocalId, Arc<Dir>>,
     standing: root::Standing,
+    owners: owners::Owners,
 
     // From the disk to the log.
     outbox: OrderedSet<LocalId>,

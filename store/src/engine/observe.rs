@@ -185,7 +185,7 @@ impl Engine {
             let settled = row.base.is_some() && self.is_settled(id);
             return if settled { Ok(()) } else { self.settle(id) };
         }
-        row.seen = Some(Seen { stat: found.stat, body });
+        row.seen = Some(self.seen(found.stat, body, Some(&old)));
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
         self.settle(id)
@@ -193,7 +193,7 @@ impl Engine {
 
     fn new_thing(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
         let id = self.new_local();
-        let seen = Some(Seen { stat: found.stat, body: found.body });
+        let seen = Some(self.seen(found.stat, found.body, None));
         self.remember_data(id, found.data);
         let row = Placed { parent, name: name.clone(), seen, base: None };
         self.set_row(id, Some(&row))?;
@@ -208,11 +208,12 @@ impl Engine {
         name: &Name,
         found: Found,
     ) -> Result<(), Fatal> {
-        let known = row.seen.take().filter(|seen| is_moved_only(seen, &found.stat));
-        let body = found.body.or_else(|| known.and_then(|seen| seen.body));
+        let before = row.seen.take();
+        let known = before.as_ref().filter(|seen| is_moved_only(seen, &found.stat));
+        let body = found.body.or_else(|| known.and_then(|seen| seen.body.clone()));
         row.parent = parent;
         row.name = name.clone();
-        row.seen = Some(Seen { stat: found.stat, body });
+        row.seen = Some(self.seen(found.stat, body, before.as_ref()));
         self.limbo.remove(&id);
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
@@ -223,7 +224,7 @@ impl Engine {
     /// (trap T8: an editor's save is one replace of one file).
     fn replaced(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
         let was_directory = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
-        row.seen = Some(Seen { stat: found.stat, body: found.body });
+        row.seen = Some(self.seen(found.stat, found.body, row.seen.as_ref()));
         self.limbo.remove(&id);
         self.dirs.remove(&id);
         self.remember_data(id, found.data);

@@ -16,6 +16,7 @@ use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
+use crate::owner::Owner;
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
@@ -359,9 +360,11 @@ impl Engine {
                 What::Content,
             ));
         } else if parts.attributes == Part::Change {
-            let agreed = self.agreed(base.id)?.map_or(base.view.attributes, |a| a.view.attributes);
-            let actual = row.seen.as_ref().map_or(agreed, crate::placed::Seen::attributes);
-            let attributes = merged_attributes(agreed, base.view.attributes, actual);
+            let known = &base.view.attributes;
+            let agreed = self.agreed(base.id)?.map_or(known.clone(), |a| a.view.attributes);
+            let actual = row.seen.as_ref().map_or(agreed.clone(), crate::placed::Seen::attributes);
+            let attributes = merged_attributes(&agreed, known, actual);
+            bytes += attributes.owner.as_ref().map_or(0, Owner::bytes);
             ops.push((Op::Attributes { id: base.id, attributes }, What::Attributes));
         }
         if !draft.has_room(bytes) {

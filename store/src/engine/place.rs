@@ -11,7 +11,7 @@
 use super::quarantine::evicted;
 use std::ops::Bound::{Excluded, Unbounded};
 
-use super::rows::{Actual, agreed_of};
+use super::rows::{Actual, place_in_log};
 use super::stage::{Staged, displaced_name};
 use super::startup::names_in;
 use super::{Engine, Fatal};
@@ -143,7 +143,7 @@ impl Engine {
                 return Ok(Err(Why::Undecided));
             }
         };
-        let agreed = agreed_of(record);
+        let agreed = self.agreed_of(record);
         match reconcile(Some(&agreed), row.base.as_ref(), actual.as_ref()) {
             Decision::Place(parts) if row.seen.is_some() => {
                 self.bring_parts(local, id, record, parts)
@@ -212,39 +212,15 @@ impl Engine {
             return self.join_directory(joined, id, record);
         }
         let local = self.new_local();
-        if record.body == Body::Directory {
-            return self.make_directory(local, id, record, parent, &dir);
-        }
-        let staged = ready!(self.stage(id, record));
-        let row = new_row(parent, id, record, staged.stat);
+        let staged = ready!(self.stage_any(id, record));
+        let row = self.new_row(parent, id, record, staged.stat);
         step!(self.note_intent(local, &row));
         match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
             Ok(()) => {
-                self.adopted(&staged);
-                self.placed_at(local, row, &dir, staged.stat)
+                let made = self.exposed_now(&staged, record);
+                self.placed_at(local, row, &dir, made)
             }
             Err(error) => self.not_exposed(&staged, error, parent, &record.name),
-        }
-    }
-
-    fn make_directory(
-        &mut self,
-        local: LocalId,
-        id: FileId,
-        record: &Record,
-        parent: LocalId,
-        dir: &Dir,
-    ) -> Step<()> {
-        match dir.mkdir(&record.name, record.attributes.mode) {
-            Ok(made) => {
-                let stat = match made.stat_self() {
-                    Ok(stat) => stat,
-                    Err(error) => return Ok(Err(Why::Blocked(error))),
-                };
-                let row = new_row(parent, id, record, stat);
-                self.placed_at(local, row, dir, stat)
-            }
-            Err(error) => self.examine_and_wait(error, parent, &record.name),
         }
     }
 
@@ -253,7 +229,8 @@ impl Engine {
         // Exposing moved its ctime. If another inode is there by now, a hint is on its way.
         let stat = dir.stat(&row.name).ok().filter(|stat| stat.same_content_hint(&made));
         if let (Some(seen), Some(stat)) = (&mut row.seen, stat) {
-            seen.stat = stat;
+            let as_made = Seen { stat: made, ..seen.clone() };
+            *seen = self.seen(stat, as_made.body.clone(), Some(&as_made));
         }
         self.unsynced.insert(local);
         self.placed_count += 1;
@@ -262,7 +239,7 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    /// Mode or time were changed by a user while a thing was being placed: that is an edit.
+    /// Attributes were changed by a user while a thing was being placed: that is an edit.
     fn settle_touched(&mut self, local: LocalId, row: &Placed) -> Result<(), Fatal> {
         match (&row.seen, &row.base) {
             (Some(seen), Some(base)) if seen.attributes() != base.view.attributes => {
@@ -319,7 +296,7 @@ impl Engine {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
         // The mode that the directory has here counts as a change of what the log says: nothing
         // tells which of the two is older, and the user's must not be taken away.
-        let Agreed { view, version } = agreed_of(record);
+        let Agreed { view, version } = self.agreed_of(record);
         row.base = Some(Base { id, view, version });
         self.outbox.remove(local);
         self.set_row(local, Some(&row))?;
@@ -373,7 +350,8 @@ impl Engine {
         if let (Some(seen), Some(stat)) = (&mut row.seen, now) {
             // Another inode, or other bytes, moved along: an edit; it is read like any other.
             let same = seen.stat.same_content_hint(&stat);
-            *seen = Seen { stat, body: seen.body.take().filter(|_| same) };
+            let body = seen.body.clone().filter(|_| same);
+            *seen = self.seen(stat, body, Some(&seen.clone()));
         }
         self.unsynced.insert(local);
         self.set_row(local, Some(&row))?;
@@ -392,15 +370,17 @@ impl Engine {
             return Ok(Ok(()));
         };
         let dir = ready!(self.dir_step(row.parent));
-        let staged = ready!(self.stage_any(id, record));
-        let mode = record.attributes.mode;
-        if let Err(error) = self.staging.inherit(&staged.name, mode, &dir, &row.name) {
-            return self.not_exposed(&staged, error, row.parent, &row.name);
+        let mut staged = ready!(self.stage_any(id, record));
+        let (name, of) = (&staged.name, self.properties(&record.attributes));
+        match self.staging.inherit(name, of, &dir, &row.name, &old_seen.stat) {
+            Ok(Some(ids)) => (staged.stat.uid, staged.stat.gid) = (ids.uid, ids.gid),
+            Ok(None) => {}
+            Err(error) => return self.not_exposed(&staged, error, row.parent, &row.name),
         }
         let new = Placed {
             parent: row.parent,
             name: row.name.clone(),
-            ..new_row(row.parent, id, record, staged.stat)
+            ..self.new_row(row.parent, id, record, staged.stat)
         };
         step!(self.note_intent(local, &new));
         if let Err(error) = self.staging.exchange(&staged.name, &dir, &row.name) {
@@ -429,10 +409,11 @@ impl Engine {
                 );
             }
         }
-        self.adopted(&staged);
-        step!(self.placed_at(local, new, &dir, staged.stat));
+        let made = self.exposed_now(&staged, record);
+        step!(self.placed_at(local, new, &dir, made));
         if !(expected && out.kind == Kind::Directory) {
-            let body = if expected { old_seen.body } else { None };
+            let body = if expected { old_seen.body.clone() } else { None };
+            let out = self.seen(out, body, Some(&old_seen));
             let base = Base {
                 view: crate::reconcile::View {
                     place: was.unwrap_or(old_base.view.place),
@@ -440,7 +421,7 @@ impl Engine {
                 },
                 ..old_base
             };
-            self.retire(&displaced, &Seen { stat: out, body }, Some(base))?;
+            self.retire(&displaced, &out, Some(base))?;
         }
         Ok(Ok(()))
     }
@@ -449,31 +430,19 @@ impl Engine {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
         let Some(seen) = row.seen.clone() else { return Ok(Ok(())) };
         let dir = ready!(self.dir_step(row.parent));
-        let wanted = record.attributes;
-        // RACE: another inode may be put at the name between the look and these two calls; it
-        // then gets the mode and time that the log has for this name. A write in between loses its
-        // time, by which it would be told; its own event makes the watcher read the bytes.
-        let set = || -> Result<Stat, FolderError> {
-            if !dir.stat(&row.name)?.same_content_hint(&seen.stat) {
-                return Err(FolderError::Unstable(dir.path().join(&row.name)));
-            }
-            if seen.stat.kind != Kind::Symlink && seen.stat.masked_mode() != wanted.mode {
-                dir.set_mode(&row.name, wanted.mode)?;
-            }
-            if seen.stat.kind != Kind::Directory && seen.stat.mtime != wanted.mtime {
-                dir.set_mtime(&row.name, wanted.mtime)?;
-            }
-            dir.stat(&row.name)
-        };
-        let stat = match set() {
+        let wanted = self.agreed_of(record).view.attributes;
+        let properties = self.properties(&wanted);
+        // RACE: a write between the look and the setting loses its time, by which it would be told;
+        // its own event makes the watcher read the bytes.
+        let stat = match dir.attach(&row.name, &seen.stat, properties) {
             Ok(stat) => stat,
             Err(error) => return self.examine_and_wait(error, row.parent, &row.name),
         };
-        row.seen = Some(Seen { stat, body: seen.body });
+        row.seen = Some(Seen { stat, body: seen.body, owner: wanted.owner.clone() });
         if let Some(base) = &mut row.base {
             // What the disk made of it is what both have in common now, also where it could not
             // hold all of it; so it is not tried for ever, and not proposed back.
-            base.view.attributes = wanted;
+            base.view.attributes = wanted.clone();
             base.version = record.version.clone();
         }
         let held = row.seen.as_ref().is_some_and(|seen| seen.attributes() == wanted);
@@ -532,8 +501,10 @@ impl Engine {
         }
         self.set_row(local, None)?;
         let (Some(seen), Ok(stat)) = (row.seen, self.staging.stat(&out)) else { return Ok(Ok(())) };
-        let body = seen.body.filter(|_| seen.stat.same_content_hint(&stat));
-        self.retire(&out, &Seen { stat, body }, row.base)?;
+        let body = seen.body.clone().filter(|_| seen.stat.same_content_hint(&stat));
+        let seen = Seen { body: None, ..seen };
+        let seen = self.seen(stat, body, Some(&seen));
+        self.retire(&out, &seen, row.base)?;
         Ok(Ok(()))
     }
 
@@ -593,6 +564,18 @@ impl Engine {
         self.examine_and_wait(error, parent, name)
     }
 
+    /// The row of a thing that stands as the log has it.
+    fn new_row(&self, parent: LocalId, id: FileId, record: &Record, stat: Stat) -> Placed {
+        let Agreed { view, version } = self.agreed_of(record);
+        let owner = view.attributes.owner.clone();
+        Placed {
+            parent,
+            name: record.name.clone(),
+            seen: Some(Seen { stat, body: Some(record.body.clone()), owner }),
+            base: Some(Base { id, view, version }),
+        }
+    }
+
     fn dir_step(&mut self, id: LocalId) -> Result<std::sync::Arc<Dir>, Why> {
         self.dir(id).map_err(|error| match error {
             FolderError::Absent(_) | FolderError::NotDirectory(_) => Why::Undecided,
@@ -602,17 +585,6 @@ impl Engine {
 }
 
 fn with_place(mut base: Base, record: &Record) -> Base {
-    base.view.place = agreed_of(record).view.place;
+    base.view.place = place_in_log(record);
     base
-}
-
-/// The row of a thing that stands as the log has it.
-fn new_row(parent: LocalId, id: FileId, record: &Record, stat: Stat) -> Placed {
-    let agreed = agreed_of(record);
-    Placed {
-        parent,
-        name: record.name.clone(),
-        seen: Some(Seen { stat, body: Some(record.body.clone()) }),
-        base: Some(Base { id, view: agreed.view, version: agreed.version }),
-    }
 }

@@ -64,7 +64,7 @@ impl Engine {
             }
             _ => {}
         }
-        self.quarantine_it(name, seen.stat, base)
+        self.quarantine_it(name, seen.clone(), base)
     }
 
     /// Whether a displaced small file holds what its stat made us believe. Two writes within a
@@ -87,7 +87,7 @@ impl Engine {
     pub(super) fn quarantine_it(
         &mut self,
         name: &Name,
-        stat: Stat,
+        seen: Seen,
         base: Option<Base>,
     ) -> Result<(), Fatal> {
         let local = self.new_local();
@@ -97,7 +97,7 @@ impl Engine {
             return Ok(());
         }
         // What it holds is read once nobody writes to it any more.
-        let seen = Some(Seen { stat, body: None });
+        let seen = Some(Seen { body: None, ..seen });
         let row = Placed { parent: LocalId::QUARANTINE, name: kept, seen, base };
         self.set_row(local, Some(&row))?;
         self.quarantined.insert(local, self.now_ms);
@@ -155,7 +155,7 @@ impl Engine {
         };
         if stat.kind == Kind::Directory {
             if seen.body.is_none() && !Self::is_displaced(&row) {
-                let seen = Some(Seen { stat, body: Some(Body::Directory) });
+                let seen = Some(self.seen(stat, Some(Body::Directory), row.seen.as_ref()));
                 self.set_row(id, Some(&Placed { seen, ..row }))?;
                 return self.settle(id);
             }
@@ -243,7 +243,7 @@ impl Engine {
             },
             Kind::Directory | Kind::Special => return Ok(()),
         };
-        row.seen = Some(Seen { stat, body: Some(body) });
+        row.seen = Some(self.seen(stat, Some(body), row.seen.as_ref()));
         self.set_row(id, Some(&row))?;
         self.settle(id)
     }
@@ -263,7 +263,8 @@ impl Engine {
                 && mtime == stat.mtime
         });
         if let (true, true, Some(base)) = (same, as_agreed, &row.base) {
-            row.seen = Some(Seen { stat, body: Some(base.view.body.clone()) });
+            let body = Some(base.view.body.clone());
+            row.seen = Some(self.seen(stat, body, row.seen.as_ref()));
             self.set_row(id, Some(&row))?;
             return self.settle(id);
         }

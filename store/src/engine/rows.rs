@@ -7,8 +7,9 @@ use crate::folder::{FolderError, Stat};
 use crate::history_rows::HistoryOf;
 use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::op::{At, Parent};
+use crate::owner::OwnerRule;
 use crate::placed::journal::{self, Note};
-use crate::placed::{LocalId, Placed, Seen, Tables, attributes};
+use crate::placed::{LocalId, Placed, Seen, Tables, mode_and_time};
 use crate::reconcile::{Agreed, Base, Place, View};
 use crate::record::{FileId, Record};
 
@@ -18,7 +19,8 @@ impl Engine {
     }
 
     pub(super) fn row(&mut self, id: LocalId) -> Result<Option<Placed>, Fatal> {
-        Ok(self.tables()?.get(id)?)
+        let row = self.tables()?.get(id)?;
+        Ok(row.map(|row| self.without_owner(row)))
     }
 
     /// The row at a name, if the name still belongs to it.
@@ -29,7 +31,9 @@ impl Engine {
     ) -> Result<Option<(LocalId, Placed)>, Fatal> {
         let tables = self.tables()?;
         let Some(id) = tables.at(parent, name)? else { return Ok(None) };
-        Ok(tables.get(id)?.map(|row| (id, row)))
+        let row = tables.get(id)?;
+        drop(tables);
+        Ok(row.map(|row| (id, self.without_owner(row))))
     }
 
     pub(super) fn row_of(&mut self, file: FileId) -> Result<Option<LocalId>, Fatal> {
@@ -185,8 +189,18 @@ impl Engine {
         Ok(Actual::Known(View { body, attributes: seen.attributes(), place }))
     }
 
+    /// The first picture of a record, as far as this node keeps it.
+    pub(super) fn agreed_of(&self, record: &Record) -> Agreed {
+        let mut attributes = record.attributes.clone();
+        attributes.owner = attributes.owner.filter(|_| self.owners.rule == OwnerRule::Keep);
+        Agreed {
+            view: View { body: record.body.clone(), attributes, place: place_in_log(record) },
+            version: record.version.clone(),
+        }
+    }
+
     pub(super) fn agreed(&mut self, id: FileId) -> Result<Option<Agreed>, Fatal> {
-        Ok(self.index.record(id)?.map(|record| agreed_of(&record)))
+        Ok(self.index.record(id)?.map(|record| self.agreed_of(&record)))
     }
 
     /// Where a row stands, for a proposal. One in quarantine belongs where it was displaced from.
@@ -254,21 +268,16 @@ impl Actual {
     }
 }
 
-/// The first picture of a record.
-pub(super) fn agreed_of(record: &Record) -> Agreed {
-    Agreed {
-        view: View {
-            body: record.body.clone(),
-            attributes: record.attributes,
-            place: Place { parent: Some(record.parent), name: record.name.clone() },
-        },
-        version: record.version.clone(),
-    }
+/// Where the log has a thing.
+pub(super) fn place_in_log(record: &Record) -> Place {
+    Place { parent: Some(record.parent), name: record.name.clone() }
 }
 
-/// Whether a stat shows the very state that was seen before: same inode, size, times and mode.
+/// Whether a stat shows the very state that was seen before: same inode, size, times, mode and owner.
 /// The change time takes part, so that a rewrite that restores the time of modification is found;
 /// renaming changes it as well, which only costs a read.
 pub(super) fn is_unchanged(seen: &Seen, stat: &Stat) -> bool {
-    seen.stat.same_to_ctime(stat) && attributes(&seen.stat) == attributes(stat)
+    let same_rights =
+        mode_and_time(&seen.stat) == mode_and_time(stat) && seen.stat.ids() == stat.ids();
+    seen.stat.same_to_ctime(stat) && same_rights
 }

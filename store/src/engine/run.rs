@@ -289,6 +289,7 @@ impl Engine {
         for id in late {
             self.end_limbo(id)?;
         }
+        self.accounts_tick();
         self.quorum_tick();
         self.retry_looks()?;
         self.retry_stuck()?;

@@ -10,7 +10,7 @@ use super::ports::{Outgoing, WatchAsk};
 use super::{Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::contents::ContentCommand;
-use crate::folder::{FolderError, Kind, NewFile, Stat};
+use crate::folder::{Dir, FolderError, Kind, NewFile, Properties, Stat};
 use crate::name::Name;
 use crate::placed::{LocalId, Placed};
 use crate::record::{Body, FileId, Record};
@@ -22,7 +22,13 @@ pub(super) struct Staged {
     pub(super) stat: Stat,
     /// The content, if it came from the content worker and not from here.
     pub(super) taken: Option<ContentId>,
+    /// The handle of a directory.
+    directory: Option<Dir>,
 }
+
+/// The right of a directory's owner to write to it: `rename(2)` wants it from a daemon that is not
+/// root, since the directory's own `..` changes.
+const OWNER_WRITES: u16 = 0o200;
 
 /// Bytes of small contents that came with entries and are not placed yet, bounded: what does not
 /// fit goes to staging.
@@ -123,7 +129,7 @@ impl Engine {
     /// Writes small bytes to staging under their hash, where [`Self::stage`] finds them.
     pub(super) fn stash(&mut self, content: ContentId, data: &[u8]) {
         let name = whole_name(content);
-        let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
+        let new = NewFile { bytes: data, properties: Properties::OURS };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.unsynced.insert_all(),
             Err(error) if self.may_say() => {
@@ -139,11 +145,41 @@ impl Engine {
             return self.stage(id, record);
         }
         let name = staged_file_name(id, record, None);
-        self.staging
-            .mkdir(&name, record.attributes.mode)
-            .and_then(|dir| dir.stat_self())
-            .map(|stat| Staged { name, stat, taken: None })
-            .map_err(Why::Blocked)
+        let properties = self.properties(&record.attributes);
+        let made = match self.staging.mkdir(&name, 0o700) {
+            Err(FolderError::Exists(_)) => {
+                // Left by an attempt that could not be exposed.
+                self.staging.rmdir(&name).and_then(|()| self.staging.mkdir(&name, 0o700))
+            }
+            other => other,
+        };
+        made.and_then(|dir| {
+            let writable = properties.mode | OWNER_WRITES;
+            let stat = dir.attach_self(Properties { mode: writable, ..properties })?;
+            Ok(Staged { name, stat, taken: None, directory: Some(dir) })
+        })
+        .map_err(Why::Blocked)
+    }
+
+    /// What was staged is exposed. Returns how it is now: a directory gets the rest of its mode.
+    pub(super) fn exposed_now(&mut self, staged: &Staged, record: &Record) -> Stat {
+        if let Some(content) = staged.taken {
+            // The content worker has no more to do with it.
+            self.out.push_back(Outgoing::Content(ContentCommand::Adopted(content)));
+        }
+        let Some(directory) = &staged.directory else { return staged.stat };
+        if record.attributes.mode & OWNER_WRITES != 0 {
+            return staged.stat;
+        }
+        let owner = Some(staged.stat.ids());
+        let properties = Properties { owner, ..self.properties(&record.attributes) };
+        match directory.attach_self(properties) {
+            Ok(stat) => stat,
+            Err(error) => {
+                log::warn!("event=mode_not_set error=\"{error}\"");
+                staged.stat
+            }
+        }
     }
 
     /// Makes the file or symlink of a record in staging.
@@ -163,9 +199,9 @@ impl Engine {
             }
             other => other,
         };
-        made.and_then(|()| self.staging.set_mtime(&name, record.attributes.mtime))
-            .and_then(|()| self.staging.stat(&name))
-            .map(|stat| Staged { name, stat, taken: None })
+        let properties = self.properties(&record.attributes);
+        made.and_then(|()| self.staging.attach_ours(&name, properties))
+            .map(|stat| Staged { name, stat, taken: None, directory: None })
             .map_err(Why::Blocked)
     }
 
@@ -177,18 +213,16 @@ impl Engine {
         size: u64,
     ) -> Result<Staged, Why> {
         let name = staged_file_name(id, record, Some(content));
-        let attributes = record.attributes;
+        let properties = self.properties(&record.attributes);
         if let Some(bytes) = self.incoming.get(id, content) {
-            let new = NewFile { bytes, mode: attributes.mode, mtime: attributes.mtime };
-            return self.write_staged(name, new);
+            return self.write_staged(name, NewFile { bytes, properties });
         }
         if size == 0 {
-            let new = NewFile { bytes: &[], mode: attributes.mode, mtime: attributes.mtime };
-            return self.write_staged(name, new);
+            return self.write_staged(name, NewFile { bytes: &[], properties });
         }
         let whole = whole_name(content);
         if self.staging.stat(&whole).is_ok_and(|stat| stat.size == size) {
-            return self.take_staged(&whole, name, record, content);
+            return self.take_staged(&whole, name, properties, content);
         }
         self.fetch(content, size, record);
         Err(Why::Content(content))
@@ -202,17 +236,16 @@ impl Engine {
             }
             other => other,
         };
-        made.map(|stat| Staged { name, stat, taken: None }).map_err(Why::Blocked)
+        made.map(|stat| Staged { name, stat, taken: None, directory: None }).map_err(Why::Blocked)
     }
 
     fn take_staged(
         &self,
         whole: &Name,
         name: Name,
-        record: &Record,
+        properties: Properties,
         content: ContentId,
     ) -> Result<Staged, Why> {
-        let attributes = record.attributes;
         let made = self.staging.open_read(whole).and_then(|file| {
             let staging = &self.staging;
             staging.rename_no_replace(whole, staging, &name).or_else(|error| match error {
@@ -221,9 +254,10 @@ impl Engine {
                     .and_then(|()| staging.rename_no_replace(whole, staging, &name)),
                 other => Err(other),
             })?;
-            staging.finish_file(&name, &file, attributes.mode, attributes.mtime)
+            staging.finish_file(&name, &file, properties)
         });
-        made.map(|stat| Staged { name, stat, taken: Some(content) }).map_err(Why::Blocked)
+        made.map(|stat| Staged { name, stat, taken: Some(content), directory: None })
+            .map_err(Why::Blocked)
     }
 
     /// Asks for a content, once: the worker tries on until it has it.
@@ -235,13 +269,6 @@ impl Engine {
     pub(super) fn fetch_from(&mut self, content: ContentId, size: u64, from: Vec<NodeId>) {
         if self.fetching.insert(content) {
             self.out.push_back(Outgoing::Content(ContentCommand::Fetch { content, size, from }));
-        }
-    }
-
-    /// What was staged is exposed: the content worker has no more to do with it.
-    pub(super) fn adopted(&mut self, staged: &Staged) {
-        if let Some(content) = staged.taken {
-            self.out.push_back(Outgoing::Content(ContentCommand::Adopted(content)));
         }
     }
 
@@ -264,7 +291,7 @@ impl Engine {
     /// Small bytes that would otherwise be nowhere but in the log.
     pub(super) fn keep_bytes(&mut self, content: ContentId, data: &[u8]) {
         let name = Name::made(format!("k.{content}"));
-        let new = NewFile { bytes: data, mode: 0o600, mtime: crate::time::Time::default() };
+        let new = NewFile { bytes: data, properties: Properties::OURS };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.keep_in_history(&name, content),
             Err(error) if self.may_say() => {

@@ -30,6 +30,7 @@ use super::checkpoint::{Cut, meta_of, set_meta_of};
 use super::journal_file::JournalFile;
 use super::lost::was_set_aside;
 use super::outbox::wall_time;
+use super::owners::Owners;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
 use super::reads::Reads;
@@ -43,6 +44,7 @@ use crate::contents::staging::hash_file;
 use crate::folder::{Dir, Folder, FolderError, Kind, Stat};
 use crate::index::Index;
 use crate::name::{Name, RelPath};
+use crate::owner::OwnerRule;
 use crate::placed::journal::{self, Note, Replay, replay};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::reconcile::Base;
@@ -67,6 +69,8 @@ pub struct Options {
     pub cluster: ClusterId,
     /// Which folder may be started on.
     pub folder_rule: FolderRule,
+    /// Whether owners are kept.
+    pub owners: OwnerRule,
 }
 
 /// The state directory, opened, with the directories that the store keeps there.
@@ -101,6 +105,15 @@ impl StateDir {
             Err(FolderError::Exists(_)) => self.root.root().open_dir(&name),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether this and the folder lie apart on the disk, whatever their paths say: our own files
+    /// must not be users' files.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn is_apart(&self, folder: &Folder) -> Result<bool, FolderError> {
+        Ok(!folder.holds(self.root.root())? && !self.root.holds(folder.root())?)
     }
 
     /// The directory itself.
@@ -175,8 +188,8 @@ impl Engine {
     /// When the index or the state directory fails, or the folder is another one.
     pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
         let Ground { standing, adoption, journal, former } = Ground::look(&options, &index)?;
-        let Options { me, name, incarnation, folder, state, history, .. } = options;
-        let mut engine = Self {
+        let Options { me, name, incarnation, folder, state, history, owners, .. } = options;
+        let engine = Self {
             me,
             name,
             incarnation,
@@ -194,6 +207,7 @@ impl Engine {
             dirs: HashMap::new(),
             space: space::Space::default(),
             standing,
+            owners: Owners::by(owners),
             outbox: OrderedSet::default(),
             flying: HashSet::new(),
             again: HashSet::new(),
@@ -242,11 +256,10 @@ impl Engine {
             reported: Default::default(),
             out: VecDeque::new(),
         };
-        engine.recover_rows(&former)?;
-        Ok(engine)
+        engine.recover_rows(&former)
     }
 
-    fn recover_rows(&mut self, former: &[Vec<u8>]) -> Result<(), Fatal> {
+    fn recover_rows(mut self, former: &[Vec<u8>]) -> Result<Self, Fatal> {
         self.notice_power_cut()?;
         let mut before = BTreeMap::new();
         for bytes in former {
@@ -278,7 +291,8 @@ impl Engine {
         self.recover_quarantine()?;
         self.index.checkpoint()?;
         let state = self.state.dir()?;
-        Ok(self.journal.remove_older(&state)?)
+        self.journal.remove_older(&state)?;
+        Ok(self)
     }
 
     /// Whether the last run ended in a way that may have taken what the page cache held.
@@ -333,7 +347,7 @@ impl Engine {
         };
         let stat = stat.filter(|stat| stat.same_inode(&seen.stat))?;
         if stat.same_content_hint(&seen.stat) {
-            row.seen = Some(Seen { stat, body: seen.body });
+            row.seen = Some(Seen { stat, ..seen });
         }
         Some(row)
     }
@@ -382,7 +396,8 @@ impl Engine {
         }
         if self.adopts_former() && !name.as_bytes().starts_with(b"k.") {
             // Whose it was nobody remembers; whether its bytes are known is told once the log is.
-            return self.quarantine_it(name, stat, None);
+            let seen = self.seen(stat, None, None);
+            return self.quarantine_it(name, seen, None);
         }
         let base = match file {
             Some(file) => match before.get(&file) {
@@ -397,9 +412,11 @@ impl Engine {
         let body = content.map(|content| Body::File { size: stat.size, content });
         let expected = base.as_ref().is_some_and(|base| Some(&base.view.body) == body.as_ref());
         if expected || base.is_none() {
-            return self.retire(name, &Seen { stat, body }, None);
+            let seen = self.seen(stat, body, None);
+            return self.retire(name, &seen, None);
         }
-        self.retire(name, &Seen { stat, body: None }, base)
+        let seen = self.seen(stat, None, None);
+        self.retire(name, &seen, base)
     }
 
     fn hash_staged(&self, name: &Name) -> Option<ContentId> {
@@ -418,7 +435,7 @@ impl Engine {
             if stat.kind != Kind::File || self.adopts_former() {
                 // The sweep brings it back into the folder, unless the log knows what it holds.
                 let id = self.new_local();
-                let seen = Some(Seen { stat, body: None });
+                let seen = Some(self.seen(stat, None, None));
                 let row = Placed { parent: LocalId::QUARANTINE, name, seen, base: None };
                 self.set_row(id, Some(&row))?;
                 self.quarantined.insert(id, 0);

@@ -1,12 +1,22 @@
-//! What a new version takes over from the inode that it replaces: whose it is, and what was
-//! attached to it (trap T14). The log knows nothing of these: they are this host's own.
+//! What a new version takes over from the inode that it replaces: what was attached to it, and
+//! whose it is where the log does not say (trap T14). The log knows nothing of these: they are this
+//! host's own.
+//!
+//! Only attributes of users (`user.*`), the label, and access lists of the same owner go along.
+//! Capabilities (`security.capability`), `trusted.*` and whatever else there is were given to other
+//! bytes: the new file never had them.
 
-use rustix::fs::{AtFlags, Gid, StatxFlags, Uid, XattrFlags};
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, CWD, XattrFlags};
 use rustix::io::Errno;
 
-use super::stat::{Kind, MountRoot};
-use super::{Dir, Result, Stat, proc_path};
+use super::attach::give;
+use super::stat::Kind;
+use super::write::bits;
+use super::{Dir, FolderError, Properties, Result, Stat, proc_path};
 use crate::name::Name;
+use crate::owner::Ids;
 
 /// Longest list of names (`XATTR_LIST_MAX`) and longest value (`XATTR_SIZE_MAX`), xattr(7).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
@@ -15,14 +25,24 @@ const LIST_BYTES: usize = 512;
 /// Access lists; setting one changes the mode.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
-/// Whether an attribute goes along. Capabilities do not: they were given to other bytes.
-fn goes_along(attribute: &[u8]) -> bool {
-    attribute.starts_with(b"user.") || ACLS.contains(&attribute) || attribute == b"security.selinux"
+/// Whose the new version is, compared with the inode that it replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum User {
+    Same,
+    /// An access list is its owner's word about his file: it does not bind the next owner.
+    Another,
+}
+
+/// Whether an attribute goes along.
+fn goes_along(attribute: &[u8], user: User) -> bool {
+    attribute.starts_with(b"user.")
+        || attribute == b"security.selinux"
+        || (ACLS.contains(&attribute) && user == User::Same)
 }
 
 /// What means that this cannot be kept here, not that something failed: the daemon may not, the
 /// file system cannot, or it has just gone.
-fn is_beyond(errno: Errno) -> bool {
+pub(super) fn is_beyond(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::PERM
@@ -35,109 +55,105 @@ fn is_beyond(errno: Errno) -> bool {
 }
 
 impl Dir {
-    /// Gives the staged `name` owner, group, access lists, attributes of users and the label of
-    /// what it is about to replace, as far as the daemon may and the file system can; its own mode
-    /// stays. Nothing is set where nothing differs: two looks are all that it costs then.
+    /// Gives the staged `name` access lists, attributes of users and the label of what it is about
+    /// to replace, and its owner and group if `staged` names none, as far as the daemon may and the
+    /// file system can; its own mode stays. Returns whose the staged one is now, if that changed.
     ///
     /// # Errors
-    /// `NoSpace`, and what makes the disk unusable. That `replaced` is gone is none: the exchange
-    /// will say so.
-    pub fn inherit(&self, name: &Name, mode: u16, from: &Self, replaced: &Name) -> Result<()> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let asked = StatxFlags::BASIC_STATS;
-        // RACE: another inode may be put at the name after this look; the new version then has the
-        // owner of the one before.
-        let old = match rustix::fs::statx(&from.fd, replaced.as_bytes(), flags, asked) {
-            Ok(old) => old,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(errno) => return Err(from.error(replaced, errno)),
-        };
-        self.take_owner(name, old.stx_uid, old.stx_gid)?;
-        let kind = Stat::from_statx(&old, MountRoot::Special).kind;
-        if !matches!(kind, Kind::File | Kind::Directory) {
-            return Ok(());
-        }
-        self.take_attributes(name, mode, kind, &from.xattr_path(replaced))
-            .map_err(|errno| self.error(name, errno))
-    }
-
-    /// What is staged is the daemon's own.
-    fn take_owner(&self, name: &Name, uid: u32, gid: u32) -> Result<()> {
-        let owner = (uid != rustix::process::geteuid().as_raw()).then(|| Uid::from_raw(uid));
-        let group = (gid != rustix::process::getegid().as_raw()).then(|| Gid::from_raw(gid));
-        if owner.is_none() && group.is_none() {
-            return Ok(());
-        }
-        let set = |owner, group| {
-            let flags = AtFlags::SYMLINK_NOFOLLOW;
-            rustix::fs::chownat(&self.fd, name.as_bytes(), owner, group, flags)
-        };
-        // A daemon that is not root may still give a file to a group that it is in.
-        let set = set(owner, group).or_else(|errno| match (owner, group) {
-            (Some(_), Some(_)) if is_beyond(errno) => set(None, group).and(Err(errno)),
-            _ => Err(errno),
-        });
-        match set {
-            Err(errno) if is_beyond(errno) => {
-                log::debug!("event=owner_not_kept name=\"{name}\" uid={uid} gid={gid}");
-                Ok(())
-            }
-            other => other.map_err(|errno| self.error(name, errno)),
-        }
-    }
-
-    fn take_attributes(
+    /// `Unstable` when `replaced` is not the inode that was `expected`: another one's owner and
+    /// rights are not for this content. `NoSpace`, and what makes the disk unusable. That
+    /// `replaced` is gone is none: the exchange will say so.
+    pub fn inherit(
         &self,
         name: &Name,
-        mode: u16,
-        kind: Kind,
-        old: &[u8],
-    ) -> std::result::Result<(), Errno> {
-        let names = list(old)?;
-        if names.is_empty() || self.stat(name).map_err(|error| error.errno())?.kind != kind {
-            return Ok(());
+        staged: Properties,
+        from: &Self,
+        replaced: &Name,
+        expected: &Stat,
+    ) -> Result<Option<Ids>> {
+        let old = match from.pin(replaced) {
+            Ok(old) => old,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(from.error(replaced, errno)),
+        };
+        let old_stat = Stat::of(&old).map_err(|errno| from.error(replaced, errno))?;
+        if !old_stat.same_inode(expected) {
+            return Err(FolderError::Unstable(from.path().join(replaced)));
         }
-        let new = self.xattr_path(name);
-        let mut mode_moved = false;
-        for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name)) {
-            let mut value = vec![0; XATTR_BYTES_MAX];
-            let set = rustix::fs::lgetxattr(old, attribute, &mut value[..]).and_then(|count| {
-                let value = value.get(..count).unwrap_or_default();
-                rustix::fs::lsetxattr(&*new, attribute, value, XattrFlags::empty())
-            });
-            match set {
-                Ok(()) => mode_moved |= ACLS.contains(&attribute),
-                Err(errno) if is_beyond(errno) || errno == Errno::NOENT => {
-                    let attribute = attribute.escape_ascii();
-                    log::debug!("event=attribute_not_kept name=\"{name}\" attribute={attribute}");
-                }
-                Err(errno) => return Err(errno),
-            }
+        let failed = |errno| self.error(name, errno);
+        let new = self.pin(name).map_err(failed)?;
+        let mut given = None;
+        if staged.owner.is_none() {
+            let own = Stat::of(&new).map_err(failed)?.ids();
+            give(&new, Some(own), old_stat.ids()).map_err(failed)?;
+            given = Some(old_stat.ids()).filter(|ids| *ids != own);
         }
-        // The group bits of a mode are the mask of an access list: the version says what they are.
-        if mode_moved { self.set_mode(name, mode).map_err(|error| error.errno()) } else { Ok(()) }
-    }
-
-    /// The calls on attributes have no form that takes a directory; this path leads through it,
-    /// and a symlink at its end is not followed.
-    fn xattr_path(&self, name: &Name) -> Vec<u8> {
-        [proc_path(&self.fd).as_bytes(), b"/", name.as_bytes()].concat()
+        if matches!(old_stat.kind, Kind::File | Kind::Directory) {
+            take_attributes(&new, staged.mode, &old, &old_stat).map_err(failed)?;
+        }
+        // It may not have been to give.
+        match given {
+            Some(_) => Stat::of(&new).map(|stat| Some(stat.ids())).map_err(failed),
+            None => Ok(None),
+        }
     }
 }
 
+/// The calls on attributes refuse `O_PATH` handles; the magic links lead to exactly the inodes
+/// behind them.
+fn take_attributes(
+    new: &OwnedFd,
+    mode: u16,
+    old: &OwnedFd,
+    old_stat: &Stat,
+) -> std::result::Result<(), Errno> {
+    let (from, to) = (proc_path(old), proc_path(new));
+    let names = list(&from)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let stat = Stat::of(new)?;
+    if stat.kind != old_stat.kind {
+        return Ok(());
+    }
+    let user = if stat.uid == old_stat.uid { User::Same } else { User::Another };
+    let mut mode_moved = false;
+    for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name, user)) {
+        let mut value = vec![0; XATTR_BYTES_MAX];
+        let set = rustix::fs::getxattr(&from, attribute, &mut value[..]).and_then(|count| {
+            let value = value.get(..count).unwrap_or_default();
+            rustix::fs::setxattr(&to, attribute, value, XattrFlags::empty())
+        });
+        match set {
+            Ok(()) => mode_moved |= ACLS.contains(&attribute),
+            Err(errno) if is_beyond(errno) => {
+                let attribute = attribute.escape_ascii();
+                log::debug!("event=attribute_not_kept attribute={attribute} error=\"{errno}\"");
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    // The group bits of a mode are the mask of an access list: the version says what they are.
+    if mode_moved {
+        let mode = bits(stat.kind.mask_mode(mode));
+        rustix::fs::chmodat(CWD, &to, mode, AtFlags::empty())?;
+    }
+    Ok(())
+}
+
 /// The names of the attributes of a file, each with a zero byte behind it.
-fn list(path: &[u8]) -> std::result::Result<Vec<u8>, Errno> {
+fn list(path: &str) -> std::result::Result<Vec<u8>, Errno> {
     let mut names = vec![0; LIST_BYTES];
-    let count = match rustix::fs::llistxattr(path, &mut names[..]) {
+    let count = match rustix::fs::listxattr(path, &mut names[..]) {
         Err(Errno::RANGE) => {
             names.resize(XATTR_BYTES_MAX, 0);
-            rustix::fs::llistxattr(path, &mut names[..])
+            rustix::fs::listxattr(path, &mut names[..])
         }
         other => other,
     };
     match count {
         Ok(count) => names.truncate(count),
-        Err(errno) if is_beyond(errno) || errno == Errno::NOENT => names.clear(),
+        Err(errno) if is_beyond(errno) => names.clear(),
         Err(errno) => return Err(errno),
     }
     Ok(names)

@@ -5,6 +5,8 @@
 //! peer puts into a path or plants on disk leads out of the folder (traps T17, T27). Nothing here
 //! follows a symlink, waits for a lock, or decides anything; every answer is a fresh look.
 
+mod accounts;
+mod attach;
 mod error;
 mod inherit;
 mod list;
@@ -20,6 +22,7 @@ mod write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+pub use accounts::Accounts;
 pub use error::FolderError;
 pub use list::{Listed, Listing};
 pub use medium::medium;
@@ -29,9 +32,9 @@ use rustix::io::Errno;
 pub use space::free_bytes;
 use stat::MountRoot;
 pub use stat::{Kind, Stat};
-pub use write::NewFile;
+pub use write::{NewFile, Properties};
 
-use crate::name::{Name, RelPath};
+use crate::name::{DEPTH_MAX, Name, RelPath};
 
 /// How every path is walked.
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -85,12 +88,41 @@ impl Folder {
         &self.root
     }
 
+    /// Whether `dir` is this folder's root or lies below it, by whatever path either was opened:
+    /// what holds it is followed upwards.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn holds(&self, dir: &Dir) -> Result<bool> {
+        let mut at = dir.reopen()?;
+        let mut stat = dir.stat_self()?;
+        for _ in 0..DEPTH_MAX {
+            if (stat.dev, stat.ino) == (self.stat.dev, self.stat.ino) {
+                return Ok(true);
+            }
+            // Not a path of anybody's, and never opened for more than a look. Where it may not be
+            // looked, the folder cannot be: it is open.
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let Ok(fd) = rustix::fs::openat(&at.fd, c"..", flags, Mode::empty()) else {
+                return Ok(false);
+            };
+            at = Dir { fd, path: RelPath::root() };
+            let above = at.stat_self()?;
+            if (above.dev, above.ino) == (stat.dev, stat.ino) {
+                return Ok(false);
+            }
+            stat = above;
+        }
+        Ok(false)
+    }
+
     /// Opens a directory below, walking from the root anew.
     ///
     /// # Errors
     /// `Absent`, `NotDirectory` (also when a symlink was planted on the way), `Blocked`.
     pub fn dir(&self, path: &RelPath) -> Result<Dir> {
-        let bytes: &[u8] = if path.is_root() { b"." } else { path.as_bytes() };
+        let bytes = path.checked().map_err(|_| refused(path.clone()))?;
+        let bytes: &[u8] = if path.is_root() { b"." } else { bytes };
         rustix::fs::openat2(&self.root.fd, bytes, OPEN_DIRECTORY, Mode::empty(), RESOLVE)
             .map(|fd| Dir { fd, path: path.clone() })
             .map_err(|errno| FolderError::from_errno(path.clone(), errno))
@@ -152,7 +184,7 @@ impl Dir {
     /// `Absent` most of all.
     pub fn stat(&self, name: &Name) -> Result<Stat> {
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        rustix::fs::statx(&self.fd, name.as_bytes(), flags, STATX)
+        rustix::fs::statx(&self.fd, self.entry(name)?, flags, STATX)
             .map(|statx| Stat::from_statx(&statx, MountRoot::Special))
             .map_err(|errno| self.error(name, errno))
     }
@@ -167,12 +199,32 @@ impl Dir {
     }
 
     fn open_entry(&self, name: &Name, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
-        rustix::fs::openat2(&self.fd, name.as_bytes(), flags, Mode::empty(), RESOLVE)
+        let bytes = name.checked().map_err(|_| NO_NAME)?;
+        rustix::fs::openat2(&self.fd, bytes, flags, Mode::empty(), RESOLVE)
+    }
+
+    /// A handle on exactly the inode that has a name now, for looking at it and for changing what
+    /// is attached to it; nothing is opened for reading, no device is woken.
+    fn pin(&self, name: &Name) -> std::result::Result<OwnedFd, Errno> {
+        self.open_entry(name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+    }
+
+    /// The second gate: the bytes of a name on their way to the kernel. Names are checked where
+    /// they are decoded; a call that takes one relative to a directory must never see another.
+    fn entry<'n>(&self, name: &'n Name) -> Result<&'n [u8]> {
+        name.checked().map_err(|_| refused(self.path.clone()))
     }
 
     fn error(&self, name: &Name, errno: Errno) -> FolderError {
         FolderError::from_errno(self.path.join(name), errno)
     }
+}
+
+/// What the door says to bytes that are no name.
+const NO_NAME: Errno = Errno::ILSEQ;
+
+fn refused(path: RelPath) -> FolderError {
+    FolderError::Blocked { path, errno: NO_NAME }
 }
 
 const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);

@@ -88,7 +88,7 @@ impl Dir {
             if before.kind != Kind::Symlink {
                 break;
             }
-            let target = match rustix::fs::readlinkat(&self.fd, name.as_bytes(), Vec::new()) {
+            let target = match rustix::fs::readlinkat(&self.fd, self.entry(name)?, Vec::new()) {
                 Ok(target) => target.into_bytes(),
                 Err(Errno::INVAL) => break,
                 Err(errno) => return Err(self.error(name, errno)),

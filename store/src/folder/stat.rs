@@ -3,11 +3,14 @@
 use rustix::fs::{FileType, Statx, StatxAttributes, StatxTimestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::owner::Ids;
 use crate::time::Time;
 
 /// Permission bits a file may carry: set-id and sticky bits never travel (trap T14).
 const FILE_MODE_MASK: u16 = 0o777;
-/// Permission bits of everything else: shared folders live on set-gid directories.
+/// Of directories: shared folders live on set-group-id, public ones on sticky.
+const DIRECTORY_MODE_MASK: u16 = 0o3777;
+/// All permission bits that there are.
 const MODE_MASK: u16 = 0o7777;
 
 /// What a thing is.
@@ -38,8 +41,8 @@ impl Kind {
     #[must_use]
     pub fn mask_mode(self, mode: u16) -> u16 {
         match self {
-            Self::File => mode & FILE_MODE_MASK,
-            _ => mode & MODE_MASK,
+            Self::Directory => mode & DIRECTORY_MODE_MASK,
+            Self::File | Self::Symlink | Self::Special => mode & FILE_MODE_MASK,
         }
     }
 }
@@ -64,6 +67,10 @@ pub struct Stat {
     pub mode: u16,
     /// Number of names.
     pub nlink: u32,
+    /// The user whose it is, by this host's number.
+    pub uid: u32,
+    /// Its group, by this host's number.
+    pub gid: u32,
     /// The file system; changes over reboots, so it is never stored.
     #[serde(skip)]
     pub dev: u64,
@@ -74,6 +81,12 @@ impl Stat {
     #[must_use]
     pub fn masked_mode(&self) -> u16 {
         self.kind.mask_mode(self.mode)
+    }
+
+    /// Whose it is, as this host's kernel says it.
+    #[must_use]
+    pub fn ids(&self) -> Ids {
+        Ids { uid: self.uid, gid: self.gid }
     }
 
     /// Whether both are looks at the same thing, whatever its name and content.
@@ -124,6 +137,8 @@ impl Stat {
             ctime: time(from.stx_ctime),
             mode: mode & MODE_MASK,
             nlink: from.stx_nlink,
+            uid: from.stx_uid,
+            gid: from.stx_gid,
             dev: rustix::fs::makedev(from.stx_dev_major, from.stx_dev_minor),
         }
     }

@@ -7,8 +7,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{Dir, FolderError, Kind, RESOLVE, Result, Stat, proc_path};
+use super::{Dir, FolderError, Kind, RESOLVE, Result, Stat};
 use crate::name::Name;
+use crate::owner::Ids;
 use crate::time::Time;
 
 /// What a staged file is made of.
@@ -16,10 +17,24 @@ use crate::time::Time;
 pub struct NewFile<'a> {
     /// All its bytes.
     pub bytes: &'a [u8],
-    /// Permission bits; set-id and sticky bits are masked.
+    /// What else it has.
+    pub properties: Properties,
+}
+
+/// What a thing has beside its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Permission bits; set-id and sticky bits are masked on files.
     pub mode: u16,
-    /// Time of last modification.
+    /// Time of last modification; not set on directories.
     pub mtime: Time,
+    /// Whose it is; `None`: whose it is now, the daemon's own if it is new.
+    pub owner: Option<Ids>,
+}
+
+impl Properties {
+    /// Those of the daemon's own files: nobody else's business.
+    pub const OURS: Self = Self { mode: 0o600, mtime: Time { secs: 0, nanos: 0 }, owner: None };
 }
 
 impl Dir {
@@ -30,13 +45,14 @@ impl Dir {
     pub fn create_new(&self, name: &Name) -> Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::openat2(&self.fd, name.as_bytes(), flags | OFlags::NOFOLLOW, mode, RESOLVE)
+        rustix::fs::openat2(&self.fd, self.entry(name)?, flags | OFlags::NOFOLLOW, mode, RESOLVE)
             .map(File::from)
             .map_err(|errno| self.error(name, errno))
     }
 
-    /// Makes a whole new file: content, mode and time. Not synced. On failure the partial file,
-    /// which nobody else has seen, is removed again.
+    /// Makes a whole new file: content, owner, mode and time, in this order, so that nobody can
+    /// ever read what the finished file would not let him. Not synced. On failure the partial
+    /// file, which nobody else has seen, is removed again.
     ///
     /// # Errors
     /// `Exists`, `NoSpace`, `Blocked`.
@@ -45,29 +61,29 @@ impl Dir {
         let written = (&file).write_all(new.bytes);
         written
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .and_then(|()| finish(&file, new.mode, new.mtime))
+            .and_then(|()| finish(&file, new.properties))
             .map_err(|errno| {
                 let _ = rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty());
                 self.error(name, errno)
             })
     }
 
-    /// Gives a staged file its mode and time, and looks at it.
+    /// Gives a staged file its owner, mode and time, and looks at it.
     ///
     /// # Errors
     /// `Blocked` when it is not ours.
-    pub fn finish_file(&self, name: &Name, file: &File, mode: u16, mtime: Time) -> Result<Stat> {
-        finish(file, mode, mtime).map_err(|errno| self.error(name, errno))
+    pub fn finish_file(&self, name: &Name, file: &File, properties: Properties) -> Result<Stat> {
+        finish(file, properties).map_err(|errno| self.error(name, errno))
     }
 
-    /// Makes a directory of exactly this mode, whatever the umask is, and opens it.
+    /// Makes a directory of exactly this mode, whatever the umask is, and opens it. For our own
+    /// directories: in one that others may write to, another could be put at the name in between.
     ///
     /// # Errors
     /// `Exists`, `Absent` (this directory was removed), `NoSpace`, `Blocked`.
     pub fn mkdir(&self, name: &Name, mode: u16) -> Result<Self> {
-        rustix::fs::mkdirat(&self.fd, name.as_bytes(), Mode::RWXU)
+        rustix::fs::mkdirat(&self.fd, self.entry(name)?, Mode::RWXU)
             .map_err(|errno| self.error(name, errno))?;
-        // RACE: a user may put another directory here in between; at worst that one gets our mode.
         let dir = self.open_dir(name)?;
         rustix::fs::fchmod(&dir.fd, bits(Kind::Directory.mask_mode(mode)))
             .map_err(|errno| self.error(name, errno))?;
@@ -79,37 +95,7 @@ impl Dir {
     /// # Errors
     /// `Exists`, `NoSpace`, `Blocked`.
     pub fn symlink(&self, name: &Name, target: &[u8]) -> Result<()> {
-        rustix::fs::symlinkat(target, &self.fd, name.as_bytes())
-            .map_err(|errno| self.error(name, errno))
-    }
-
-    /// Sets the permission bits of a file or directory; of a file never set-id or sticky. Needs
-    /// no right to read it, and never follows a symlink.
-    ///
-    /// # Errors
-    /// `WrongKind` for a symlink or special, `Absent`, `Blocked` without ownership.
-    pub fn set_mode(&self, name: &Name, mode: u16) -> Result<()> {
-        let failed = |errno| self.error(name, errno);
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let entry = self.open_entry(name, flags).map_err(failed)?;
-        let kind = Stat::of(&entry).map_err(failed)?.kind;
-        if !matches!(kind, Kind::File | Kind::Directory) {
-            return Err(FolderError::WrongKind(self.path.join(name)));
-        }
-        // fchmod(2) refuses O_PATH descriptors and fchmodat2(2) is younger than our kernels; the
-        // magic link leads to exactly the inode that was just looked at.
-        let mode = bits(kind.mask_mode(mode));
-        rustix::fs::chmodat(rustix::fs::CWD, proc_path(&entry), mode, AtFlags::empty())
-            .map_err(failed)
-    }
-
-    /// Sets the time of last modification of an entry, of a symlink itself too.
-    ///
-    /// # Errors
-    /// `Absent`, `Blocked` without ownership.
-    pub fn set_mtime(&self, name: &Name, mtime: Time) -> Result<()> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(&self.fd, name.as_bytes(), &times(mtime), flags)
+        rustix::fs::symlinkat(target, &self.fd, self.entry(name)?)
             .map_err(|errno| self.error(name, errno))
     }
 
@@ -133,7 +119,7 @@ impl Dir {
 
     /// Errors carry the target's path: that is where the user looks.
     fn rename(&self, from: &Name, to_dir: &Self, to: &Name, flags: RenameFlags) -> Result<()> {
-        let (from, to_bytes) = (from.as_bytes(), to.as_bytes());
+        let (from, to_bytes) = (self.entry(from)?, to_dir.entry(to)?);
         rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to_bytes, flags)
             .map_err(|errno| to_dir.error(to, errno))
     }
@@ -143,7 +129,7 @@ impl Dir {
     /// # Errors
     /// `WrongKind` for a directory, `Absent`, `Blocked`.
     pub fn unlink(&self, name: &Name) -> Result<()> {
-        rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty())
+        rustix::fs::unlinkat(&self.fd, self.entry(name)?, AtFlags::empty())
             .map_err(|errno| self.error(name, errno))
     }
 
@@ -152,7 +138,7 @@ impl Dir {
     /// # Errors
     /// `NotEmpty`, `NotDirectory`, `Absent`, `Blocked`.
     pub fn rmdir(&self, name: &Name) -> Result<()> {
-        rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::REMOVEDIR)
+        rustix::fs::unlinkat(&self.fd, self.entry(name)?, AtFlags::REMOVEDIR)
             .map_err(|errno| self.error(name, errno))
     }
 
@@ -166,17 +152,22 @@ impl Dir {
     }
 }
 
-fn finish(file: impl AsFd + Copy, mode: u16, mtime: Time) -> std::result::Result<Stat, Errno> {
+/// chown(2) takes set-id bits away, so the owner goes first.
+fn finish(file: impl AsFd + Copy, properties: Properties) -> std::result::Result<Stat, Errno> {
+    let Properties { mode, mtime, owner } = properties;
+    if let Some(ids) = owner {
+        super::attach::give(file, None, ids)?;
+    }
     rustix::fs::fchmod(file, bits(Kind::File.mask_mode(mode)))?;
     rustix::fs::futimens(file, &times(mtime))?;
     Stat::of(file)
 }
 
-fn bits(mode: u16) -> Mode {
+pub(super) fn bits(mode: u16) -> Mode {
     Mode::from_bits_truncate(mode.into())
 }
 
-fn times(mtime: Time) -> Timestamps {
+pub(super) fn times(mtime: Time) -> Timestamps {
     let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
     let last_modification = Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() };
     Timestamps { last_access: omit, last_modification }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use pickbox_raft::core::ids::Index;
 
+use super::INDEX_FORMAT;
+
 /// The index failed. Nothing that an entry says leads here.
 #[derive(Debug)]
 pub enum IndexError {
@@ -44,7 +46,12 @@ impl fmt::Display for IndexError {
         match self {
             Self::Database(_) => write!(f, "the index database failed"),
             Self::Corrupt(what) => write!(f, "the index is damaged: {what}"),
-            Self::Format { found } => write!(f, "index format {found} is not understood"),
+            Self::Format { found } => write!(
+                f,
+                "the state is of format {found}, this program reads and writes format {INDEX_FORMAT}: go \
+                 on with the program that wrote it, or set this state directory aside and join anew over \
+                 the same folder"
+            ),
             Self::Gap { due, given } => write!(f, "entry {given} was given where {due} was due"),
         }
     }

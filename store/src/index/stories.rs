@@ -68,7 +68,7 @@ fn bytes_that_are_no_change_use_up_their_serial_and_do_nothing() {
     let cut = good[..good.len() - 1].to_vec();
     let trailing = [good.as_slice(), b"x"].concat();
     let future = [&[9], &good[1..]].concat();
-    let huge = vec![1; CHANGE_BYTES_MAX + 1];
+    let huge = vec![payload::PAYLOAD_FORMAT; CHANGE_BYTES_MAX + 1];
     for (bytes, serial) in [Vec::new(), cut, trailing, future, huge].into_iter().zip(3..) {
         let what = world.propose(1, serial, Payload::Data(bytes)).what;
         let (origin, serial) = (NodeId::new(1), Serial::new(serial));
@@ -304,4 +304,25 @@ fn index_and_snapshot_may_move_to_another_thread() {
     may_move::<Index>();
     may_move::<super::Snapshot>();
     may_move::<super::Importer>();
+}
+
+/// A state of the format before this one is told by name, not read as something else.
+#[test]
+fn an_index_of_another_format_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("index.redb");
+    Index::open(&path).unwrap().checkpoint().unwrap();
+    let older = redb::Database::create(&path).unwrap();
+    let txn = older.begin_write().unwrap();
+    {
+        let mut table = txn.open_table(super::tables::STATE).unwrap();
+        let mut row = table.get(super::STATE_ROW).unwrap().unwrap().value().to_vec();
+        row[0] = 1;
+        table.insert(super::STATE_ROW, row.as_slice()).unwrap();
+    }
+    txn.commit().unwrap();
+    drop(older);
+    let error = Index::open(&path).unwrap_err();
+    assert!(matches!(error, IndexError::Format { found: 1 }), "{error}");
+    assert!(error.to_string().contains("format 1") && error.to_string().contains("format 2"));
 }

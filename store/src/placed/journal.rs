@@ -55,7 +55,7 @@ pub struct FlownRow {
 pub enum What {
     /// A new thing or a new content.
     Content,
-    /// Mode and time.
+    /// Mode, time and owner.
     Attributes,
     /// Directory and name.
     Move,
@@ -68,7 +68,7 @@ pub enum What {
 pub struct Facts {
     /// What it held; `None` if it was gone.
     pub body: Option<Body>,
-    /// Mode and time.
+    /// Mode, time and owner.
     pub attributes: Attributes,
     /// The row of its directory.
     pub parent: LocalId,

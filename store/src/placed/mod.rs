@@ -17,6 +17,7 @@ pub use tables::{ReadTables, Tables};
 use crate::content_id::ContentId;
 use crate::folder::{Kind, Stat};
 use crate::name::Name;
+use crate::owner::Owner;
 use crate::reconcile::Base;
 use crate::record::{Attributes, Body};
 use crate::time::Time;
@@ -56,24 +57,29 @@ pub struct Seen {
     pub stat: Stat,
     /// What it holds; `None` for a file whose bytes were not read since they changed.
     pub body: Option<Body>,
+    /// Whose it is, in the words of the log: as it was placed, whatever numbers that came to here,
+    /// until the numbers change; then as this host calls them. `None` where owners are not kept,
+    /// or where the log had none and the thing became the daemon's own.
+    pub owner: Option<Owner>,
 }
 
 impl Seen {
-    /// Mode and time as the log keeps them: see [`attributes`].
+    /// The attributes as the log keeps them: no set-id or sticky bits on files, no times of
+    /// directories (placing a child changes them), no mode of symlinks.
     #[must_use]
     pub fn attributes(&self) -> Attributes {
-        attributes(&self.stat)
+        let (mode, mtime) = mode_and_time(&self.stat);
+        Attributes { mode, mtime, owner: self.owner.clone() }
     }
 }
 
-/// Mode and time of a stat as the log keeps them: no set-id or sticky bits on files, no times of
-/// directories (placing a child changes them), nothing of symlinks but their time.
+/// Mode and time of a stat as the log keeps them.
 #[must_use]
-pub fn attributes(stat: &Stat) -> Attributes {
+pub fn mode_and_time(stat: &Stat) -> (u16, Time) {
     match stat.kind {
-        Kind::Directory => Attributes { mode: stat.mode & 0o3777, mtime: Time::default() },
-        Kind::Symlink => Attributes { mode: 0o777, mtime: stat.mtime },
-        Kind::File | Kind::Special => Attributes { mode: stat.mode & 0o777, mtime: stat.mtime },
+        Kind::Directory => (stat.masked_mode(), Time::default()),
+        Kind::Symlink => (0o777, stat.mtime),
+        Kind::File | Kind::Special => (stat.masked_mode(), stat.mtime),
     }
 }
 

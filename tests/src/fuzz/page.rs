@@ -59,7 +59,7 @@ fn file(text: &str) -> Incoming {
     let size = u64::try_from(bytes.len()).unwrap_or(0);
     Incoming {
         body: Body::File { size, content: ContentId::of(bytes) },
-        attributes: Attributes { mode: 0o644, mtime: Time { secs: 7, nanos: 8 } },
+        attributes: Attributes { mode: 0o644, mtime: Time { secs: 7, nanos: 8 }, owner: None },
         inline: Some(bytes.to_vec()),
     }
 }

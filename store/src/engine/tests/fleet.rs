@@ -17,13 +17,13 @@ use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, Freshness, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
 use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
-use crate::folder::{Folder, FolderError, Kind, NewFile, Stat};
+use crate::folder::{Accounts, Folder, FolderError, Kind, NewFile, Properties, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
+use crate::owner::OwnerRule;
 use crate::placed::Placed;
 use crate::record::Record;
 use crate::syncer::SyncDone;
-use crate::time::Time;
 
 pub(super) struct Host {
     pub(super) id: NodeId,
@@ -41,6 +41,15 @@ pub(super) struct Host {
     /// Proposed and not yet in the log.
     proposed: Option<Arc<Proposal>>,
     pub(super) now_ms: u64,
+    /// By which rule its next start goes.
+    pub(super) owner_rule: OwnerRule,
+    /// Its users and groups, if they are not those of this machine.
+    pub(super) accounts: Option<Vec<(String, u32)>>,
+}
+
+/// As a daemon would have it.
+fn default_rule() -> OwnerRule {
+    if rustix::process::geteuid().is_root() { OwnerRule::Keep } else { OwnerRule::Own }
 }
 
 /// How a host that is admitted anew learns what the others have agreed.
@@ -187,6 +196,8 @@ impl Fleet {
                 wanted: Vec::new(),
                 proposed: None,
                 now_ms: 0,
+                owner_rule: default_rule(),
+                accounts: None,
             });
         }
         for host in 0..fleet.hosts.len() {
@@ -230,8 +241,14 @@ impl Fleet {
             history,
             cluster,
             folder_rule,
+            owners: host.owner_rule,
         };
-        host.engine = Some(Engine::open(options, index)?);
+        let mut engine = Engine::open(options, index)?;
+        if let Some(accounts) = &host.accounts {
+            let accounts: Vec<_> = accounts.iter().map(|(name, id)| (name.as_str(), *id)).collect();
+            engine.owners.accounts = Accounts::made_up(&accounts);
+        }
+        host.engine = Some(engine);
         host.asks.clear();
         host.wanted.clear();
         host.needs_state = false;
@@ -398,7 +415,7 @@ impl Fleet {
             None => self.find_bytes(content),
         };
         let Some(bytes) = bytes else { return self.hosts[at].wanted.push(content) };
-        let new = NewFile { bytes: &bytes, mode: 0o600, mtime: Time::default() };
+        let new = NewFile { bytes: &bytes, properties: Properties::OURS };
         match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
             Ok(_) | Err(FolderError::Exists(_)) => {}
             Err(error) => panic!("{error}"),

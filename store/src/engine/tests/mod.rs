@@ -3,6 +3,7 @@
 
 mod fleet;
 mod keeping;
+mod owners;
 mod quorum;
 mod races;
 mod random;

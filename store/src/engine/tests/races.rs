@@ -7,11 +7,10 @@ use std::process::Command;
 
 use super::fleet::{Fleet, rel, share};
 use crate::engine::ports::{Answer, Query};
-use crate::folder::NewFile;
+use crate::folder::{NewFile, Properties};
 use crate::name::{Name, RelPath};
 use crate::op::Refusal;
 use crate::syncer::SyncDone;
-use crate::time::Time;
 
 /// Trap T19, fault 1: a change commits, its host dies before it hears of that, and a user goes on.
 /// What follows is an edit of that very version, not a stranger's.
@@ -174,7 +173,7 @@ fn a_path_that_is_too_long_is_left_out_alone() {
         path = path.join(&name);
     }
     let dir = fleet.hosts[1].engine().folder.dir(&path).unwrap();
-    let new = NewFile { bytes: b"deep", mode: 0o644, mtime: Time::default() };
+    let new = NewFile { bytes: b"deep", properties: Properties::OURS };
     dir.write_new(&Name::new("f".repeat(200)).unwrap(), new).unwrap();
     share(&mut fleet, 1, "beside", "goes on");
     assert_eq!(fleet.hosts[2].read("beside"), "goes on");

@@ -4,6 +4,7 @@ use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
 use crate::engine::ports::{Answer, Query};
 use crate::engine::root::Standing;
+use crate::owner::OwnerRule;
 
 #[test]
 fn a_new_file_appears_on_every_host() {
@@ -151,7 +152,7 @@ fn a_forwarded_write_goes_everywhere() {
     fleet.assert_same();
 }
 
-/// Trap T14: whose a file is on this host, and what was attached to it here, outlives an edit that
+/// Trap T14: where owners are not kept, whose a file is on this host, and what was attached to it here, outlives an edit that
 /// arrives; the mode is that of the version.
 #[test]
 fn an_edit_that_arrives_keeps_owner_and_attributes() {
@@ -160,6 +161,11 @@ fn an_edit_that_arrives_keeps_owner_and_attributes() {
     use rustix::fs::XattrFlags;
 
     let mut fleet = Fleet::new(2);
+    for at in 0..2 {
+        fleet.kill(at);
+        fleet.hosts[at].owner_rule = OwnerRule::Own;
+        fleet.start(at);
+    }
     share(&mut fleet, 0, "f", "one");
     let here = fleet.hosts[0].path("f");
     let owned = chown(&here, Some(1234), Some(4321)).is_ok();

@@ -38,6 +38,8 @@ pub(super) fn stat(size: u64) -> Stat {
         ctime: time,
         mode: 0o644,
         nlink: 1,
+        uid: 0,
+        gid: 0,
         dev: 0,
     }
 }
