@@ -66,7 +66,10 @@ pub(super) fn give_up() -> Result<(), NotGivenUp> {
         .map_err(|errno| NotGivenUp::Call("PR_CAP_AMBIENT_CLEAR_ALL", errno))?;
     let none = CapabilitySet::empty();
     let reduced = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
-    set_capabilities(None, reduced).map_err(|errno| NotGivenUp::Call("capset", errno))?;
+    if sets != reduced {
+        // Not otherwise: a filter may forbid the call to those who have nothing to give up.
+        set_capabilities(None, reduced).map_err(|errno| NotGivenUp::Call("capset", errno))?;
+    }
     match capabilities(None) {
         Ok(now) if now == reduced => Ok(()),
         Ok(now) => Err(NotGivenUp::Held(now.permitted | now.inheritable)),

@@ -20,3 +20,4 @@ mod power;
 mod recovery;
 mod sandbox;
 mod storm;
+mod unit;
