@@ -29,7 +29,10 @@ CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
 LOCAL LOG|CAT|FIND ...    the same from what this node has, at once: perhaps old, but without a majority too
 SESSION                   as the first line: keep the connection open
+AUTH token                as the first line, from another host: all that follows is allowed
 HELP                      this
+STATUS, MEMBERS and HELP are for every user of this host; the rest is for the user that runs this node,
+root, and the users of its admin group (pickbox, unless it was started otherwise).
 ";
 
 /// The answer to `SESSION`.

@@ -2,10 +2,12 @@
 
 use pickbox_store::name::RelPath;
 
+use crate::authority::Need;
 use crate::forward::Forward;
 use crate::members;
 use crate::node::{Code, ContentHash, Freshness, Look, Refusal, Request};
 use crate::path_text;
+use crate::token::Said;
 
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +16,38 @@ pub(crate) enum Command {
     Help,
     /// Keeps the connection open.
     Session,
+    /// Says the token.
+    Auth(Said),
     /// Answered by the node, shown in this way.
     Ask(Request, Form),
+}
+
+impl Command {
+    /// What it needs its client to be.
+    pub(crate) fn needs(&self) -> Need {
+        match self {
+            Self::Help | Self::Session => Need::Local,
+            Self::Auth(_) => Need::Nothing,
+            Self::Ask(request, _) => request.needs(),
+        }
+    }
+
+    /// Its word, for the audit and for people: nothing of what the client wrote besides.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Help => "HELP",
+            Self::Session => "SESSION",
+            Self::Auth(_) => "AUTH",
+            Self::Ask(Request::Status, Form::MembersText | Form::MembersJson) => "MEMBERS",
+            Self::Ask(Request::Status, Form::Text | Form::Json) => "STATUS",
+            Self::Ask(Request::Forward(_), _) => "FORWARD",
+            Self::Ask(Request::Change(change), _) => change.word(),
+            Self::Ask(Request::Transfer(_), _) => "TRANSFER",
+            Self::Ask(Request::Read(Look::Log(_), _), _) => "LOG",
+            Self::Ask(Request::Read(Look::Cat { .. }, _), _) => "CAT",
+            Self::Ask(Request::Read(Look::Find(_), _), _) => "FIND",
+        }
+    }
 }
 
 /// How an answer is shown.
@@ -40,6 +72,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"FORWARD" => ask(Request::Forward(Forward::parse(rest)?)),
         b"MEMBERS" => parse_members(rest),
         b"LOCAL" => parse_local(rest),
+        b"AUTH" if !rest.is_empty() => Ok(Command::Auth(Said(rest.to_vec()))),
+        b"AUTH" => Err(bad("say AUTH and the token")),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
         b"HELP" if rest.is_empty() => Ok(Command::Help),
         b"SESSION" | b"HELP" => Err(bad("this command takes no argument")),
@@ -48,6 +82,21 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
             None => ask(members::parse(word, rest).unwrap_or_else(|| Err(unknown(word)))?),
         },
     }
+}
+
+/// Whether this is a line of HTTP, or of a protocol like it: a web page can make a browser of this host
+/// send such lines, with lines of its own after them.
+pub(crate) fn is_http(line: &[u8]) -> bool {
+    const METHODS: [&[u8]; 11] = [
+        b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH",
+        b"PRI", b"QUERY",
+    ];
+    let (word, rest) = split_word(line);
+    let last = rest.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let upper = word.to_ascii_uppercase();
+    METHODS.contains(&upper.as_slice())
+        || (last.to_ascii_uppercase().starts_with(b"HTTP/")
+            && matches!(parse(line), Err(Refusal { code: Code::UnknownCommand, .. })))
 }
 
 /// What looks something up; `None` if the word is none of those.
@@ -135,6 +184,25 @@ fn parse_find(rest: &[u8]) -> Result<Look, Refusal> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Source: RFC 9112, 3; fault 87.
+    #[test]
+    fn lines_of_http_are_known() {
+        for line in [
+            "GET / HTTP/1.1",
+            "post /status HTTP/1.0",
+            "OPTIONS * HTTP/1.1",
+            "GET /",
+            "PRI * HTTP/2.0",
+            "BREW /pot HTTP/1.1",
+            "FORWARDX / http/1.1",
+        ] {
+            assert!(is_http(line.as_bytes()), "{line}");
+        }
+        for line in ["STATUS", "LOG GET / HTTP/1.1", "CAT a HTTP/1.1", "HELP", "BEGIN", ""] {
+            assert!(!is_http(line.as_bytes()), "{line}");
+        }
+    }
 
     fn request(line: &str) -> Request {
         match parse(line.as_bytes()).unwrap() {

@@ -1,16 +1,15 @@
 //! One client: what it sent, what it still has to get, and when it ends.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::time::Instant;
 
-use mio::net::TcpStream;
-
 use crate::answer;
+use crate::authority::Caller;
 use crate::command::Form;
-use crate::limits::{GUARANTEED_BYTES, LINE_BYTES_MAX};
+use crate::limits::{GUARANTEED_BYTES, LINE_BYTES_MAX, LINE_OF_STRANGER_BYTES_MAX, Limits};
 use crate::lines::{LineBuffer, TooLong};
 use crate::node::{Code, Refusal};
+use crate::stream::{Origin, Stream};
 
 /// What a connection is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +28,9 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     /// No line was read yet.
-    Undecided,
+    Fresh,
+    /// The first line was `AUTH` and the token.
+    Greeted,
     /// It ends when everything received is answered.
     Once,
     /// The first line was `SESSION`.
@@ -61,17 +62,29 @@ pub(crate) enum Turn {
     Again,
     /// A request to carry out.
     Line(Line),
+    /// The line is over the bound; no more of it is kept.
+    TooLong,
     /// Over: drop it.
     Close,
 }
 
-/// The server's side of one TCP connection.
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visitor {
+    pub(crate) caller: Caller,
+    pub(crate) origin: Origin,
+}
+
+/// The server's side of one connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
+    pub(crate) visitor: Visitor,
     pub(crate) phase: Phase,
     /// When the client last did something, or the phase began.
     pub(crate) touched: Instant,
+    /// When the line that is coming began, or the answer that is going, or the connection.
+    pressing: Option<Instant>,
     /// Whether reading may bring something; edge-triggered, so remembered.
     pub(crate) readable: bool,
     mode: Mode,
@@ -84,13 +97,16 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, now: Instant) -> Self {
+    pub(crate) fn new(stream: Stream, visitor: Visitor, now: Instant) -> Self {
         Self {
             stream,
+            visitor,
             phase: Phase::Client,
             touched: now,
+            // Who has not said the token has no time for silence either.
+            pressing: (visitor.caller == Caller::Remote).then_some(now),
             readable: true,
-            mode: Mode::Undecided,
+            mode: Mode::Fresh,
             lines: LineBuffer::default(),
             input_ended: false,
             output: Vec::new(),
@@ -144,6 +160,7 @@ impl Connection {
     /// Queues an answer; the next turn writes it.
     pub(crate) fn answer(&mut self, bytes: &[u8], now: Instant) {
         self.output.extend_from_slice(bytes);
+        self.pressing = Some(now);
         let lines = bytes.split_inclusive(|&byte| byte == b'\n').take(2).count();
         if self.mode == Mode::Session && lines > 1 {
             self.output.push(b'\n');
@@ -161,12 +178,30 @@ impl Connection {
         self.answer(&answer::refusal(&Refusal::new(code, text)), now);
     }
 
+    /// Whether the client may still be anything: no line of it was a command yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        matches!(self.mode, Mode::Fresh | Mode::Greeted)
+    }
+
+    /// Takes the client for one that knows the token.
+    ///
+    /// # Errors
+    /// When that is not its first line.
+    pub(crate) fn greet(&mut self) -> Result<(), Refusal> {
+        if self.mode == Mode::Fresh {
+            self.mode = Mode::Greeted;
+            self.visitor.caller = Caller::Token;
+            return Ok(());
+        }
+        Err(Refusal::new(Code::BadRequest, "AUTH must be the first line"))
+    }
+
     /// Makes this a session if its first line says so.
     ///
     /// # Errors
     /// When it is not the first line.
     pub(crate) fn begin_session(&mut self) -> Result<(), Refusal> {
-        if self.mode == Mode::Undecided {
+        if self.is_fresh() {
             self.mode = Mode::Session;
             return Ok(());
         }
@@ -175,20 +210,39 @@ impl Connection {
 
     /// The first line was read and is no `SESSION`.
     pub(crate) fn settle_mode(&mut self) {
-        if self.mode == Mode::Undecided {
+        if self.is_fresh() {
             self.mode = Mode::Once;
         }
     }
 
-    fn next_request(&mut self, chunk: &mut [u8], room: usize, now: Instant) -> io::Result<Turn> {
-        match self.lines.next_line(LINE_BYTES_MAX) {
-            Ok(Some(bytes)) => return Ok(Turn::Line(Line { bytes, end: LineEnd::Newline })),
-            Ok(None) => {}
-            Err(TooLong) => {
-                let text = format!("a line is over {LINE_BYTES_MAX} bytes");
-                self.refuse(Code::TooLong, &text, now);
-                return Ok(Turn::Again);
+    /// Whether the client has taken too long for what it is at.
+    pub(crate) fn is_overdue(&self, limits: &Limits, now: Instant) -> bool {
+        let pressed = self.pressing.map(|since| now.saturating_duration_since(since));
+        let for_line = if self.visitor.caller.is_trusted() { limits.line } else { limits.greeting };
+        let silent = now.saturating_duration_since(self.touched);
+        match self.phase {
+            Phase::Client | Phase::Closing => {
+                silent > limits.idle || pressed.is_some_and(|pressed| pressed > for_line)
             }
+            Phase::Node(_) => silent > limits.request,
+            Phase::Draining => silent > limits.linger,
+        }
+    }
+
+    /// The longest line that this client may send.
+    fn line_bytes_max(&self) -> usize {
+        let is_trusted = self.visitor.caller.is_trusted();
+        if is_trusted { LINE_BYTES_MAX } else { LINE_OF_STRANGER_BYTES_MAX }
+    }
+
+    fn next_request(&mut self, chunk: &mut [u8], room: usize, now: Instant) -> io::Result<Turn> {
+        match self.lines.next_line(self.line_bytes_max()) {
+            Ok(Some(bytes)) => {
+                self.pressing = None;
+                return Ok(Turn::Line(Line { bytes, end: LineEnd::Newline }));
+            }
+            Ok(None) => {}
+            Err(TooLong) => return Ok(Turn::TooLong),
         }
         if self.input_ended {
             return self.last_request(now);
@@ -204,6 +258,7 @@ impl Connection {
 
     fn last_request(&mut self, now: Instant) -> io::Result<Turn> {
         let bytes = self.lines.take_rest();
+        self.pressing = None;
         if bytes.is_empty() {
             return self.shut(now);
         }
@@ -211,11 +266,17 @@ impl Connection {
     }
 
     fn receive(&mut self, chunk: &mut [u8], room: usize, now: Instant) -> io::Result<Turn> {
-        let Some(bytes) = read_some(&mut self.stream, chunk)? else {
+        // Of a stranger no more is taken at a time than one line.
+        let most = chunk.len().min(self.line_bytes_max());
+        let Some(bytes) = read_some(&mut self.stream, chunk.get_mut(..most).unwrap_or_default())?
+        else {
             self.readable = false;
             return Ok(Turn::Again);
         };
         self.touched = now;
+        if !bytes.is_empty() {
+            self.pressing.get_or_insert(now);
+        }
         self.input_ended = bytes.is_empty();
         if self.lines.len() + bytes.len() > GUARANTEED_BYTES && bytes.len() > room {
             self.refuse(Code::Busy, "too much unanswered input from all clients; try again", now);
@@ -240,8 +301,11 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
-        self.output = Vec::new();
-        self.written = 0;
+        if self.written > 0 {
+            self.output = Vec::new();
+            self.written = 0;
+            self.pressing = (!self.lines.is_empty()).then_some(now);
+        }
         Ok(Flushed::All)
     }
 
@@ -251,7 +315,7 @@ impl Connection {
         if self.input_ended {
             return Ok(Turn::Close);
         }
-        self.stream.shutdown(Shutdown::Write)?;
+        self.stream.shutdown()?;
         self.lines.clear();
         self.phase = Phase::Draining;
         self.touched = now;
@@ -274,7 +338,7 @@ enum Flushed {
 }
 
 /// Reads once; `None` when nothing is there, an empty slice at the end of the input.
-fn read_some<'a>(stream: &mut TcpStream, chunk: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
+fn read_some<'a>(stream: &mut Stream, chunk: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
     loop {
         match stream.read(chunk) {
             Ok(count) => return Ok(Some(chunk.get(..count).unwrap_or_default())),

@@ -1,4 +1,4 @@
-//! The admin protocol: lines over TCP, made for `nc`.
+//! The admin protocol: lines over TCP and a unix socket, made for `nc`.
 //!
 //! ```text
 //! $ echo STATUS | nc 127.0.0.1 9001
@@ -29,17 +29,25 @@
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
 //! | `LOCAL` before one of these three | the same from what this node has, at once |
 //! | `SESSION` | as the first line: `OK session`; the connection stays open |
+//! | `AUTH token` | as the first line: `OK authenticated`; the client may do everything |
 //! | `HELP` | these lines |
 //!
 //! Anything that cannot be done is answered `ERROR code: text`; the codes are [`node::Code`].
+//!
+//! # Who may
+//!
+//! `STATUS`, `MEMBERS`, `HELP` and `SESSION` are for every user of this host; everything else is for the
+//! user that runs the node, root, the users of its admin group, and who said the token. Who a client on this
+//! host is the kernel tells when it is accepted; a client elsewhere must say the token first. What a line of
+//! HTTP begins, or a first line that is no command, ends at once: browsers may be sent here.
 //!
 //! # When a connection ends
 //!
 //! Once everything received is answered the server closes (otherwise `echo STATUS | nc ...` would
 //! never return), unless the first line was `SESSION`. In a session an answer of more than one line
 //! ends with an empty line. A client that shuts down its writing side gets all its answers first.
-//! A line over the bound, a client that is silent for [`limits::Limits::idle`], and one that does
-//! not take its answers are told so where possible, and closed.
+//! A line over the bound or slower than [`limits::Limits::line`], a client that is silent for
+//! [`limits::Limits::idle`], and one that does not take its answers are told so where possible, and closed.
 //!
 //! # Paths
 //!
@@ -56,19 +64,30 @@
 //! thread. Everything is bounded: see [`limits`].
 
 mod answer;
+mod audit;
+mod authority;
 pub mod client;
 mod command;
 mod connection;
+mod doors;
 pub mod forward;
+mod gate;
 pub mod limits;
 mod lines;
 pub mod members;
 pub mod node;
 pub mod path_text;
+mod people;
+mod room;
 mod server;
+mod socket_file;
 pub mod status;
+mod stream;
+pub mod token;
 
+pub use doors::AdminError;
 pub use limits::Limits;
 pub use node::{Code, Node, Refusal, Reply, Request, Ticket};
-pub use server::{Admin, AdminError, Stopper};
+pub use server::{Admin, Options, Stopper};
+pub use socket_file::fits as fits_socket;
 pub use status::{StatusReport, Verdict};

@@ -49,6 +49,21 @@ pub enum Aim {
     Learner,
 }
 
+impl MemberChange {
+    /// The command that asks for this.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Add { aim: Aim::Voter, .. } => "ADD_VOTER",
+            Self::Add { aim: Aim::Learner, .. } => "ADD_LEARNER",
+            Self::Remove(_) => "REMOVE",
+            Self::Promote(_) => "PROMOTE",
+            Self::Demote(_) => "DEMOTE",
+            Self::Replace { .. } => "REPLACE",
+            Self::Move { .. } => "MOVE",
+        }
+    }
+}
+
 /// What came of a change, for people.
 impl fmt::Display for MemberChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

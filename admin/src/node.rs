@@ -162,6 +162,8 @@ pub enum Code {
     BadRequest,
     /// No such command.
     UnknownCommand,
+    /// Who asks may not do that; nothing was done.
+    Denied,
     /// The line is over the bound.
     TooLong,
     /// The answer or the content is over a bound.
@@ -213,6 +215,7 @@ impl fmt::Display for Code {
         f.write_str(match self {
             Self::BadRequest => "bad-request",
             Self::UnknownCommand => "unknown-command",
+            Self::Denied => "denied",
             Self::TooLong => "too-long",
             Self::TooLarge => "too-large",
             Self::HashMismatch => "hash-mismatch",

@@ -1,62 +1,57 @@
 //! The loop: one thread, all clients.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use pickbox_raft::clock;
 
 use crate::answer;
-use crate::command::{self, Command, Form};
-use crate::connection::{Connection, Line, LineEnd, Phase, Turn};
+use crate::command::Form;
+use crate::connection::{Connection, Phase, Turn, Visitor};
+use crate::doors::{AdminError, DOOR_FIRST, DOORS_MAX, Doors};
+use crate::gate::Gate;
 use crate::limits::{ACCEPTS_PER_TURN, CHUNK_BYTES, Limits};
-use crate::node::{Answered, Code, Node, Refusal, Request, Ticket};
+use crate::node::{Answered, Code, Node, Refusal, Reply, Request, Ticket};
+use crate::room::{self, Room, Seat, Standing};
+use crate::stream::Stream;
+use crate::token::AdminToken;
 
-const LISTENER: Token = Token(0);
-const WAKER: Token = Token(1);
+const WAKER: Token = Token(0);
 /// Tokens of connections start here, grow, and are never used twice.
-const CONNECTION_FIRST: usize = 2;
+const CONNECTION_FIRST: usize = DOOR_FIRST + DOORS_MAX;
 const EVENTS_PER_POLL: usize = 256;
-/// Connections that the kernel holds until they are accepted.
-const BACKLOG: i32 = 1024;
 /// Pause after an accept failed for want of descriptors: the listener gives no second event.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the server cannot start or go on.
+/// Where clients come in, and which of them are trusted besides the user that runs the node and root.
 #[derive(Debug)]
-pub enum AdminError {
-    /// The address cannot be listened on.
-    Bind {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel's event queue failed.
-    Poll(io::Error),
+pub struct Options {
+    /// Addresses of TCP, at least one; port 0: any free one. Clients on this host are known by their
+    /// user, all others need the token.
+    pub addresses: Vec<SocketAddr>,
+    /// Where a unix socket is made, if anywhere.
+    pub socket: Option<PathBuf>,
+    /// The group whose users are trusted; none, if it does not exist.
+    pub group: Option<String>,
+    /// What clients elsewhere must say. Without it no address but loopback is listened on.
+    pub token: Option<AdminToken>,
+    /// The bounds.
+    pub limits: Limits,
 }
 
-impl fmt::Display for AdminError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bind { address, .. } => write!(f, "cannot listen on {address}"),
-            Self::Poll(_) => f.write_str("the event queue failed"),
-        }
-    }
-}
-
-impl std::error::Error for AdminError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind { source, .. } | Self::Poll(source) => Some(source),
-        }
+impl Options {
+    /// One address, no group, no token: for the user that runs the node, and root.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        let limits = Limits::default();
+        Self { addresses: vec![address], socket: None, group: None, token: None, limits }
     }
 }
 
@@ -81,8 +76,8 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Admin {
     poll: Poll,
-    listener: TcpListener,
-    local: SocketAddr,
+    doors: Doors,
+    gate: Gate,
     limits: Limits,
     waker: Arc<Waker>,
     stopping: Arc<AtomicBool>,
@@ -101,23 +96,24 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Listens on `address` (port 0 = any free one).
+    /// Listens.
     ///
     /// # Errors
-    /// When the address is taken or not ours, or the event queue cannot be made.
-    pub fn bind(address: SocketAddr, limits: Limits) -> Result<Self, AdminError> {
-        let bind = |source| AdminError::Bind { address, source };
-        let mut listener = TcpListener::bind(address).map_err(bind)?;
-        // mio's own backlog of 128 makes a crowd of clients wait a second to connect.
-        rustix::net::listen(&listener, BACKLOG).map_err(|error| bind(error.into()))?;
-        let local = listener.local_addr().map_err(bind)?;
+    /// When an address is taken or not ours or open to others without a token, the socket cannot be
+    /// made, or the event queue cannot.
+    pub fn bind(options: Options) -> Result<Self, AdminError> {
+        let Options { addresses, socket, group, token, limits } = options;
+        let open = addresses.iter().find(|address| !address.ip().to_canonical().is_loopback());
+        if let (Some(&address), None) = (open, &token) {
+            return Err(AdminError::Open { address });
+        }
+        let mut doors = Doors::open(&addresses, socket, group.as_deref())?;
         let poll = Poll::new().map_err(AdminError::Poll)?;
-        let registry = poll.registry();
-        registry.register(&mut listener, LISTENER, Interest::READABLE).map_err(AdminError::Poll)?;
-        let waker = Arc::new(Waker::new(registry, WAKER).map_err(AdminError::Poll)?);
+        doors.register(poll.registry()).map_err(AdminError::Poll)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(AdminError::Poll)?);
         Ok(Self {
-            listener,
-            local,
+            doors,
+            gate: Gate::new(group, token),
             limits,
             waker,
             stopping: Arc::default(),
@@ -134,10 +130,10 @@ impl Admin {
         })
     }
 
-    /// Where it listens.
+    /// Where it listens, the addresses of TCP.
     #[must_use]
-    pub fn local_address(&self) -> SocketAddr {
-        self.local
+    pub fn local_addresses(&self) -> &[SocketAddr] {
+        self.doors.addresses()
     }
 
     /// A handle that ends [`Admin::run`].
@@ -181,8 +177,8 @@ impl Admin {
     fn note_events(&mut self, events: &Events, now: Instant) {
         for event in events {
             match event.token() {
-                LISTENER => self.accept_at = Some(now),
                 WAKER => {}
+                token if token.0 < CONNECTION_FIRST => self.accept_at = Some(now),
                 token => {
                     if let Some(connection) = self.connections.get_mut(&token) {
                         connection.readable |= event.is_readable() || event.is_read_closed();
@@ -197,37 +193,48 @@ impl Admin {
         if self.accept_at.is_none_or(|at| at > now) {
             return;
         }
+        self.accept_at = None;
+        for door in 0..self.doors.count() {
+            self.accept_at = self.accept_at.max(self.accept_at_door(door, now));
+        }
+    }
+
+    /// Takes in who waits at one door; when to look there again, if not at the next event.
+    fn accept_at_door(&mut self, door: usize, now: Instant) -> Option<Instant> {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept() {
-                Ok((stream, _)) => self.admit(stream, now),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.accept_at = None;
-                    return;
-                }
+            match self.doors.accept(door, &mut self.gate.people, now) {
+                Ok((stream, visitor)) => self.admit(stream, visitor, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     log::warn!("admin=accept error={error}");
-                    self.evict_idle(now);
-                    self.accept_at = Some(now + ACCEPT_PAUSE);
-                    return;
+                    if let Some(token) = room::longest_idle(&self.seats()) {
+                        self.close(token);
+                    }
+                    return Some(now + ACCEPT_PAUSE);
                 }
             }
         }
-        self.accept_at = Some(now);
+        Some(now)
     }
 
-    fn admit(&mut self, mut stream: TcpStream, now: Instant) {
-        if self.connections.len() >= self.limits.connections_max && !self.evict_idle(now) {
-            let text = "too many connections; try again";
-            let line = answer::refusal(&Refusal::new(Code::Busy, text));
-            // Best effort: the buffer of a new socket takes one line.
-            let _ = io::Write::write(&mut stream, &line);
-            return;
+    fn admit(&mut self, mut stream: Stream, visitor: Visitor, now: Instant) {
+        let standing = Standing::of(visitor.caller, visitor.origin);
+        match room::find(&self.seats(), standing, &self.limits, now) {
+            Room::Free => {}
+            Room::InPlaceOf(token) => self.close(token),
+            Room::None => {
+                let text = "too many connections; try again";
+                let line = answer::refusal(&Refusal::new(Code::Busy, text));
+                // Best effort: the buffer of a new socket takes one line.
+                let _ = io::Write::write(&mut stream, &line);
+                return;
+            }
         }
         let token = Token(self.next_token);
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registered = self.poll.registry().register(&mut stream, token, interest);
-        if let Err(error) = registered.and_then(|()| stream.set_nodelay(true)) {
+        if let Err(error) = registered.and_then(|()| stream.set_nodelay()) {
             log::warn!("admin=register error={error}");
             return;
         }
@@ -235,21 +242,18 @@ impl Admin {
             self.sweep_at = now + self.sweep_interval();
         }
         self.next_token += 1;
-        self.connections.insert(token, Connection::new(stream, now));
+        self.connections.insert(token, Connection::new(stream, visitor, now));
         self.active.insert(token);
     }
 
-    /// Closes the longest idle connection to make room, if it was idle for long enough.
-    fn evict_idle(&mut self, now: Instant) -> bool {
-        let idle = self.connections.iter().filter(|(_, connection)| connection.is_idle());
-        let Some((&token, oldest)) = idle.min_by_key(|(_, connection)| connection.touched) else {
-            return false;
+    fn seats(&self) -> Vec<Seat> {
+        let seat = |(&token, connection): (&Token, &Connection)| Seat {
+            token,
+            standing: Standing::of(connection.visitor.caller, connection.visitor.origin),
+            touched: connection.touched,
+            is_idle: connection.is_idle(),
         };
-        if now.saturating_duration_since(oldest.touched) < self.limits.evict_after {
-            return false;
-        }
-        self.close(token);
-        true
+        self.connections.iter().map(seat).collect()
     }
 
     fn take_answers(&mut self, now: Instant) {
@@ -258,6 +262,12 @@ impl Admin {
             self.held_bytes = self.held_bytes.saturating_sub(bytes);
             let Some(connection) = self.connections.get_mut(&token) else { continue };
             if let Phase::Node(form) = connection.phase {
+                let result = result.map(|reply| match reply {
+                    Reply::Status(report) if !connection.visitor.caller.is_trusted() => {
+                        Reply::Status(Box::new(report.without_names()))
+                    }
+                    other => other,
+                });
                 connection.answer(&answer::render(result, form), now);
                 connection.charge(&mut self.held_bytes);
                 self.active.insert(token);
@@ -274,7 +284,12 @@ impl Admin {
             let request = match turn {
                 Turn::Line(line) => {
                     self.active.insert(token);
-                    respond(connection, &line, now)
+                    self.gate.respond(connection, &line, now)
+                }
+                Turn::TooLong => {
+                    self.active.insert(token);
+                    self.gate.too_long(connection, now);
+                    None
                 }
                 Turn::Again => {
                     self.active.insert(token);
@@ -302,7 +317,9 @@ impl Admin {
         now: Instant,
     ) {
         let Some(connection) = self.connections.get_mut(&token) else { return };
-        if self.in_flight.len() >= self.limits.requests_max {
+        let is_trusted = connection.visitor.caller.is_trusted();
+        let most = self.limits.requests_max / if is_trusted { 1 } else { 2 };
+        if self.in_flight.len() >= most {
             let text = "the node works on too many requests; try again";
             connection.refuse(Code::Busy, text, now);
             connection.charge(&mut self.held_bytes);
@@ -317,8 +334,9 @@ impl Admin {
     }
 
     fn sweep_interval(&self) -> Duration {
-        (self.limits.idle.min(self.limits.request).min(self.limits.linger) / 4)
-            .max(Duration::from_millis(10))
+        let Limits { idle, line, greeting, request, linger, .. } = self.limits;
+        let shortest = [idle, line, greeting, request, linger].into_iter().min();
+        (shortest.unwrap_or_default() / 4).max(Duration::from_millis(10))
     }
 
     /// Ends what has taken too long.
@@ -327,15 +345,7 @@ impl Admin {
             return;
         }
         self.sweep_at = now + self.sweep_interval();
-        let limits = self.limits;
-        let overdue = |connection: &Connection| {
-            now.saturating_duration_since(connection.touched)
-                > match connection.phase {
-                    Phase::Client | Phase::Closing => limits.idle,
-                    Phase::Node(_) => limits.request,
-                    Phase::Draining => limits.linger,
-                }
-        };
+        let overdue = |connection: &Connection| connection.is_overdue(&self.limits, now);
         let late: Vec<Token> = self
             .connections
             .iter()
@@ -354,7 +364,7 @@ impl Admin {
                 connection.refuse(Code::Unknown, text, now);
             }
             Phase::Client if connection.owes_nothing() => {
-                connection.refuse(Code::Idle, "silent for too long", now);
+                connection.refuse(Code::Idle, "silent or slow for too long", now);
             }
             _ => return self.close(token),
         }
@@ -383,28 +393,4 @@ impl Admin {
             }
         }
     }
-}
-
-/// Answers a line if that needs no node, else gives the request for it.
-fn respond(connection: &mut Connection, line: &Line, now: Instant) -> Option<(Request, Form)> {
-    let command = command::parse(&line.bytes);
-    let answer = match command {
-        Ok(Command::Ask(request, _)) if line.end == LineEnd::Input && request.is_change() => {
-            let text = "the last line has no newline: it may be cut off, nothing was done";
-            Err(Refusal::new(Code::BadRequest, text))
-        }
-        Ok(Command::Ask(request, form)) => {
-            connection.settle_mode();
-            return Some((request, form));
-        }
-        Ok(Command::Help) => Ok(answer::HELP),
-        Ok(Command::Session) => connection.begin_session().map(|()| answer::SESSION),
-        Err(refusal) => Err(refusal),
-    };
-    connection.settle_mode();
-    match answer {
-        Ok(text) => connection.answer(text.as_bytes(), now),
-        Err(refusal) => connection.answer(&answer::refusal(&refusal), now),
-    }
-    None
 }

@@ -202,6 +202,17 @@ impl StatusReport {
         self.members.iter().filter(|member| member.connected).count()
     }
 
+    /// The same without the names of files, for those whom the folder is not entrusted to.
+    #[must_use]
+    pub fn without_names(mut self) -> Self {
+        let count = self.waiting.len();
+        if count > 0 {
+            let words = "what they are called is for those who may read the folder";
+            self.waiting = vec![format!("{count} ({words})")];
+        }
+        self
+    }
+
     /// The first line of `STATUS`.
     #[must_use]
     pub fn verdict_line(&self) -> String {
@@ -377,6 +388,17 @@ pub(crate) mod tests {
         report.waiting.push("a: no space left".to_owned());
         assert_eq!(report.verdict(), Verdict::Degraded);
         assert!(report.to_text().contains("\nwaiting: a: no space left\n"));
+    }
+
+    /// Source: fault 91.
+    #[test]
+    fn strangers_see_no_names() {
+        assert_eq!(healthy().without_names(), healthy());
+        let mut report = healthy();
+        report.waiting = vec!["secret/a: no space left".to_owned(), "b: held".to_owned()];
+        let text = report.without_names().to_text();
+        assert!(text.contains("\nwaiting: 2 (what "), "{text}");
+        assert!(!text.contains("secret") && !text.contains("held"), "{text}");
     }
 
     #[test]

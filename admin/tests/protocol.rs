@@ -1,155 +1,19 @@
 //! The protocol as clients see it: real sockets on free ports, a fake node behind.
-//!
-//! "Soon" is bounded by [`PATIENCE`]; nothing waits for a fixed time.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod rig;
+
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Mutex;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::FORWARD_DATA_BYTES_MAX;
-use pickbox_admin::node::{Code, Look, Piece};
-use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
-use pickbox_admin::{
-    Admin, Limits, Node, Refusal, Reply, Request, StatusReport, Stopper, Ticket, client,
-};
+use pickbox_admin::{Admin, Limits, Options, Request, StatusReport, client};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Answers what needs no majority; keeps the tickets of `FORWARD`s until the test releases them.
-#[derive(Default)]
-struct FakeNode {
-    waiting: Mutex<Vec<(Request, Ticket)>>,
-}
-
-impl Node for FakeNode {
-    fn submit(&self, request: Request, ticket: Ticket) {
-        match request {
-            Request::Status => ticket.answer(Ok(Reply::Status(Box::new(report())))),
-            Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
-            Request::Change(change) => ticket.answer(Ok(Reply::Changed { number: 4, change })),
-            Request::Transfer(_) => ticket.answer(Ok(Reply::Leads("node2".to_owned()))),
-            Request::Read(Look::Log(_), _) => {
-                ticket.answer(Err(Refusal::new(Code::NotFound, "no such file")));
-            }
-            Request::Read(Look::Cat { offset, .. }, _) => {
-                let (size, data) = (9, vec![7; 2]);
-                ticket.answer(Ok(Reply::Piece(Piece { size, sha256: None, offset, data })));
-            }
-            Request::Read(Look::Find(_), _) => drop(ticket),
-        }
-    }
-}
-
-impl FakeNode {
-    /// Waits until `count` requests are held.
-    fn await_held(&self, count: usize) {
-        let end = pickbox_raft::clock::now() + PATIENCE;
-        while self.waiting.lock().unwrap().len() < count {
-            assert!(pickbox_raft::clock::now() < end, "the request did not arrive");
-            std::thread::yield_now();
-        }
-    }
-
-    fn release_all(&self) {
-        for (number, (_, ticket)) in (1..).zip(self.waiting.lock().unwrap().drain(..)) {
-            ticket.answer(Ok(Reply::Committed { index: number }));
-        }
-    }
-}
-
-fn report() -> StatusReport {
-    StatusReport {
-        node_id: "node1".to_owned(),
-        cluster_id: String::new(),
-        version: String::new(),
-        role: Role::Leader,
-        is_removed: false,
-        is_changing: false,
-        leader_id: Some("node1".to_owned()),
-        term: 1,
-        commit_index: 1,
-        applied_index: 1,
-        placed_index: 1,
-        pending: 0,
-        pending_parts: Pending::default(),
-        waiting: Vec::new(),
-        alarms: Vec::new(),
-        conflicts: 0,
-        root_digest: "00".repeat(16),
-        members: vec![MemberReport {
-            node_id: "node1".to_owned(),
-            number: 1,
-            address: "127.0.0.1:8001".to_owned(),
-            role: MemberRole::Voter,
-            replaces: None,
-            connected: true,
-            leads: true,
-            matched: Some(1),
-            applied: Some(1),
-            placed: Some(1),
-        }],
-        counters: std::collections::BTreeMap::new(),
-    }
-}
-
-/// Stops the server also when a test fails.
-struct StopOnDrop(Stopper);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
-/// Runs `test` against a server with these limits.
-fn with_server(limits: Limits, test: impl FnOnce(SocketAddr, &FakeNode)) {
-    let node = FakeNode::default();
-    let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
-    let (address, stopper) = (admin.local_address(), StopOnDrop(admin.stopper()));
-    std::thread::scope(|scope| {
-        let server = scope.spawn({
-            let node = SharedNode(&node);
-            move || admin.run(&node)
-        });
-        test(address, &node);
-        drop(stopper);
-        server.join().unwrap().unwrap();
-    });
-}
-
-struct SharedNode<'a>(&'a FakeNode);
-
-impl Node for SharedNode<'_> {
-    fn submit(&self, request: Request, ticket: Ticket) {
-        self.0.submit(request, ticket);
-    }
-}
-
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Everything until the server closes.
-fn read_all(mut stream: TcpStream) -> String {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
-/// What is answered to these bytes by a server that closes by itself.
-fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
-    let mut stream = connect(address);
-    stream.write_all(bytes).unwrap();
-    read_all(stream)
-}
+use rig::{FakeNode, PATIENCE, SharedNode, connect, exchange, read_all, report, with_server};
 
 const WRITE: &str = "FORWARD {\"op\":\"write\",\"path\":\"a\",\"data\":\"aGk=\"}\n";
 
@@ -415,8 +279,8 @@ fn a_client_that_vanishes_while_its_write_waits_does_no_harm() {
 #[test]
 fn a_stopping_server_tells_those_who_wait() {
     let node = FakeNode::default();
-    let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
-    let (address, stopper) = (admin.local_address(), admin.stopper());
+    let admin = Admin::bind(Options::at("127.0.0.1:0".parse().unwrap())).unwrap();
+    let (address, stopper) = (admin.local_addresses()[0], admin.stopper());
     std::thread::scope(|scope| {
         let shared = SharedNode(&node);
         let server = scope.spawn(move || admin.run(&shared));
@@ -431,7 +295,8 @@ fn a_stopping_server_tells_those_who_wait() {
 
 #[test]
 fn a_taken_address_is_an_error_that_names_it() {
-    let first = Admin::bind("127.0.0.1:0".parse().unwrap(), Limits::default()).unwrap();
-    let error = Admin::bind(first.local_address(), Limits::default()).unwrap_err();
-    assert!(error.to_string().contains(&first.local_address().to_string()));
+    let first = Admin::bind(Options::at("127.0.0.1:0".parse().unwrap())).unwrap();
+    let address = first.local_addresses()[0];
+    let error = Admin::bind(Options::at(address)).unwrap_err();
+    assert!(error.to_string().contains(&address.to_string()));
 }

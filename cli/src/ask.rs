@@ -1,18 +1,22 @@
 //! Commands that ask a running daemon: `status`, `log`, `cat`, `find-content`.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use argh::FromArgs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use pickbox_admin::client::{Address, Target};
 use pickbox_admin::node::{VersionReport, VersionState};
+use pickbox_admin::token::Secret;
 use pickbox_admin::{StatusReport, Verdict, client};
 use pickbox_store::contents::hasher::Hasher;
 use serde::Deserialize;
 
 use crate::exit::{CliError, Exit};
 use crate::output::{show, table};
+use crate::secret_file;
 
 /// How long a daemon may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(35);
@@ -29,9 +33,13 @@ fn default_address() -> String {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "status")]
 pub(crate) struct StatusArguments {
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -46,9 +54,13 @@ pub(crate) struct LogArguments {
     #[argh(positional)]
     path: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// tell what this node has, perhaps old: also without a majority
     #[argh(switch)]
@@ -67,9 +79,13 @@ pub(crate) struct CatArguments {
     #[argh(positional)]
     version: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// tell what this node has, perhaps old: also without a majority
     #[argh(switch)]
@@ -88,9 +104,13 @@ pub(crate) struct FindArguments {
     #[argh(positional)]
     sha256: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// tell what this node has, perhaps old: also without a majority
     #[argh(switch)]
@@ -111,12 +131,12 @@ pub(crate) fn exit_of(verdict: Verdict) -> Exit {
 }
 
 /// The status of one node.
-pub(crate) fn fetch_status(address: SocketAddr) -> Result<StatusReport, CliError> {
-    parse(&ask(address, "STATUS json")?)
+pub(crate) fn fetch_status(target: impl Into<Target>) -> Result<StatusReport, CliError> {
+    parse(&ask(target, "STATUS json")?)
 }
 
 pub(crate) fn status(arguments: &StatusArguments) -> Result<Exit, CliError> {
-    let answer = ask(resolve(&arguments.addr)?, "STATUS json")?;
+    let answer = ask(target(&arguments.addr, arguments.token_file.as_deref())?, "STATUS json")?;
     let report: StatusReport = parse(&answer)?;
     let text = if arguments.json { format!("{answer}\n") } else { report.to_text() };
     show(text.as_bytes())?;
@@ -124,16 +144,16 @@ pub(crate) fn status(arguments: &StatusArguments) -> Result<Exit, CliError> {
 }
 
 pub(crate) fn log(arguments: &LogArguments) -> Result<Exit, CliError> {
-    let LogArguments { path, addr, local, .. } = arguments;
+    let LogArguments { path, addr, token_file, local, .. } = arguments;
     let line = format!("{}LOG {}", Voucher::from(*local).prefix(), one_line(path));
-    let answer = ask_ok(resolve(addr)?, &line)?;
+    let answer = ask_ok(target(addr, token_file.as_deref())?, &line)?;
     show_versions(&answer, Output::from(arguments.json))
 }
 
 pub(crate) fn find(arguments: &FindArguments) -> Result<Exit, CliError> {
-    let FindArguments { sha256, addr, local, .. } = arguments;
+    let FindArguments { sha256, addr, token_file, local, .. } = arguments;
     let line = format!("{}FIND {}", Voucher::from(*local).prefix(), one_line(sha256));
-    let answer = ask_ok(resolve(addr)?, &line)?;
+    let answer = ask_ok(target(addr, token_file.as_deref())?, &line)?;
     show_versions(&answer, Output::from(arguments.json))
 }
 
@@ -217,12 +237,12 @@ struct Piece {
 }
 
 pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
-    let address = resolve(&arguments.addr)?;
+    let target = target(&arguments.addr, arguments.token_file.as_deref())?;
     let (prefix, version) = (Voucher::from(arguments.local).prefix(), one_line(&arguments.version));
     let mut offset: u64 = 0;
     let mut hasher = Hasher::default();
     loop {
-        let answer = ask_for_piece(address, &format!("{prefix}CAT +{offset} {version}"))?;
+        let answer = ask_for_piece(&target, &format!("{prefix}CAT +{offset} {version}"))?;
         let piece: Piece = parse(&answer)?;
         let data =
             STANDARD.decode(&piece.data).map_err(|error| CliError::Answer(error.to_string()))?;
@@ -252,14 +272,14 @@ pub(crate) fn cat(arguments: &CatArguments) -> Result<Exit, CliError> {
 
 /// A piece may have to wait until its content is fetched from another node, which goes on after
 /// one request for it has been given up.
-fn ask_for_piece(address: SocketAddr, line: &str) -> Result<String, CliError> {
-    let mut answer = ask_ok(address, line);
+fn ask_for_piece(target: &Target, line: &str) -> Result<String, CliError> {
+    let mut answer = ask_ok(target, line);
     for _ in 1..PIECE_TRIES {
         match &answer {
             Err(CliError::Refused { code, .. }) if code == "unknown" => {}
             _ => break,
         }
-        answer = ask_ok(address, line);
+        answer = ask_ok(target, line);
     }
     answer
 }
@@ -280,21 +300,39 @@ fn one_line(text: &str) -> String {
     text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 
+/// The node that `--addr` names, and the token of `--token-file`.
+pub(crate) fn target(addr: &str, token_file: Option<&Path>) -> Result<Target, CliError> {
+    let address = match addr.strip_prefix("unix:") {
+        Some(path) => Address::Unix(path.into()),
+        None => Address::Tcp(resolve(addr)?),
+    };
+    let token = match token_file {
+        Some(path) => {
+            let secret = Secret::new(&secret_file::read(path)?);
+            Some(secret.map_err(|error| secret_file::bad(path, error))?)
+        }
+        None => None,
+    };
+    Ok(Target { address, token })
+}
+
 /// The address behind `HOST:PORT`.
 pub(crate) fn resolve(text: &str) -> Result<SocketAddr, CliError> {
     let found = text.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     found.ok_or_else(|| {
         let shown = text.escape_debug();
         CliError::Usage(format!(
-            "--addr '{shown}' is no address: say HOST:PORT, such as {ADDRESS_DEFAULT}."
+            "--addr '{shown}' is no address: say HOST:PORT, such as {ADDRESS_DEFAULT}, or unix:PATH."
         ))
     })
 }
 
 /// One request and its answer, of which an `ERROR` is none.
-pub(crate) fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
-    let unreachable = |source| CliError::Unreachable { address: address.to_string(), source };
-    let answer = client::ask(address, line, PATIENCE).map_err(unreachable)?;
+pub(crate) fn ask(target: impl Into<Target>, line: &str) -> Result<String, CliError> {
+    let target = target.into();
+    let address = target.address.to_string();
+    let unreachable = |source| CliError::Unreachable { address, source };
+    let answer = client::ask(target, line, PATIENCE).map_err(unreachable)?;
     match answer
         .strip_prefix("ERROR ")
         .map(|reason| reason.split_once(": ").unwrap_or((reason, "")))
@@ -307,8 +345,8 @@ pub(crate) fn ask(address: SocketAddr, line: &str) -> Result<String, CliError> {
 }
 
 /// What follows the `OK` of an answer.
-pub(crate) fn ask_ok(address: SocketAddr, line: &str) -> Result<String, CliError> {
-    let answer = ask(address, line)?;
+pub(crate) fn ask_ok(target: impl Into<Target>, line: &str) -> Result<String, CliError> {
+    let answer = ask(target, line)?;
     match answer.strip_prefix("OK ") {
         Some(rest) => Ok(rest.to_owned()),
         None => Err(CliError::Answer(answer.chars().take(80).collect())),

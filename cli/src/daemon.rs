@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
+use pickbox_admin::token::AdminToken;
 use pickbox_admin::{Admin, Limits};
 use pickbox_raft::api;
 use pickbox_raft::bulk::BulkHandle;
@@ -34,9 +36,10 @@ use signal_hook::iterator::Signals;
 use crate::exit::CliError;
 use crate::node::DaemonNode;
 use crate::notify::Notifier;
-use crate::options::{DaemonOptions, Entry};
+use crate::options::{AdminOptions, AdminSocket, DaemonOptions, Entry};
 use crate::readmission::{self, Found, Readmission};
 use crate::sandbox::{self, Policy};
+use crate::secret_file;
 use crate::threads::{Crew, Ended};
 use crate::vitals::Vitals;
 use crate::wishes::run_wishes;
@@ -263,7 +266,7 @@ struct Opened {
 fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
     let (disk, start) = prepare(options)?;
     let listener = pickbox_raft::listen(options.peer_address)?;
-    let admin = Admin::bind(options.admin_address, Limits::default())?;
+    let admin = Admin::bind(admin_options(&options.admin)?)?;
     let folder = Folder::open(&options.data_dir).map_err(|error| {
         format!(
             "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
@@ -279,16 +282,49 @@ fn open_trace(path: &Path) -> Result<File, AnyError> {
     file.map_err(|error| cannot("open the trace", path, &error).into())
 }
 
+/// Where it is asked, and by whom.
+fn admin_options(options: &AdminOptions) -> Result<pickbox_admin::Options, AnyError> {
+    let token = match &options.token_file {
+        None => None,
+        Some(path) => {
+            let secret = secret_file::read(path)?;
+            let token = AdminToken::new(&secret).map_err(|error| secret_file::bad(path, error))?;
+            Some(token)
+        }
+    };
+    let socket = match &options.socket {
+        Some(AdminSocket::Default(path)) if !pickbox_admin::fits_socket(path) => {
+            log::warn!(
+                "admin=no_socket path=\"{}\": no unix socket can have so long a path; --admin-socket names a \
+                 shorter one",
+                path.display()
+            );
+            None
+        }
+        other => other.as_ref().map(|socket| socket.path().to_owned()),
+    };
+    Ok(pickbox_admin::Options {
+        addresses: options.addresses.clone(),
+        socket,
+        group: Some(options.group.clone()),
+        token,
+        limits: Limits::default(),
+    })
+}
+
 /// What the daemon will need of the machine.
 fn policy(options: &DaemonOptions) -> Policy {
     let optional = [options.monitor, options.dashboard].into_iter().flatten();
-    let own = [options.peer_address.port(), options.admin_address.port()];
+    let admin = &options.admin;
+    let own = admin.addresses.iter().chain([&options.peer_address]).map(SocketAddr::port);
+    let socket_dir = admin.socket.as_ref().and_then(|socket| socket.path().parent());
     Policy {
         folder: options.data_dir.clone(),
         state_dir: options.state_dir.clone(),
         written: options.trace.iter().cloned().collect(),
-        sockets: Vec::new(),
-        ports: own.into_iter().chain(optional.map(|port| port.number)).collect(),
+        read: admin.token_file.iter().cloned().collect(),
+        sockets: socket_dir.into_iter().map(Path::to_owned).collect(),
+        ports: own.chain(optional.map(|port| port.number)).collect(),
     }
 }
 
@@ -349,7 +385,7 @@ fn start(
         parts.me.name,
         parts.me.cluster,
         options.peer_address,
-        admin.local_address(),
+        listed(admin.local_addresses()),
         options.data_dir.display()
     );
     // All parts work on the very directory that was checked.
@@ -631,6 +667,10 @@ fn spawn_admin(
     })?;
     let node = DaemonNode { engine, wishes, log, watch, name };
     crew.start("admin", move || admin.run(&node).err().map(|error| error.to_string()))
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn words(error: &dyn Error) -> String {

@@ -100,6 +100,7 @@ impl fmt::Display for CliError {
                 "no daemon answers at {address} ({source}). Is pickboxd running? `pickbox cluster \
                  start` starts a local cluster; --addr HOST:PORT names another admin address."
             ),
+            // What to do is in the words of the node.
             Self::Refused { code, text } => write!(f, "The node refused: {text} ({code})."),
             Self::Answer(text) => write!(
                 f,

@@ -24,6 +24,7 @@ mod output;
 mod readmission;
 mod recover;
 pub mod sandbox;
+mod secret_file;
 pub mod start;
 mod threads;
 pub mod tool;

@@ -1,10 +1,11 @@
 //! `pickbox member`: who belongs to the cluster, and who leads it.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use argh::FromArgs;
 use pickbox_admin::StatusReport;
+use pickbox_admin::client::Target;
 use pickbox_admin::status::{MemberReport, MemberRole, Role};
 use pickbox_raft::clock;
 use serde::Serialize;
@@ -48,9 +49,13 @@ fn default_address() -> String {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -78,9 +83,13 @@ struct Add {
     #[argh(switch)]
     wait: bool,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -95,9 +104,13 @@ struct Remove {
     #[argh(positional)]
     name: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -124,9 +137,13 @@ struct Replace {
     #[argh(switch)]
     wait: bool,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -145,9 +162,13 @@ struct Promote {
     #[argh(switch)]
     wait: bool,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -162,9 +183,13 @@ struct Demote {
     #[argh(positional)]
     name: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -183,9 +208,13 @@ struct Move {
     #[argh(positional)]
     address: String,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -200,9 +229,13 @@ struct Transfer {
     #[argh(positional)]
     name: Option<String>,
 
-    /// admin address of a node, HOST:PORT (default 127.0.0.1:9001)
+    /// admin address of a node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
     #[argh(option, default = "default_address()")]
     addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// print JSON
     #[argh(switch)]
@@ -211,39 +244,67 @@ struct Transfer {
 
 pub(crate) fn run(arguments: &MemberArguments) -> Result<Exit, CliError> {
     match &arguments.action {
-        Action::List(List { addr, json }) => list(addr, Output::from(*json)),
-        Action::Add(Add { name, address, learner, wait, addr, json }) => {
+        Action::List(List { addr, token_file, json }) => {
+            list(ask::target(addr, token_file.as_deref())?, Output::from(*json))
+        }
+        Action::Add(Add { name, address, learner, wait, addr, token_file, json }) => {
             let command = if *learner { "ADD_LEARNER" } else { "ADD_VOTER" };
-            let order = Order::new(command, &[name, address], addr, Output::from(*json))?;
+            let order = Order::new(
+                command,
+                &[name, address],
+                ask::target(addr, token_file.as_deref())?,
+                Output::from(*json),
+            )?;
             let is_awaited = *wait && !*learner;
             order.give_and(is_awaited.then_some(name))
         }
-        Action::Remove(Remove { name, addr, json }) => {
-            Order::new("REMOVE", &[name], addr, Output::from(*json))?.give_and(None)
-        }
-        Action::Replace(Replace { old, node_id, node_addr, wait, addr, json }) => {
-            let order =
-                Order::new("REPLACE", &[old, node_id, node_addr], addr, Output::from(*json))?;
+        Action::Remove(Remove { name, addr, token_file, json }) => Order::new(
+            "REMOVE",
+            &[name],
+            ask::target(addr, token_file.as_deref())?,
+            Output::from(*json),
+        )?
+        .give_and(None),
+        Action::Replace(Replace { old, node_id, node_addr, wait, addr, token_file, json }) => {
+            let order = Order::new(
+                "REPLACE",
+                &[old, node_id, node_addr],
+                ask::target(addr, token_file.as_deref())?,
+                Output::from(*json),
+            )?;
             order.give_and(wait.then_some(node_id))
         }
-        Action::Promote(Promote { name, wait, addr, json }) => {
-            Order::new("PROMOTE", &[name], addr, Output::from(*json))?
-                .give_and(wait.then_some(name))
-        }
-        Action::Demote(Demote { name, addr, json }) => {
-            Order::new("DEMOTE", &[name], addr, Output::from(*json))?.give_and(None)
-        }
-        Action::Move(Move { name, address, addr, json }) => {
-            Order::new("MOVE", &[name, address], addr, Output::from(*json))?.give_and(None)
-        }
-        Action::Transfer(Transfer { name, addr, json }) => {
-            transfer(name.as_deref(), addr, Output::from(*json))
-        }
+        Action::Promote(Promote { name, wait, addr, token_file, json }) => Order::new(
+            "PROMOTE",
+            &[name],
+            ask::target(addr, token_file.as_deref())?,
+            Output::from(*json),
+        )?
+        .give_and(wait.then_some(name)),
+        Action::Demote(Demote { name, addr, token_file, json }) => Order::new(
+            "DEMOTE",
+            &[name],
+            ask::target(addr, token_file.as_deref())?,
+            Output::from(*json),
+        )?
+        .give_and(None),
+        Action::Move(Move { name, address, addr, token_file, json }) => Order::new(
+            "MOVE",
+            &[name, address],
+            ask::target(addr, token_file.as_deref())?,
+            Output::from(*json),
+        )?
+        .give_and(None),
+        Action::Transfer(Transfer { name, addr, token_file, json }) => transfer(
+            name.as_deref(),
+            ask::target(addr, token_file.as_deref())?,
+            Output::from(*json),
+        ),
     }
 }
 
-fn list(addr: &str, output: Output) -> Result<Exit, CliError> {
-    let answer = ask::ask(ask::resolve(addr)?, "MEMBERS json")?;
+fn list(target: Target, output: Output) -> Result<Exit, CliError> {
+    let answer = ask::ask(target, "MEMBERS json")?;
     let members: Vec<MemberReport> = ask::parse(&answer)?;
     match output {
         Output::Json => show(format!("{answer}\n").as_bytes())?,
@@ -286,7 +347,7 @@ fn role_words(member: &MemberReport, members: &[MemberReport]) -> String {
 /// A change of the members on its way to a node.
 struct Order {
     line: String,
-    address: SocketAddr,
+    target: Target,
     output: Output,
 }
 
@@ -298,18 +359,23 @@ struct Changed<'a> {
 }
 
 impl Order {
-    fn new(command: &str, words: &[&String], addr: &str, output: Output) -> Result<Self, CliError> {
+    fn new(
+        command: &str,
+        words: &[&String],
+        target: Target,
+        output: Output,
+    ) -> Result<Self, CliError> {
         let mut line = command.to_owned();
         for word in words {
             line.push(' ');
             line.push_str(one_word(word)?);
         }
-        Ok(Self { line, address: ask::resolve(addr)?, output })
+        Ok(Self { line, target, output })
     }
 
     /// Gives it, waits for the member of this name to vote if there is one, and tells the outcome.
     fn give_and(&self, awaited: Option<&String>) -> Result<Exit, CliError> {
-        let answer = ask::ask_ok(self.address, &self.line)?;
+        let answer = ask::ask_ok(&self.target, &self.line)?;
         let (number, text) = answer
             .strip_prefix("member ")
             .and_then(|rest| rest.split_once(": "))
@@ -319,7 +385,7 @@ impl Order {
             None => text,
             Some(name) => {
                 say(format_args!("member {number}: {text}"));
-                match await_settled(self.address, name)? {
+                match await_settled(&self.target, name)? {
                     MemberRole::Voter => "it votes",
                     _ => "it follows and does not vote",
                 }
@@ -339,12 +405,12 @@ struct Leads<'a> {
     leader_id: &'a str,
 }
 
-fn transfer(name: Option<&str>, addr: &str, output: Output) -> Result<Exit, CliError> {
+fn transfer(name: Option<&str>, target: Target, output: Output) -> Result<Exit, CliError> {
     let line = match name {
         Some(name) => format!("TRANSFER {}", one_word(name)?),
         None => "TRANSFER".to_owned(),
     };
-    let answer = ask::ask_ok(ask::resolve(addr)?, &line)?;
+    let answer = ask::ask_ok(target, &line)?;
     let leader_id =
         answer.strip_prefix("leader ").ok_or_else(|| CliError::Answer(answer.clone()))?;
     match output {
@@ -373,11 +439,11 @@ fn one_word(text: &str) -> Result<&str, CliError> {
 ///
 /// # Errors
 /// When it is a member no more, or does not come nearer for [`STANDSTILL`].
-pub(crate) fn await_settled(address: SocketAddr, name: &str) -> Result<MemberRole, CliError> {
+pub(crate) fn await_settled(target: &Target, name: &str) -> Result<MemberRole, CliError> {
     let mut moved = (clock::now(), None);
     let mut told = (None, String::new());
     loop {
-        let report = ask::fetch_status(address)?;
+        let report = ask::fetch_status(target)?;
         if let Some(role) = settled(&report, name)? {
             return Ok(role);
         }

@@ -1,6 +1,6 @@
 //! What a daemon is told on its command line, checked.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -37,6 +37,23 @@ pub(crate) struct DaemonArguments {
     /// port for `pickbox` and `nc` (default: port + 1000)
     #[argh(option)]
     admin_port: Option<u16>,
+
+    /// address for `pickbox` and `nc` (default: loopback); one that other hosts reach is taken besides
+    /// loopback, and needs --admin-token-file
+    #[argh(option)]
+    admin_host: Option<String>,
+
+    /// file with the secret that clients on other hosts must say; mode 0600, at least 16 characters
+    #[argh(option)]
+    admin_token_file: Option<PathBuf>,
+
+    /// group whose users may do what this daemon's user may (default pickbox)
+    #[argh(option, default = "String::from(\"pickbox\")")]
+    admin_group: String,
+
+    /// unix socket for `pickbox`, or none (default: admin.sock in the state directory)
+    #[argh(option)]
+    admin_socket: Option<PathBuf>,
 
     /// port for metrics (default: port - 2000); accepted, not served yet
     #[argh(option)]
@@ -103,8 +120,8 @@ pub struct DaemonOptions {
     pub node_id: NodeName,
     /// Where peers reach it; loopback.
     pub peer_address: SocketAddr,
-    /// Where the admin protocol is served; loopback.
-    pub admin_address: SocketAddr,
+    /// Where the admin protocol is served over TCP, loopback first, and who may use it.
+    pub admin: AdminOptions,
     /// Where metrics will be served.
     pub monitor: Option<OptionalPort>,
     /// Where the dashboard will be served.
@@ -127,6 +144,38 @@ pub struct DaemonOptions {
     pub log_level: LevelFilter,
     /// How much of the sandbox there must be.
     pub sandbox: SandboxMode,
+}
+
+/// How a daemon is asked, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminOptions {
+    /// Addresses of TCP; if one is not loopback there is a token file.
+    pub addresses: Vec<SocketAddr>,
+    /// The file with the secret that clients on other hosts say; an absolute path.
+    pub token_file: Option<PathBuf>,
+    /// The group whose users may do what the daemon's user may.
+    pub group: String,
+    /// The unix socket, if there is to be one.
+    pub socket: Option<AdminSocket>,
+}
+
+/// Where the unix socket is; an absolute path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminSocket {
+    /// The command line says so: without it the daemon does not start.
+    Given(PathBuf),
+    /// In the state directory.
+    Default(PathBuf),
+}
+
+impl AdminSocket {
+    /// The path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Given(path) | Self::Default(path) => path,
+        }
+    }
 }
 
 /// A port whose being taken is no reason to end.
@@ -173,6 +222,9 @@ impl DaemonArguments {
             )
         })?;
         let admin_port = admin_port(port, self.admin_port)?;
+        let admin_host = self.admin_host.as_deref();
+        let token_file = self.admin_token_file.as_deref().map(absolute).transpose()?;
+        let admin_hosts = admin_hosts(host, admin_host, token_file.as_deref())?;
         let data_dir = self.data_dir.unwrap_or_else(|| Path::new("data").join(node_id.as_str()));
         let data_dir = absolute(&data_dir)?;
         let state_dir = match self.state_dir {
@@ -180,6 +232,7 @@ impl DaemonArguments {
             None => default_state_dir(&data_dir)?,
         };
         check_apart(&data_dir, &state_dir)?;
+        let socket = admin_socket(self.admin_socket.as_deref(), &data_dir, &state_dir)?;
         if self.rejoin && self.join.is_none() {
             return Err(usage(
                 "--rejoin needs --join HOST:PORT: which member shall take this node in again?",
@@ -188,7 +241,12 @@ impl DaemonArguments {
         Ok(DaemonOptions {
             node_id,
             peer_address: SocketAddr::new(host, port),
-            admin_address: SocketAddr::new(host, admin_port),
+            admin: AdminOptions {
+                addresses: admin_hosts.map(|host| SocketAddr::new(host, admin_port)).collect(),
+                token_file,
+                group: self.admin_group,
+                socket,
+            },
             monitor: optional_port(self.monitor_port, port.checked_sub(MONITOR_PORT_BELOW)),
             dashboard: optional_port(self.dashboard_port, None),
             data_dir,
@@ -234,23 +292,83 @@ fn parse_node_id(text: Option<&str>) -> Result<NodeName, CliError> {
     })
 }
 
-/// An address of this machine that nobody outside can reach.
-fn parse_host(text: &str) -> Result<IpAddr, CliError> {
+fn parse_address(flag: &str, text: &str) -> Result<IpAddr, CliError> {
     let address = match text {
         "localhost" => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>(),
     };
-    match address {
-        Ok(address) if address.is_loopback() => Ok(address),
-        Ok(address) => Err(usage(format!(
+    address.map_err(|_| {
+        usage(format!("{flag} '{}' is no IP address: use 127.0.0.1.", text.escape_debug()))
+    })
+}
+
+/// An address of this machine that nobody outside can reach.
+fn parse_host(text: &str) -> Result<IpAddr, CliError> {
+    match parse_address("--host", text)? {
+        address if address.is_loopback() => Ok(address),
+        address => Err(usage(format!(
             "--host {address} is refused: peers and clients are not authenticated yet, so anyone who \
              reaches that address could change the folder. Use 127.0.0.1; between hosts, wait for \
              authenticated peers."
         ))),
-        Err(_) => {
-            Err(usage(format!("--host '{}' is no IP address: use 127.0.0.1.", text.escape_debug())))
-        }
     }
+}
+
+/// Where the admin protocol is served: on loopback whatever the host of the peers is, unless
+/// something else was said.
+fn admin_hosts(
+    peers: IpAddr,
+    given: Option<&str>,
+    token_file: Option<&Path>,
+) -> Result<impl Iterator<Item = IpAddr>, CliError> {
+    let loopback = match peers {
+        host if host.is_loopback() => host,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let address = given.map(|text| parse_address("--admin-host", text)).transpose()?;
+    let (first, second) = match address {
+        None => (loopback, None),
+        Some(address) if address.to_canonical().is_loopback() => (address, None),
+        Some(address) if token_file.is_none() => {
+            return Err(usage(format!(
+                "--admin-host {address} can be reached from other hosts: say --admin-token-file FILE too, a \
+                 file of mode 0600 with the secret that clients there must say. Or leave it out and ask \
+                 from elsewhere by ssh."
+            )));
+        }
+        // It is loopback as well.
+        Some(address) if address.is_unspecified() => (address, None),
+        Some(address) => (loopback, Some(address)),
+    };
+    Ok([first].into_iter().chain(second))
+}
+
+fn admin_socket(
+    given: Option<&Path>,
+    data_dir: &Path,
+    state_dir: &Path,
+) -> Result<Option<AdminSocket>, CliError> {
+    let Some(path) = given else {
+        return Ok(Some(AdminSocket::Default(state_dir.join("admin.sock"))));
+    };
+    if path == "none" {
+        return Ok(None);
+    }
+    let path = absolute(path)?;
+    if path.starts_with(data_dir) {
+        let shown = path.display();
+        return Err(usage(format!(
+            "--admin-socket {shown} lies in the folder, which holds users' files and nothing else."
+        )));
+    }
+    if !pickbox_admin::fits_socket(&path) {
+        let shown = path.display();
+        return Err(usage(format!(
+            "--admin-socket {shown} is too long: no unix socket can have a path of over 107 bytes."
+        )));
+    }
+    Ok(Some(AdminSocket::Given(path)))
 }
 
 fn admin_port(port: u16, given: Option<u16>) -> Result<u16, CliError> {
@@ -360,7 +478,10 @@ mod tests {
     fn few_flags_are_enough() {
         let options = check("--node-id node2 --port 8002 --join 127.0.0.1:8001").unwrap();
         assert_eq!(options.peer_address, "127.0.0.1:8002".parse().unwrap());
-        assert_eq!(options.admin_address, "127.0.0.1:9002".parse().unwrap());
+        assert_eq!(options.admin.addresses, ["127.0.0.1:9002".parse().unwrap()]);
+        assert_eq!(options.admin.group, "pickbox");
+        let socket = options.admin.socket.unwrap();
+        assert!(socket.path().ends_with("data/.node2.pickbox/admin.sock"), "{socket:?}");
         assert_eq!(options.monitor.unwrap().number, 6002);
         assert!(options.data_dir.is_absolute() && options.data_dir.ends_with("data/node2"));
         assert!(options.state_dir.ends_with("data/.node2.pickbox"));
@@ -376,10 +497,43 @@ mod tests {
              --dashboard-port=2 --data-dir=/tmp/x --state-dir=/tmp/y --bootstrap --log-level=debug",
         )
         .unwrap();
-        assert_eq!(options.admin_address, "127.0.0.1:19001".parse().unwrap());
+        assert_eq!(options.admin.addresses, ["127.0.0.1:19001".parse().unwrap()]);
         assert_eq!(options.monitor, Some(OptionalPort { number: 1, origin: PortOrigin::Given }));
         assert_eq!(options.state_dir, Path::new("/tmp/y"));
         assert_eq!((options.entry, options.log_level), (Entry::Bootstrap, LevelFilter::Debug));
+    }
+
+    /// Source: the admin port is for this host, whatever address the peers have.
+    #[test]
+    fn the_admin_protocol_is_on_loopback_unless_said_otherwise() {
+        let base = "--node-id a --port 1";
+        let addresses = |more: &str| {
+            let options = check(&format!("{base} {more}")).unwrap();
+            let all = options.admin.addresses.iter().map(ToString::to_string);
+            all.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(addresses("--host ::1"), "[::1]:1001");
+        assert_eq!(addresses("--admin-host 127.0.0.2"), "127.0.0.2:1001");
+        let token = "--admin-token-file t";
+        assert_eq!(
+            addresses(&format!("--admin-host 10.0.0.5 {token}")),
+            "127.0.0.1:1001 10.0.0.5:1001"
+        );
+        assert_eq!(addresses(&format!("--admin-host 0.0.0.0 {token}")), "0.0.0.0:1001");
+        let elsewhere: Vec<IpAddr> =
+            admin_hosts("2001:db8::1".parse().unwrap(), None, None).unwrap().collect();
+        assert_eq!(elsewhere, [IpAddr::V6(Ipv6Addr::LOCALHOST)]);
+    }
+
+    #[test]
+    fn the_admin_socket_is_where_one_says() {
+        let base = "--node-id a --port 1";
+        let socket = |more: &str| check(&format!("{base} {more}")).unwrap().admin.socket;
+        assert_eq!(socket("--admin-socket none"), None);
+        let given = AdminSocket::Given("/run/pickbox/admin.sock".into());
+        assert_eq!(socket("--admin-socket /run/pickbox/admin.sock"), Some(given));
+        let long = format!("{base} --admin-socket /{}", "x".repeat(107));
+        assert!(refusal(&long).contains("too long"));
     }
 
     #[test]
@@ -393,6 +547,10 @@ mod tests {
             ("--node-id a --port 1 --join b", "is not HOST:PORT"),
             ("--node-id a --port 1 --host 0.0.0.0", "not authenticated yet"),
             ("--node-id a --port 1 --host example.org", "is no IP address"),
+            ("--node-id a --port 1 --admin-host 0.0.0.0", "say --admin-token-file FILE too"),
+            ("--node-id a --port 1 --admin-host 10.0.0.5", "say --admin-token-file FILE too"),
+            ("--node-id a --port 1 --admin-host x", "--admin-host 'x' is no IP address"),
+            ("--node-id a --port 1 --data-dir /x --admin-socket /x/s", "lies in the folder"),
             ("--node-id a --port 65000", "--admin-port is needed"),
             ("--node-id a --port 5 --admin-port 5", "one each"),
             ("--node-id a --port 1 --data-dir /x --state-dir /x/y", "inside each other"),

@@ -62,6 +62,8 @@ pub struct Policy {
     pub state_dir: PathBuf,
     /// Other files that it writes, which are there already.
     pub written: Vec<PathBuf>,
+    /// Other files that it reads again when it begins anew.
+    pub read: Vec<PathBuf>,
     /// Directories in which it makes and removes unix sockets.
     pub sockets: Vec<PathBuf>,
     /// The TCP ports that it may listen on; it may connect to any.

@@ -145,5 +145,5 @@ fn enter(layout: &mut Layout, node: Option<LocalNode>, member: SocketAddr) -> Re
     let [node] = &nodes;
     let mut started = [start_node(node, Entry::Join(member))?];
     ready::await_answers(&nodes, &mut started)?;
-    member::await_settled(node.admin, &node.name).map(drop)
+    member::await_settled(&node.admin.into(), &node.name).map(drop)
 }

@@ -166,6 +166,7 @@ fn paths(policy: &Policy) -> Vec<(&Path, BitFlags<AccessFs>)> {
     add(&PROC, READ);
     add(&["/dev/null"], WRITE);
     all.extend(policy.written.iter().map(|path| (path.as_path(), WRITE)));
+    all.extend(policy.read.iter().map(|path| (path.as_path(), AccessFs::ReadFile.into())));
     all.extend(policy.sockets.iter().map(|path| (path.as_path(), SOCKETS)));
     all
 }

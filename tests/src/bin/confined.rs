@@ -50,6 +50,7 @@ fn confine(directory: &Path, mode: &str, port: u16) -> Result<()> {
         folder: directory.join("folder"),
         state_dir: directory.join("state"),
         written: vec![directory.join("trace")],
+        read: Vec::new(),
         sockets: vec![directory.join("sockets")],
         ports: vec![port],
     };
