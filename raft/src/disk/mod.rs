@@ -11,6 +11,7 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 
+mod private;
 mod real;
 pub mod sim;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{self, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, pread, pwritev, retry_on_intr};
 
-use super::{Disk, DiskError, DiskFile, DiskResult, Operation};
+use super::{Disk, DiskError, DiskFile, DiskResult, Operation, private};
 
 /// Only the owner may enter the state directory.
 const DIRECTORY_MODE: Mode = Mode::RWXU;
@@ -23,6 +23,8 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     root: Arc<OwnedFd>,
+    /// Where it was when it was opened: for messages.
+    path: Arc<Path>,
 }
 
 impl RealDisk {
@@ -31,7 +33,8 @@ impl RealDisk {
     ///
     /// # Errors
     /// - [`DiskError::is_locked`]: another daemon works on it.
-    /// - Permission denied: others than the owner may enter it, or it belongs to another user.
+    /// - Permission denied: others than the owner may enter it or read a file in it, or another user owns
+    ///   one of these.
     /// - Whatever else the system says.
     pub fn open(directory: &Path) -> DiskResult<Self> {
         let shown = directory.to_string_lossy().into_owned();
@@ -43,7 +46,7 @@ impl RealDisk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let root = fs::openat(CWD, directory, flags, Mode::empty())
             .map_err(|errno| fail(Operation::Open, errno.into()))?;
-        check_private(&root).map_err(|source| fail(Operation::Open, source))?;
+        private::check(&root, directory).map_err(|source| fail(Operation::Open, source))?;
         fs::flock(&root, FlockOperation::NonBlockingLockExclusive).map_err(|errno| {
             let source = match errno {
                 Errno::WOULDBLOCK => {
@@ -53,7 +56,8 @@ impl RealDisk {
             };
             fail(Operation::Open, source)
         })?;
-        Ok(Self { root: Arc::new(root) })
+        private::check_entries(&root, directory).map_err(|source| fail(Operation::Open, source))?;
+        Ok(Self { root: Arc::new(root), path: directory.into() })
     }
 
     /// The descriptor of the directory, for those who check or sync its file system.
@@ -73,7 +77,8 @@ impl RealDisk {
         let fd = self
             .open_beneath(path, flags | OFlags::RDWR | OFlags::NOCTTY, mode)
             .map_err(|errno| DiskError::new(operation, path, errno.into()))?;
-        check_private(&fd).map_err(|source| DiskError::new(operation, path, source))?;
+        private::check(&fd, &self.path.join(path))
+            .map_err(|source| DiskError::new(operation, path, source))?;
         Ok(RealFile { fd, path: path.to_owned() })
     }
 
@@ -81,22 +86,6 @@ impl RealDisk {
         self.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
             .map_err(|errno| DiskError::new(operation, path, errno.into()))
     }
-}
-
-/// Refuses what others may enter or read, or another user owns.
-fn check_private(fd: &OwnedFd) -> io::Result<()> {
-    let stat = fs::fstat(fd)?;
-    let mode = Mode::from_raw_mode(stat.st_mode);
-    if mode.intersects(Mode::RWXG | Mode::RWXO) {
-        let mode = mode.as_raw_mode();
-        let text = format!("others may enter or read it (mode {mode:o}): chmod go-rwx it");
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
-    if stat.st_uid != rustix::process::geteuid().as_raw() {
-        let text = format!("it belongs to another user (uid {})", stat.st_uid);
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
-    Ok(())
 }
 
 impl Disk for RealDisk {
@@ -236,17 +225,64 @@ mod tests {
         RealDisk::open(&directory.path().join("state")).unwrap();
     }
 
-    /// Source: fault 74, 91: what others may enter is refused.
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    /// Source: fault 74, 91: what others may enter or read is refused, and the message says what to run.
     #[test]
-    fn a_directory_that_others_may_enter_is_refused() {
+    fn what_others_may_enter_or_read_is_refused() {
         let (directory, disk) = opened();
+        disk.make_dir("wal").unwrap();
+        disk.make_dir("history").unwrap();
+        for name in ["node.key", "index.redb", "wal/00000001.wal", "history/of-a-user"] {
+            disk.create(name).unwrap();
+        }
         drop(disk);
-        let path = directory.path().join("state");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o750)).unwrap();
-        let error = RealDisk::open(&path).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
-        assert!(error.to_string().contains("chmod"), "{error}");
+        let state = directory.path().join("state");
+        assert_eq!(state.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        // What was displaced keeps the mode that its user gave it.
+        set_mode(&state.join("history/of-a-user"), 0o644);
+        RealDisk::open(&state).unwrap();
+        for (name, mode) in [
+            ("", 0o750),
+            ("node.key", 0o640),
+            ("node.key", 0o604),
+            ("index.redb", 0o620),
+            ("wal", 0o701),
+            ("wal/00000001.wal", 0o644),
+            ("history", 0o755),
+        ] {
+            let path = if name.is_empty() { state.clone() } else { state.join(name) };
+            let right = path.metadata().unwrap().permissions().mode() & 0o777;
+            set_mode(&path, mode);
+            let error = RealDisk::open(&state).unwrap_err();
+            assert_eq!(error.source.kind(), io::ErrorKind::PermissionDenied);
+            let command = format!("`chmod go-rwx '{}'`", path.display());
+            assert!(error.to_string().contains(&command), "{name} {mode:o}: {error}");
+            set_mode(&path, right);
+            RealDisk::open(&state).unwrap();
+        }
+    }
+
+    /// Source: fault 74: what belongs to another user is refused, with the command that mends it.
+    #[test]
+    fn what_another_user_owns_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let (directory, disk) = opened();
+        disk.create("node.key").unwrap();
+        drop(disk);
+        let state = directory.path().join("state");
+        for path in [state.join("node.key"), state.clone()] {
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+            let error = RealDisk::open(&state).unwrap_err().to_string();
+            let command = format!("`chown 0 '{}'`", path.display());
+            assert!(error.contains(&command) && error.contains("uid 12345"), "{error}");
+            std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+        }
+        RealDisk::open(&state).unwrap();
     }
 
     /// Source: P7: no path leaves the state directory.

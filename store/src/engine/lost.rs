@@ -16,7 +16,7 @@ const KEPT: &str = "store";
 /// The same while it is being moved.
 const MOVING: &str = "store.new";
 /// The index.
-const INDEX: &str = "index.redb";
+pub(super) const INDEX: &str = "index.redb";
 
 /// Moves the index and the journals to `lost/store`, in place of what was kept there before.
 /// When it returns that is durable. To be called before the new identity is written and never

@@ -28,7 +28,7 @@ use pickbox_raft::core::members::Members;
 
 use super::checkpoint::{Cut, meta_of, set_meta_of};
 use super::journal_file::JournalFile;
-use super::lost::was_set_aside;
+use super::lost::{INDEX, was_set_aside};
 use super::outbox::wall_time;
 use super::owners::Owners;
 use super::ports::Outgoing;
@@ -122,7 +122,7 @@ impl StateDir {
     }
 
     fn index_path(&self) -> PathBuf {
-        self.path.join("index.redb")
+        self.path.join(INDEX)
     }
 }
 
@@ -172,6 +172,12 @@ impl Ground {
 /// # Errors
 /// When the index cannot be opened.
 pub fn open_index(state: &StateDir) -> Result<(Index, Position), Fatal> {
+    // Made here, so that its mode is ours and not the library's: an empty file is a new index to it.
+    let name = Name::new(INDEX).map_err(|_| FolderError::Absent(RelPath::root()))?;
+    match state.dir()?.create_new(&name) {
+        Ok(_) | Err(FolderError::Exists(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
     let index = Index::open(&state.index_path())?;
     let applied = index.position();
     let row = meta_of(&index, INSTALLED_ROW)?;
