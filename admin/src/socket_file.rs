@@ -98,7 +98,10 @@ fn stream_socket() -> io::Result<OwnedFd> {
 
 /// Gives the file behind a handle to a group whose users may connect then.
 fn share(handle: &OwnedFd, group: Gid) -> io::Result<()> {
-    fs::chownat(handle, "", None, Some(group), AtFlags::EMPTY_PATH)?;
+    // The service manager may keep a daemon from giving files away that has the group as its own.
+    if fs::fstat(handle)?.st_gid != group.as_raw() {
+        fs::chownat(handle, "", None, Some(group), AtFlags::EMPTY_PATH)?;
+    }
     // A handle of O_PATH takes no fchmod(2); this names the same file, whatever the path means now.
     let name = format!("/proc/self/fd/{}", handle.as_raw_fd());
     Ok(fs::chmod(name, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)?)
