@@ -19,5 +19,6 @@ mod notify;
 mod power;
 mod recovery;
 mod sandbox;
+mod secrets;
 mod storm;
 mod unit;
