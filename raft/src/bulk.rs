@@ -11,14 +11,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use mio::{Events, Poll, Token};
-use pickbox_raft_core::ids::NodeId;
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::ids::{Fingerprint, NodeId};
 
 use crate::clock;
+use crate::keys::KeyRing;
 use crate::net::bell::Bell;
 use crate::net::door::{Adoption, BulkDoor, Lane, SharedDesk};
 pub use crate::net::frame::CONTENT_BYTES_MAX;
@@ -27,6 +28,7 @@ use crate::net::hello::{LocalNode, Purpose};
 use crate::net::link::{Context, LinkChange, Tokens};
 use crate::net::links::Links;
 use crate::net::stream::Stream;
+use crate::net::trust::Trust;
 
 /// Bytes that may wait to go out to one peer. A message is always taken when nothing waits.
 pub const QUEUE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -135,6 +137,7 @@ impl BulkHandle {
 #[derive(Debug)]
 struct Reader {
     from: NodeId,
+    key: Fingerprint,
     stream: Stream,
     parser: Parser,
 }
@@ -156,7 +159,8 @@ pub struct Bulk {
     bell: Bell,
     tokens: Tokens,
     me: LocalNode,
-    members: Members,
+    keys: KeyRing,
+    trust: Arc<Trust>,
     desk: SharedDesk,
     links: Links,
     readers: BTreeMap<Token, Reader>,
@@ -186,7 +190,7 @@ enum End {
 
 impl Bulk {
     /// Prepares the content connections of `me`.
-    pub(crate) fn open(me: LocalNode) -> io::Result<BulkParts> {
+    pub(crate) fn open(me: LocalNode, keys: KeyRing) -> io::Result<BulkParts> {
         let poll = Poll::new()?;
         let bell = Bell::new(poll.registry(), BELL)?;
         let desk = SharedDesk::default();
@@ -197,7 +201,8 @@ impl Bulk {
             bell: bell.clone(),
             tokens: Tokens::from(BELL.0),
             me,
-            members: Members::default(),
+            keys,
+            trust: Arc::default(),
             desk: desk.clone(),
             links: Links::new(Purpose::Bulk, OUTBOX_BYTES_MAX),
             readers: BTreeMap::new(),
@@ -265,7 +270,7 @@ impl Bulk {
         let waits =
             |(id, lane): (&NodeId, &Lane)| lane.frames.is_empty() || !self.links.is_hungry(*id);
         desk.adoptions.is_empty()
-            && desk.members.is_none()
+            && desk.trust.is_none()
             && !desk.stop
             && desk.lanes.iter().all(waits)
             && !self.links.wants_flush()
@@ -273,14 +278,14 @@ impl Bulk {
 
     fn take_desk(&mut self) -> Option<End> {
         let mut desk = self.desk.lock();
-        let (members, adoptions) = (desk.members.take(), std::mem::take(&mut desk.adoptions));
+        let (trust, adoptions) = (desk.trust.take(), std::mem::take(&mut desk.adoptions));
         let stop = desk.stop;
         drop(desk);
         if stop {
             return Some(End::Asked);
         }
-        if let Some(members) = members {
-            self.set_members(members);
+        if let Some(trust) = trust {
+            self.set_trust(trust);
         }
         for adoption in adoptions {
             self.adopt(adoption);
@@ -288,27 +293,29 @@ impl Bulk {
         None
     }
 
-    fn set_members(&mut self, members: Members) {
+    fn set_trust(&mut self, trust: Arc<Trust>) {
         let (links, mut cx) = self.links_and_context();
-        let changes = links.set_members(&mut cx, &members);
+        let changes = links.set_trust(&mut cx, &trust);
         self.note(&changes);
-        let is_member = |id| members.members.iter().any(|m| m.id == id) || id >= members.next_id;
-        let gone: Vec<Token> =
-            self.readers.iter().filter(|(_, r)| !is_member(r.from)).map(|(t, _)| *t).collect();
+        let is_gone = |reader: &Reader| !trust.is_key_of(reader.key, reader.from);
+        let gone = self.readers.iter().filter(|(_, reader)| is_gone(reader));
+        let gone: Vec<Token> = gone.map(|(token, _)| *token).collect();
         for token in gone {
             self.hang_up(token, "not a member any more");
         }
-        self.members = members;
+        self.trust = trust;
         let links = &self.links;
         self.notices.retain(|id, notice| notice.told_up || links.address(*id).is_some());
     }
 
     fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { hello, mut stream, parser } = adoption;
-        let members = std::mem::take(&mut self.members);
+        let Adoption { hello, key, mut stream, parser } = adoption;
+        // It may have been cut off since the consensus thread took it.
+        if !self.trust.is_key_of(key, hello.from) {
+            return;
+        }
         let (links, mut cx) = self.links_and_context();
-        let change = links.greeted(&mut cx, &hello, &members);
-        self.members = members;
+        let change = links.greeted(&mut cx, &hello);
         self.note(change.as_slice());
         let former = self.readers.iter().find(|(_, reader)| reader.from == hello.from);
         if let Some(token) = former.map(|(token, _)| *token) {
@@ -316,7 +323,7 @@ impl Bulk {
         }
         let token = self.tokens.next();
         if stream.register(self.poll.registry(), token).is_ok() {
-            self.readers.insert(token, Reader { from: hello.from, stream, parser });
+            self.readers.insert(token, Reader { from: hello.from, key, stream, parser });
             self.unread.insert(token);
             self.refresh(hello.from);
         }
@@ -516,9 +523,9 @@ impl Bulk {
     }
 
     fn links_and_context(&mut self) -> (&mut Links, Context<'_>) {
-        let (registry, tokens) = (self.poll.registry(), &mut self.tokens);
+        let (registry, tokens, keys) = (self.poll.registry(), &mut self.tokens, &self.keys);
         let now: Instant = clock::now();
-        (&mut self.links, Context { registry, tokens, me: &self.me, now })
+        (&mut self.links, Context { registry, tokens, me: &self.me, keys, now })
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::Receiver;
+use mio::Poll;
 use pickbox_raft_core::event::LogOp;
 use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, Index, LogPosition, NodeId};
 use pickbox_raft_core::members::Members;
@@ -18,23 +19,33 @@ use crate::clock;
 use crate::consensus::{Consensus, Handle, Pieces, port::LogPort};
 use crate::disk::{Disk, DiskError};
 use crate::identity::{self, Identity, IdentityError};
-use crate::join::{self, JoinError, JoinOptions, Joined};
+use crate::join::{self, JoinError, JoinOptions, Joined, Seed};
+use crate::keys::{KeyError, KeyRing};
 use crate::log_writer::LogWriter;
-use crate::net::transport::Transport;
+use crate::net::bell::Bell;
+use crate::net::gate::Gate;
+use crate::net::transport::{self, Transport};
+use crate::net::trust::Trust;
 use crate::net::{LocalNode, Runs};
-use crate::runs;
+use crate::token::Token;
 use crate::trace::Tracer;
 use crate::wal::{self, Wal, WalError};
+use crate::{roster, runs};
 
 /// What a node without state does first. With state it just goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Start {
     /// Nothing: state is expected.
     Existing,
     /// Begin a new cluster, as its only member.
     Bootstrap,
-    /// Become a member of the cluster that has a member at one of these addresses.
-    Join(Vec<String>),
+    /// Become a member of the cluster that has one of these members.
+    Join {
+        /// Whom to ask.
+        seeds: Vec<Seed>,
+        /// What lets it in, if it needs that.
+        token: Option<Token>,
+    },
     /// Begin as this member: it was taken in already, and holds nothing yet.
     Joined(Joined),
 }
@@ -46,6 +57,8 @@ pub struct Options<'a, D> {
     pub disk: D,
     /// Where peers are listened to; see [`listen`].
     pub listener: TcpListener,
+    /// The keys of this node: see [`KeyRing::load_or_create`].
+    pub keys: KeyRing,
     /// The name that people chose for this node.
     pub name: String,
     /// Where peers reach it, `IP:PORT`.
@@ -71,6 +84,8 @@ pub struct Parts<D: Disk> {
     pub consensus: Consensus,
     /// The body of the thread `log-writer`. Ends by itself after `consensus` did.
     pub log_writer: LogWriter<D>,
+    /// The body of the thread `gate`. Ends by itself after `consensus` did.
+    pub gate: Gate,
     /// The body of the thread `bulk`. Ends by itself after `consensus` did.
     pub bulk: Bulk,
     /// Commands to the log.
@@ -88,8 +103,6 @@ pub struct Parts<D: Disk> {
 /// Why a log cannot be opened.
 #[derive(Debug)]
 pub enum Error {
-    /// Peers are not authenticated yet, so they are listened to on loopback only.
-    NotLoopback(SocketAddr),
     /// The address cannot be listened at.
     Listen {
         /// Which.
@@ -108,6 +121,8 @@ pub enum Error {
     },
     /// The identity cannot be read or stored.
     Identity(IdentityError),
+    /// There is no key, or it cannot be read.
+    Key(KeyError),
     /// The log cannot be read or made.
     Wal(WalError),
     /// The log has changed since it was durable. This node may not count as the member that it
@@ -137,15 +152,13 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotLoopback(address) => {
-                write!(f, "{address} is not a loopback address: peers are not authenticated yet")
-            }
             Self::Listen { address, .. } => write!(f, "cannot listen at {address}"),
             Self::NoState => write!(f, "there is no state: bootstrap a cluster or join one"),
             Self::OtherName { found, wanted } => {
                 write!(f, "the state is of the node {found:?}, not {wanted:?}")
             }
             Self::Identity(error) => error.fmt(f),
+            Self::Key(error) => error.fmt(f),
             Self::Wal(error) | Self::Rot { source: error, .. } => error.fmt(f),
             Self::Disk(error) => error.fmt(f),
             Self::LogBehind { applied, last } => {
@@ -165,6 +178,7 @@ impl std::error::Error for Error {
         match self {
             Self::Listen { source, .. } | Self::Kernel(source) => Some(source),
             Self::Identity(error) => error.source(),
+            Self::Key(error) => error.source(),
             Self::Wal(error) | Self::Rot { source: error, .. } => error.source(),
             Self::Disk(error) => error.source(),
             _ => None,
@@ -184,26 +198,29 @@ impl From<IdentityError> for Error {
     }
 }
 
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
+impl From<DiskError> for Error {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
 impl From<WalError> for Error {
     fn from(error: WalError) -> Self {
         Self::Wal(error)
     }
 }
 
-/// Whether peers may be listened to there: only on loopback until they are authenticated.
-///
-/// # Errors
-/// [`Error::NotLoopback`].
-pub fn loopback_only(address: SocketAddr) -> Result<SocketAddr, Error> {
-    if address.ip().is_loopback() { Ok(address) } else { Err(Error::NotLoopback(address)) }
-}
-
 /// Listens to peers.
 ///
 /// # Errors
-/// When the address is not on loopback, is taken, or is none of this host's.
+/// When the address is taken, or is none of this host's.
 pub fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    let address = loopback_only(address)?;
     TcpListener::bind(address).map_err(|source| Error::Listen { address, source })
 }
 
@@ -225,21 +242,33 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
         address: options.address,
         incarnation,
         lineage,
+        key: options.keys.current().fingerprint(),
     };
-    let (last, members) = (restored.last().index, restored.members().clone());
+    let last = restored.last().index;
     let applied = options.applied;
     if applied.index > last && options.installed.is_none() {
         return Err(Error::LogBehind { applied: applied.index, last });
     }
-    let bulk = Bulk::open(me.clone())?;
-    let known = (&members, options.runs);
-    let transport = Transport::new(options.listener, me.clone(), known, bulk.door)?;
-    let bell = transport.bell().clone();
+    let bulk = Bulk::open(me.clone(), options.keys.clone())?;
+    let poll = Poll::new()?;
+    let bell = Bell::new(poll.registry(), transport::BELL)?;
+    let of = (me.cluster, me.epoch);
+    let (gate, door) = Gate::open(options.listener, &options.keys, of, bell.clone())?;
+    let config = Config::new(me.node, identity::random_u64()?);
+    let core = Core::new(config, restored, applied.index, Time::default());
+    let mut trust = Trust::new(core.members().clone(), core.committed_members().clone());
+    if let Some(vouched) = roster::load(&options.disk)? {
+        trust.vouch(vouched, core.commit());
+    }
+    let transport = Transport::new(
+        (poll, bell.clone()),
+        (me.clone(), options.keys.clone()),
+        (trust, options.runs),
+        (door, bulk.door),
+    );
     let (handle, commands) = Handle::new(bell.clone());
     let (log, jobs, events) = LogPort::new();
     let log_writer = LogWriter::new(wal, jobs, events, Box::new(move || bell.ring()));
-    let config = Config::new(me.node, identity::random_u64()?);
-    let core = Core::new(config, restored, applied.index, Time::default());
     let pieces = Pieces {
         core,
         origin: clock::now(),
@@ -256,6 +285,7 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
     Ok(Parts {
         consensus,
         log_writer,
+        gate,
         bulk: bulk.bulk,
         handle,
         deliveries,
@@ -277,8 +307,8 @@ fn recall_or_begin<D: Disk + Clone>(
         let (found, wanted) = (identity.name, options.name.clone());
         return Err(Error::OtherName { found, wanted });
     }
-    if options.start != Start::Existing {
-        log::info!("there is state: start={:?} is ignored", options.start);
+    if !matches!(options.start, Start::Existing) {
+        log::info!("there is state: --bootstrap and --join are ignored");
     }
     let mut restored = Restored::default();
     match Wal::open(options.disk.clone(), wal_options, &mut |op| restored.replay(op)) {
@@ -300,21 +330,28 @@ fn begin<D: Disk + Clone>(
         Start::Existing => return Err(Error::NoState),
         Start::Bootstrap => {
             let cluster = identity::random_cluster_id()?;
-            let members = Members::bootstrap(name.clone(), address);
+            let key = options.keys.current().fingerprint();
+            let members = Members::bootstrap(name.clone(), address, key);
             let (epoch, node) = (Epoch::ZERO, NodeId::new(1));
             (Identity { cluster, epoch, node, name }, members)
         }
-        Start::Join(seeds) => {
+        Start::Join { seeds, token } => {
             let asked = JoinOptions {
                 seeds: seeds.clone(),
                 cluster: ClusterId::default(),
+                keys: options.keys.clone(),
+                token: token.clone(),
                 name: name.clone(),
                 address,
             };
             let joined = join::join(&asked, options.cancelled).map_err(Error::Join)?;
+            roster::store(&options.disk, &joined.peers)?;
             as_joined(&joined, name)
         }
-        Start::Joined(joined) => as_joined(joined, name),
+        Start::Joined(joined) => {
+            roster::store(&options.disk, &joined.peers)?;
+            as_joined(joined, name)
+        }
     };
     let first = LogOp::Reset { at: LogPosition::default(), members };
     let mut restored = Restored::default();
@@ -326,7 +363,7 @@ fn begin<D: Disk + Clone>(
     Ok((identity, wal, restored))
 }
 
-/// The members come with the log; until then whoever is of the cluster is welcome.
+/// The members come with the log; until then those that were told are listened to.
 fn as_joined(joined: &Joined, name: String) -> (Identity, Members) {
     let Joined { cluster, epoch, node, .. } = *joined;
     (Identity { cluster, epoch, node, name }, Members::default())

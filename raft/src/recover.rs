@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use pickbox_raft_core::Restored;
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Epoch, LogPosition, NodeId};
+use pickbox_raft_core::ids::{Epoch, Index, LogPosition, NodeId};
+use pickbox_raft_core::limits::DEPARTED_MAX;
 use pickbox_raft_core::log::{Content, Entry, HardState};
-use pickbox_raft_core::members::{Member, MemberRole, Members};
+use pickbox_raft_core::members::{Departed, Member, MemberRole, Members};
 
 use crate::disk::Disk;
 use crate::identity::{self, Identity};
+use crate::keys::KeyRing;
 use crate::open::Error;
 use crate::wal::{Options, Wal};
 
@@ -87,19 +89,24 @@ impl<D: Disk + Clone> Survivor<D> {
         let term = self.restored.hard_state().term.next();
         let me = self.identity.node;
         // The epoch first: with the old members in force nobody leads, and the others refuse this node.
-        let identity = Identity { epoch, ..self.identity };
+        let identity = Identity { epoch, ..self.identity.clone() };
         identity.put(&self.disk)?;
         let index = self.restored.last().index.next();
         // The lost nodes may have given out numbers that this one never heard of.
         let known = self.restored.members().next_id.max(me.next());
         let next_id = NodeId::new(known.get() + NUMBERS_SKIPPED);
+        let key = KeyRing::load_or_create(&self.disk)?.current().fingerprint();
+        let key = Some(key);
         let member = Member {
             id: me,
             name: identity.name,
             address: address.into(),
             role: MemberRole::Voter,
+            key,
         };
-        let members = Members { members: vec![member], next_id, epoch, ..Members::default() };
+        let departed = self.others(index);
+        let members =
+            Members { members: vec![member], next_id, epoch, departed, ..Members::default() };
         let entry = Entry { index, term, content: Content::Members(members) };
         self.wal.commit([
             LogOp::HardState(HardState { term, voted_for: Some(me) }),
@@ -107,18 +114,32 @@ impl<D: Disk + Clone> Survivor<D> {
         ])?;
         Ok(epoch)
     }
+
+    /// Whoever else was a member: it is told so when it comes back.
+    fn others(&self, at: Index) -> Vec<Departed> {
+        let others = self.members().peers().filter(|member| member.id != self.identity.node);
+        let others =
+            others.filter_map(|member| Some(Departed { id: member.id, key: member.key?, at }));
+        others.take(DEPARTED_MAX).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use pickbox_raft_core::ids::{ClusterId, Index, Term};
+    use pickbox_raft_core::ids::{ClusterId, Fingerprint, Index, Term};
 
     use super::*;
     use crate::disk::sim::{Fault, Keep, SimDisk};
 
     fn member(id: u64) -> Member {
         let (name, address) = (format!("node{id}"), format!("127.0.0.1:{}", 8000 + id));
-        Member { id: NodeId::new(id), name, address, role: MemberRole::Voter }
+        Member {
+            id: NodeId::new(id),
+            name,
+            address,
+            role: MemberRole::Voter,
+            key: Some(Fingerprint([7; 32])),
+        }
     }
 
     /// One of three, with five entries of which some may not be committed.
@@ -159,7 +180,10 @@ mod tests {
         let found = Survivor::open(disk).unwrap();
         assert_eq!(found.identity().epoch, Epoch::new(1));
         assert_eq!(found.last(), LogPosition { index: Index::new(6), term: Term::new(4) });
-        assert_eq!(found.members().members, [member(2)]);
+        let key = KeyRing::load(found.disk()).unwrap().unwrap().current().fingerprint();
+        assert_eq!(found.members().members, [Member { key: Some(key), ..member(2) }]);
+        let departed: Vec<NodeId> = found.members().departed.iter().map(|gone| gone.id).collect();
+        assert_eq!(departed, [NodeId::new(1), NodeId::new(3)], "they are told so");
         assert_eq!(found.members().next_id, NodeId::new(1004));
         assert_eq!(found.members().epoch, Epoch::new(1));
         assert!(found.hard_state().term == Term::new(4));
@@ -183,7 +207,11 @@ mod tests {
                 assert!(!done || is_alone);
                 found.found_anew("127.0.0.1:8002").unwrap();
                 let found = Survivor::open(disk).unwrap();
-                assert_eq!(found.members().members, [member(2)]);
+                let key = KeyRing::load(found.disk()).unwrap().unwrap().current().fingerprint();
+                assert_eq!(found.members().members, [Member { key: Some(key), ..member(2) }]);
+                let departed: Vec<NodeId> =
+                    found.members().departed.iter().map(|gone| gone.id).collect();
+                assert_eq!(departed, [NodeId::new(1), NodeId::new(3)], "they are told so");
             }
         }
     }

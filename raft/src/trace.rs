@@ -255,7 +255,7 @@ const fn op(op: &LogOp) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use pickbox_raft_core::ids::{Index, IoSeq, LogPosition};
+    use pickbox_raft_core::ids::{Fingerprint, Index, IoSeq, LogPosition};
     use pickbox_raft_core::members::Members;
     use pickbox_raft_core::time::Time;
     use pickbox_raft_core::{Config, Restored};
@@ -265,7 +265,7 @@ mod tests {
     /// A lone voter's first steps, a line each; a step without consequence has none.
     #[test]
     fn each_step_with_a_consequence_is_one_line_of_json() {
-        let members = Members::bootstrap("node1".into(), "host:1".into());
+        let members = Members::bootstrap("node1".into(), "host:1".into(), Fingerprint::default());
         let mut restored = Restored::default();
         restored.replay(&LogOp::Reset { at: LogPosition::default(), members }).unwrap();
         let config = Config::new(NodeId::new(1), 1);

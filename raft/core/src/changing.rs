@@ -41,7 +41,8 @@ impl Core {
         }
         let members = self.log.members();
         let heard = |id| self.may_be_there(id);
-        let Changed { members: target, member } = members.changed(change, heard)?;
+        let Changed { members: target, member } =
+            members.changed(change, self.log.last().index.next(), heard)?;
         if target != members.settled() {
             if !self.may_change_members(leader) {
                 return Err(ChangeRefusal::InProgress { at });
@@ -169,8 +170,8 @@ impl Core {
 
     /// Makes a learner a voter if it is to be one and has caught up.
     pub(crate) fn promote_learner(&mut self, id: NodeId) {
-        let Some(target) = self.log.members().promoted(id) else { return };
         let (last, now) = (self.log.last().index, self.now);
+        let Some(target) = self.log.members().promoted(id, last.next()) else { return };
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(peer) = leader.peer_mut(id) else { return };
         let round = peer.round_of_catching_up(last, now);

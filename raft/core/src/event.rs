@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term};
+use crate::ids::{
+    Fingerprint, Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term, TokenId,
+};
 use crate::log::{Entry, HardState, Proposal};
-use crate::members::{Member, Members};
+use crate::members::{JoinToken, Member, Members};
 use crate::message::{Message, Refusal};
 
 /// What may happen to a node.
@@ -92,6 +94,10 @@ pub enum Change {
         name: String,
         /// Where peers reach it, `HOST:PORT`.
         address: String,
+        /// The key that it has proved to have.
+        key: Fingerprint,
+        /// By what right.
+        warrant: Warrant,
     },
     /// Take a member out.
     Remove(NodeId),
@@ -116,6 +122,28 @@ pub enum Change {
         /// Where peers reach it, `HOST:PORT`.
         address: String,
     },
+    /// A member has this key from now on, and its former one no more.
+    Rekey {
+        /// Which.
+        id: NodeId,
+        /// The new key.
+        key: Fingerprint,
+    },
+    /// One node may join with this, once.
+    IssueToken(JoinToken),
+    /// Nobody may join with this token any more.
+    RevokeToken(TokenId),
+}
+
+/// By what right a node that is no member, or has lost its state, joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Warrant {
+    /// It runs on the leader's host for the leader's user, who could take its key and its state.
+    SameUser,
+    /// Its key is that of the member whose name it has.
+    Listed,
+    /// It has the secret of the token with this public key, which is used up by this.
+    Token([u8; 32]),
 }
 
 /// What a new member is to become.
@@ -159,6 +187,14 @@ pub enum ChangeRefusal {
     Invalid,
     /// There are [`crate::limits::MEMBERS_MAX`] members.
     TooMany,
+    /// There is no such join token, or none any more: it was used, revoked, or is over.
+    NoSuchToken,
+    /// The join token is for a node of another name.
+    TokenForOther(String),
+    /// There are [`crate::limits::TOKENS_MAX`] join tokens.
+    TooManyTokens,
+    /// The key is not that of the member of this name.
+    NotListed,
     /// Leadership was lost before the outcome was known: ask again.
     Unknown,
 }

@@ -61,6 +61,13 @@ pub const CHANGES_MAX: usize = 64;
 /// Members, voters and learners together.
 pub const MEMBERS_MAX: usize = 64;
 
+/// Join tokens that are neither used nor revoked nor found to be over.
+pub const TOKENS_MAX: usize = 64;
+
+/// Keys of removed members that are remembered, so that who comes back can be told why it is not
+/// let in. The oldest is forgotten first; forgotten or not, none of them is a member.
+pub const DEPARTED_MAX: usize = 64;
+
 /// Length of a member's name and of its address, in bytes each.
 pub const NAME_BYTES_MAX: usize = 255;
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, NodeId};
+use crate::ids::{Epoch, Fingerprint, Index, NodeId, TokenId};
+use crate::limits::{DEPARTED_MAX, TOKENS_MAX};
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +42,46 @@ pub struct Member {
     pub address: String,
     /// Voter or learner.
     pub role: MemberRole,
+    /// The key that it proves to have on each connection. `None`: listed by an operator, and not
+    /// there yet.
+    pub key: Option<Fingerprint>,
+}
+
+/// Permission for one node to become a member. Nobody can join with what is written here: that
+/// takes the secret of which this has the public half.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// An Ed25519 public key (RFC 8032); its private half is derived from the token's secret.
+    pub public_key: [u8; 32],
+    /// The only name under which it lets a node in, if it was made for one.
+    pub name: Option<String>,
+    /// Seconds since 1970, by the clock of the node where it was made.
+    pub issued_at: u64,
+    /// Seconds since 1970. A leader lets nobody in with it from then on.
+    pub expires_at: u64,
+    /// The member where it was made.
+    pub issued_by: NodeId,
+}
+
+impl JoinToken {
+    /// What people call it.
+    #[must_use]
+    pub fn id(&self) -> TokenId {
+        let mut id = [0; 8];
+        id.iter_mut().zip(self.public_key).for_each(|(place, byte)| *place = byte);
+        TokenId(id)
+    }
+}
+
+/// A member that is none any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Departed {
+    /// The number that it had.
+    pub id: NodeId,
+    /// The key that it had.
+    pub key: Fingerprint,
+    /// The entry that took it out.
+    pub at: Index,
 }
 
 /// The members at one place of the log; a `Members` entry takes effect when it is appended
@@ -58,14 +99,19 @@ pub struct Members {
     pub next_id: NodeId,
     /// The epoch of the cluster: see [`Epoch`].
     pub epoch: Epoch,
+    /// Join tokens that may still be used, oldest first.
+    pub tokens: Vec<JoinToken>,
+    /// Who was removed last, oldest first.
+    pub departed: Vec<Departed>,
 }
 
 impl Members {
     /// The members of a cluster of one voter, as its first log begins with.
     #[must_use]
-    pub fn bootstrap(name: String, address: String) -> Self {
+    pub fn bootstrap(name: String, address: String, key: Fingerprint) -> Self {
         let first = NodeId::new(1);
-        let member = Member { id: first, name, address, role: MemberRole::Voter };
+        let role = MemberRole::Voter;
+        let member = Member { id: first, name, address, role, key: Some(key) };
         Self { members: alloc::vec![member], next_id: first.next(), ..Self::default() }
     }
 
@@ -87,7 +133,8 @@ impl Members {
         let ordered = |list: &[Member]| list.is_sorted_by(|one, other| one.id < other.id);
         let given_out = |member: &Member| member.id != NodeId::ZERO && member.id < self.next_id;
         let outgoing = |member: &Member| self.outgoing_voters.contains(&member.id);
-        self.next_id <= NodeId::MAX
+        let fits = self.tokens.len() <= TOKENS_MAX && self.departed.len() <= DEPARTED_MAX;
+        fits && self.next_id <= NodeId::MAX
             && self.voters().next().is_some()
             && ordered(&self.members)
             && self.peers().all(given_out)
@@ -113,6 +160,24 @@ impl Members {
         id != NodeId::ZERO && id < self.next_id && self.peers().all(|member| member.id != id)
     }
 
+    /// The member with this key, among all that peers talk to.
+    #[must_use]
+    pub fn with_key(&self, key: Fingerprint) -> Option<&Member> {
+        self.peers().find(|member| member.key == Some(key))
+    }
+
+    /// The member that had this key last and is none any more.
+    #[must_use]
+    pub fn departed_with(&self, key: Fingerprint) -> Option<&Departed> {
+        self.departed.iter().rfind(|departed| departed.key == key)
+    }
+
+    /// The join token with this public key.
+    #[must_use]
+    pub fn token(&self, public_key: &[u8; 32]) -> Option<&JoinToken> {
+        self.tokens.iter().find(|token| token.public_key == *public_key)
+    }
+
     /// The voters of the incoming (or only) configuration.
     pub fn voters(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members.iter().filter(|member| member.role.is_voter()).map(|m| m.id)
@@ -125,7 +190,11 @@ impl Members {
 
     /// About how many bytes these take.
     pub(crate) fn bytes(&self) -> usize {
-        let texts = self.peers().map(|m| m.name.len() + m.address.len() + 24);
-        texts.sum::<usize>() + self.outgoing_voters.len() * 8
+        let texts = self.peers().map(|m| m.name.len() + m.address.len() + 24 + 33);
+        let names = self.tokens.iter().map(|token| token.name.as_ref().map_or(0, String::len) + 56);
+        texts.sum::<usize>()
+            + names.sum::<usize>()
+            + self.departed.len() * 48
+            + self.outgoing_voters.len() * 8
     }
 }

@@ -5,10 +5,13 @@ mod tests {
     use std::fmt::Write as _;
     use std::sync::Arc;
 
-    use pickbox_raft_core::event::{Aim, Change, LogOp, RoleName};
-    use pickbox_raft_core::ids::{Incarnation, Index, IoSeq, LogPosition, NodeId, Serial, Term};
+    use pickbox_raft_core::event::{Aim, Change, ChangeRefusal, LogOp, RoleName, Warrant};
+    use pickbox_raft_core::ids::{
+        Fingerprint, Incarnation, Index, IoSeq, LogPosition, NodeId, Serial, Term, TokenId,
+    };
+    use pickbox_raft_core::limits::{DEPARTED_MAX, TOKENS_MAX};
     use pickbox_raft_core::log::{Payload, Proposal};
-    use pickbox_raft_core::members::{Member, MemberRole, Members};
+    use pickbox_raft_core::members::{JoinToken, Member, MemberRole, Members};
     use pickbox_raft_core::message::{Ballot, Body, Message, Verdict};
     use pickbox_raft_core::time::Time;
     use pickbox_raft_core::{Config, Core, Event, Output, Restored, Tally};
@@ -20,6 +23,7 @@ mod tests {
             name: format!("node{id}"),
             address: format!("host:{id}"),
             role: MemberRole::Voter,
+            key: Some(key(*id)),
         };
         Members {
             members: voters.iter().map(member).collect(),
@@ -27,6 +31,10 @@ mod tests {
             next_id: NodeId::new(100),
             ..Members::default()
         }
+    }
+
+    fn key(number: u64) -> Fingerprint {
+        Fingerprint([u8::try_from(number).unwrap(); 32])
     }
 
     fn fresh(id: u64, seed: u64, members: Members) -> Core {
@@ -77,7 +85,9 @@ mod tests {
                 address,
                 aim
             }),
-            (name(), address()).prop_map(|(name, address)| Change::Join { name, address }),
+            (name(), address(), fingerprint(), warrant()).prop_map(
+                |(name, address, key, warrant)| Change::Join { name, address, key, warrant }
+            ),
             id().prop_map(Change::Remove),
             (id(), name(), address()).prop_map(|(old, name, address)| Change::Replace {
                 old,
@@ -87,6 +97,32 @@ mod tests {
             id().prop_map(Change::Promote),
             id().prop_map(Change::Demote),
             (id(), address()).prop_map(|(id, address)| Change::Readdress { id, address }),
+            (id(), fingerprint()).prop_map(|(id, key)| Change::Rekey { id, key }),
+            (token(), proptest::option::of(name()), 0_u64..9).prop_map(|(public_key, name, at)| {
+                let issued_by = NodeId::new(1);
+                let token =
+                    JoinToken { public_key, name, issued_at: at, expires_at: at + 3, issued_by };
+                Change::IssueToken(token)
+            }),
+            token().prop_map(|public_key| Change::RevokeToken(TokenId(
+                public_key[..8].try_into().unwrap()
+            ))),
+        ]
+    }
+
+    fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+        (1_u64..9).prop_map(key)
+    }
+
+    fn token() -> impl Strategy<Value = [u8; 32]> {
+        (1_u8..5).prop_map(|number| [number; 32])
+    }
+
+    fn warrant() -> impl Strategy<Value = Warrant> {
+        prop_oneof![
+            Just(Warrant::SameUser),
+            Just(Warrant::Listed),
+            token().prop_map(Warrant::Token)
         ]
     }
 
@@ -102,10 +138,13 @@ mod tests {
             let mut current = members(&[1, 2, 3], &[]);
             current.next_id = NodeId::new(4);
             let mut given_out = current.next_id;
+            let mut at = Index::ZERO;
             for (change, connected) in changes {
                 let is_connected = |id: NodeId| connected & (1 << (id.get() % 8)) != 0;
-                let Ok(changed) = current.changed(&change, is_connected) else { continue };
+                at = at.next();
+                let Ok(changed) = current.changed(&change, at, is_connected) else { continue };
                 let next = changed.members;
+                check_keys(&current, &next, &change, at);
                 prop_assert!(next.voters().next().is_some());
                 prop_assert!(next.voters().all(|id| current.is_voter(id)));
                 for (place, one) in next.members.iter().enumerate() {
@@ -130,6 +169,72 @@ mod tests {
                 current = next;
             }
         }
+    }
+
+    /// No key comes in but by its owner's proof, no token lets in two nodes, nobody takes the place
+    /// of a member with another key by a token that is not made for it, and whose key goes is
+    /// remembered (faults 70, 81, 93).
+    fn check_keys(current: &Members, next: &Members, change: &Change, at: Index) {
+        for one in &next.members {
+            let same = next.members.iter().filter(|other| other.key.is_some());
+            assert!(
+                same.filter(|other| other.key == one.key).count() <= 1,
+                "a key is of one member"
+            );
+            let is_known = one.key.is_none() || current.members.iter().any(|m| m.key == one.key);
+            let is_proved = match change {
+                Change::Join { key, .. } | Change::Rekey { key, .. } => one.key == Some(*key),
+                _ => false,
+            };
+            assert!(is_known || is_proved, "{change:?} brings in a key");
+        }
+        if let Change::Join { name, key, warrant: Warrant::Token(token), .. } = change {
+            let used = current.token(token).expect("a token that is there");
+            assert!(next.token(token).is_none(), "a token is used once");
+            assert!(used.name.as_ref().is_none_or(|meant| meant == name));
+            let former = current.members.iter().find(|member| member.name == *name);
+            let former_key = former.and_then(|former| former.key);
+            let takes_over = former_key.is_some_and(|former| former != *key);
+            assert!(!takes_over || used.name.is_some(), "a place taken by a token for anybody");
+        }
+        if let Change::Join { name, key, warrant: Warrant::Listed, .. } = change {
+            assert!(current.members.iter().any(|m| m.name == *name && m.key == Some(*key)));
+        }
+        let is_there = |key| next.members.iter().any(|member| member.key == Some(key));
+        for gone in current.members.iter().filter(|member| next.get(member.id).is_none()) {
+            let Some(key) = gone.key.filter(|key| !is_there(*key)) else { continue };
+            let departed = next.departed_with(key).expect("it is remembered");
+            assert_eq!((departed.id, departed.at), (gone.id, at));
+        }
+        assert!(next.departed.iter().all(|departed| !is_there(departed.key)));
+        assert!(next.tokens.len() <= TOKENS_MAX && next.departed.len() <= DEPARTED_MAX);
+    }
+
+    /// fault 93: tokens that are over make room, those that are not are never dropped, and there
+    /// is a bound.
+    #[test]
+    fn there_are_only_so_many_tokens() {
+        let mut current = members(&[1], &[]);
+        let issue = |number: usize, issued_at| {
+            let mut public_key = [0; 32];
+            public_key[..8].copy_from_slice(&u64::try_from(number).unwrap().to_le_bytes());
+            let issued_by = NodeId::new(1);
+            Change::IssueToken(JoinToken {
+                public_key,
+                name: None,
+                issued_at,
+                expires_at: issued_at + 10,
+                issued_by,
+            })
+        };
+        for number in 0..TOKENS_MAX {
+            let changed = current.changed(&issue(number, 5), Index::ZERO, |_| true).unwrap();
+            current = changed.members;
+        }
+        let one_more = current.changed(&issue(TOKENS_MAX, 14), Index::ZERO, |_| true);
+        assert_eq!(one_more, Err(ChangeRefusal::TooManyTokens));
+        let later = current.changed(&issue(TOKENS_MAX, 15), Index::ZERO, |_| true).unwrap();
+        assert_eq!(later.members.tokens.len(), 1, "those of before are over");
     }
 
     /// All ways to answer, for one to seven voters (checklist 5): elected by a majority, lost once

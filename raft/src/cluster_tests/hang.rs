@@ -12,6 +12,7 @@ use super::rig::thread;
 use crate::api::Command;
 use crate::disk::sim::{SimDisk, SimFile};
 use crate::disk::{Disk, DiskFile, DiskResult};
+use crate::keys::KeyRing;
 use crate::net::tests::rig::wait_until;
 use crate::{Options, Parts, Start, open};
 
@@ -109,9 +110,11 @@ impl DiskFile for HangingFile {
 fn parts(disk: &HangingDisk) -> Parts<HangingDisk> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
+    let keys = KeyRing::load_or_create(disk).unwrap();
     open(Options {
         disk: disk.clone(),
         listener,
+        keys,
         name: "node1".to_owned(),
         address,
         start: Start::Bootstrap,
@@ -157,15 +160,17 @@ fn a_disk_that_hangs_does_not_hold_up_the_end() {
     let parts = parts(&disk);
     disk.gate.set(true);
     let (consensus, log_writer, bulk) = (parts.consensus, parts.log_writer, parts.bulk);
+    let gate = parts.gate;
     let consensus = thread("consensus", move || drop(consensus.run()));
     let log_writer = thread("log-writer", move || log_writer.run());
     let bulk = thread("bulk", move || bulk.run().expect("bulk runs"));
+    let gate = thread("gate", move || gate.run().expect("the gate runs"));
     wait_until("the disk hangs", || disk.gate.waiting.load(Ordering::SeqCst));
     parts.handle.send(Command::Shutdown).unwrap();
     wait_until("the consensus ends", || consensus.is_finished());
     assert!(!log_writer.is_finished(), "the disk still hangs");
     disk.gate.set(false);
-    for thread in [consensus, log_writer, bulk] {
+    for thread in [consensus, log_writer, bulk, gate] {
         thread.join().unwrap();
     }
 }

@@ -3,9 +3,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::event::Warrant;
+use pickbox_raft_core::ids::{Fingerprint, NodeId};
 
-use super::rig::{Node, Place, leader, voters};
+use super::rig::{Node, Place, join_at, leader, voters};
 use crate::Start;
 use crate::api::{Change, ChangeRefusal, TransferFailure};
 use crate::net::tests::rig::wait_until;
@@ -76,13 +77,17 @@ fn a_name_is_taken_over_when_its_node_has_gone() {
     let lead = leader(&mut nodes);
     let node = nodes.remove(0);
     let (name, number) = (node.me.name.clone(), node.me.node);
-    let join = Change::Join { name: name.clone(), address: free_address().to_string() };
+    let join = Change::Join {
+        name: name.clone(),
+        address: free_address().to_string(),
+        key: Fingerprint([9; 32]),
+        warrant: Warrant::SameUser,
+    };
     assert!(
         matches!(lead.change(join), Err(ChangeRefusal::Connected(member)) if member.id == number)
     );
     node.stop();
-    let again =
-        Node::start(&place.of("empty"), &name, Start::Join(vec![lead.address.to_string()]), 0);
+    let again = Node::start(&place.of("empty"), &name, join_at(&lead), 0);
     assert!(again.me.node > number, "a new number");
     wait_until("it is a voter", || voters(&lead) == 3);
     assert!(lead.status().members.iter().any(|m| m.member.id == again.me.node));

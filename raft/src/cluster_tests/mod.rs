@@ -1,6 +1,6 @@
 //! The log as the room above sees it: whole nodes over loopback, on real directories.
 
-use std::io::Write as _;
+use std::io::{IoSlice, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,10 +8,13 @@ use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId, ReadId};
 use pickbox_raft_core::members::MemberRole;
 
 use crate::api::{ChangeRefusal, Command, Refusal};
-use crate::join::{JoinError, JoinOptions, join};
+use crate::join::{JoinError, JoinOptions, Seed, join};
+use crate::keys::KeyRing;
 use crate::net::frame::Kind;
 use crate::net::hello::{self, Hello, Purpose};
+use crate::net::secured::Secured;
 use crate::net::tests::rig::{PATIENCE, wait_until};
+use crate::net::tls::{self, Pin};
 use crate::{Error, Start};
 use rig::{Node, Place, leader, voters};
 
@@ -86,20 +89,26 @@ fn a_cut_connection_heals() {
     for node in &nodes {
         // The newest connection of a member replaces its former one: so this cuts.
         let me = crate::net::LocalNode { incarnation: Incarnation::new(7), ..node.me.clone() };
-        drop(say_hello(&lead, &Hello::of(&me, lead.me.node, Purpose::Consensus)));
+        let hello = Hello::of(&me, lead.me.node, Purpose::Consensus);
+        drop(say_hello(&lead, node, &hello));
     }
     nodes[0].propose(b"after");
     nodes[1].propose(b"more");
     wait_until("the leader has it all", || lead.data().len() == 3);
 }
 
-fn say_hello(to: &Node, hello: &Hello) -> TcpStream {
-    let mut socket = TcpStream::connect(to.address).unwrap();
-    let frame = hello::encode(Kind::Hello, hello).unwrap();
-    socket.write_all(&[&frame.header[..], &frame.payload].concat()).unwrap();
+/// Greets a node with the key of another one, and waits for its answer.
+fn say_hello(to: &Node, with: &Node, hello: &Hello) -> Secured<TcpStream> {
+    let socket = TcpStream::connect(to.address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    std::io::Read::read(&mut socket, &mut [0; 64]).unwrap();
-    socket
+    let pin = Pin::OneOf(vec![to.me.key]);
+    let mut line = Secured::new(socket, tls::dialer(&with.keys, pin, tls::MEMBER).unwrap());
+    assert!(line.shake_hands().unwrap());
+    let frame = hello::encode(Kind::Hello, hello).unwrap();
+    let bytes = [&frame.header[..], &frame.payload].concat();
+    line.write_vectored(&[IoSlice::new(&bytes)]).unwrap();
+    line.read_into(&mut Vec::with_capacity(64)).unwrap();
+    line
 }
 
 /// Issue 2, 6; checklist 65: garbage, half greetings and idle connections on every port.
@@ -119,8 +128,8 @@ fn garbage_on_the_ports_leaves_the_cluster_working() {
         }
         // A member's greeting, and then garbage in its name.
         let other = nodes.iter().find(|other| other.me.node != node.me.node).unwrap();
-        let mut socket = say_hello(node, &Hello::of(&other.me, node.me.node, Purpose::Consensus));
-        let _ = socket.write_all(&vec![0xee; 70_000]);
+        let hello = Hello::of(&other.me, node.me.node, Purpose::Consensus);
+        let _ = say_hello(node, other, &hello).write_vectored(&[IoSlice::new(&[0xee; 70_000])]);
     }
     for (number, node) in nodes.iter().enumerate() {
         node.propose(format!("from {number}").as_bytes());
@@ -160,9 +169,13 @@ fn adding_a_member_works_on_any_node() {
     assert_eq!(member.member.role, MemberRole::Staging { replaces: None });
     assert!(!member.connected);
     assert!(matches!(nodes[1].add("node9", "127.0.0.1:2"), Err(ChangeRefusal::Taken(_))));
-    for (name, address) in [("a b", "127.0.0.1:2"), ("node8", "192.0.2.1:2"), ("node8", "no:2")] {
+    for (name, address) in [("a b", "127.0.0.1:2"), ("node8", "0.0.0.0:2"), ("node8", "no:2")] {
         assert_eq!(nodes[1].add(name, address), Err(ChangeRefusal::Invalid), "{name} {address}");
     }
+}
+
+fn seed(address: &str) -> Seed {
+    Seed { address: address.to_owned(), key: None }
 }
 
 /// A name that a voter has is not given to a node without state, and waiting can be ended.
@@ -173,18 +186,20 @@ fn joining_can_be_refused_and_cancelled() {
     node.settle_open();
     let address = node.address.to_string();
     let taken = JoinOptions {
-        seeds: vec![address.clone()],
+        seeds: vec![seed(&address)],
         cluster: ClusterId::default(),
+        keys: KeyRing::of_number(7),
+        token: None,
         name: "node1".to_owned(),
         address,
     };
     let refused = join(&taken, &AtomicBool::new(false));
     assert!(matches!(refused, Err(JoinError::Taken(_))), "{refused:?}");
-    let far = JoinOptions { seeds: vec!["192.0.2.1:1".to_owned()], ..taken.clone() };
+    let far = JoinOptions { seeds: vec![seed("no:1")], ..taken.clone() };
     let refused = join(&far, &AtomicBool::new(false));
-    assert!(matches!(refused, Err(JoinError::NotLoopback(_))), "{refused:?}");
+    assert!(matches!(refused, Err(JoinError::Address(_))), "{refused:?}");
     let cancelled = AtomicBool::new(false);
-    let nobody = JoinOptions { seeds: vec!["127.0.0.1:1".to_owned()], ..taken };
+    let nobody = JoinOptions { seeds: vec![seed("127.0.0.1:1")], ..taken };
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| join(&nobody, &cancelled));
         cancelled.store(true, Ordering::SeqCst);
@@ -248,11 +263,16 @@ fn a_minority_answers_and_waits() {
 /// The daemon's way to fail: a clear error and nothing changed.
 #[test]
 fn what_cannot_be_opened_is_named() {
-    assert!(matches!(crate::listen("192.0.2.1:8001".parse().unwrap()), Err(Error::NotLoopback(_))));
+    let elsewhere = "192.0.2.1:8001".parse().unwrap();
+    assert!(
+        matches!(crate::listen(elsewhere), Err(Error::Listen { address, .. }) if address == elsewhere)
+    );
     let place = Place::new();
     let open = |name: &str, start: Start| {
+        let disk = crate::disk::RealDisk::open(&place.of("node1")).unwrap();
         crate::open(crate::Options {
-            disk: crate::disk::RealDisk::open(&place.of("node1")).unwrap(),
+            keys: KeyRing::load_or_create(&disk).unwrap(),
+            disk,
             listener: crate::listen("127.0.0.1:0".parse().unwrap()).unwrap(),
             name: name.to_owned(),
             address: "127.0.0.1:1".to_owned(),

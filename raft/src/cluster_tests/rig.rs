@@ -16,6 +16,8 @@ use crate::api::{
     Aim, Change, ChangeRefusal, Command, Delivery, Refusal, Role, Status, TransferFailure,
 };
 use crate::disk::RealDisk;
+use crate::join::Seed;
+use crate::keys::KeyRing;
 use crate::net::LocalNode;
 use crate::net::tests::rig::{PATIENCE, wait_until};
 use crate::{Handle, Options, Parts, Start, open};
@@ -64,6 +66,7 @@ impl Seen {
 /// A running node.
 pub(crate) struct Node {
     pub(crate) me: LocalNode,
+    pub(crate) keys: KeyRing,
     pub(crate) handle: Handle,
     pub(crate) seen: Arc<Mutex<Seen>>,
     pub(crate) address: SocketAddr,
@@ -95,14 +98,23 @@ fn apply(deliveries: &Receiver<Delivery>, handle: &Handle, seen: &Mutex<Seen>) {
     }
 }
 
+/// To join by asking this node, as the same user of this host.
+pub(crate) fn join_at(node: &Node) -> Start {
+    let seed = Seed { address: node.address.to_string(), key: None };
+    Start::Join { seeds: vec![seed], token: None }
+}
+
 impl Node {
     /// Starts a node on a directory; waits for the cluster when it joins one.
     pub(crate) fn start(directory: &Path, name: &str, start: Start, port: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("loopback");
         let address = listener.local_addr().expect("bound");
+        let disk = RealDisk::open(directory).expect("a state directory");
+        let keys = KeyRing::load_or_create(&disk).expect("a key");
         let parts = open(Options {
-            disk: RealDisk::open(directory).expect("a state directory"),
+            disk,
             listener,
+            keys: keys.clone(),
             name: name.to_owned(),
             address: address.to_string(),
             start,
@@ -113,21 +125,22 @@ impl Node {
             cancelled: &AtomicBool::new(false),
         })
         .expect("it opens");
-        Self::run(parts, address)
+        Self::run(parts, keys, address)
     }
 
-    fn run(parts: Parts<RealDisk>, address: SocketAddr) -> Self {
-        let Parts { consensus, log_writer, bulk, handle, deliveries, me, .. } = parts;
+    fn run(parts: Parts<RealDisk>, keys: KeyRing, address: SocketAddr) -> Self {
+        let Parts { consensus, log_writer, gate, bulk, handle, deliveries, me, .. } = parts;
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (handle_, seen_) = (handle.clone(), Arc::clone(&seen));
         let threads = vec![
             thread("consensus", move || drop(consensus.run())),
             thread("log-writer", move || log_writer.run()),
+            thread("gate", move || gate.run().expect("the gate runs")),
             thread("bulk", move || bulk.run().expect("bulk runs")),
             thread("apply", move || apply(&deliveries, &handle_, &seen_)),
         ];
         let next_serial = Mutex::new(Serial::new(1));
-        let node = Self { me, handle, seen, address, next_serial, threads };
+        let node = Self { me, keys, handle, seen, address, next_serial, threads };
         node.send(Payload::Open { name: node.me.name.clone() }, None);
         node
     }
@@ -257,7 +270,7 @@ impl Place {
 
     /// One more node of a cluster.
     pub(crate) fn join(&self, name: &str, at: &Node) -> Node {
-        Node::start(&self.of(name), name, Start::Join(vec![at.address.to_string()]), 0)
+        Node::start(&self.of(name), name, join_at(at), 0)
     }
 
     /// A node that was there before, at its address.

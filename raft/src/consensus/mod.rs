@@ -24,12 +24,13 @@ use crate::clock;
 use crate::log_writer::{Failure, Job, LogEvent};
 use crate::net::backoff::Quiet;
 use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
-use crate::net::hello;
+use crate::net::hello::{self, JoinReply};
 use crate::net::link::Outcast;
 use crate::net::transport::{Incoming, Transport};
 use crate::trace::{Before, Tracer};
 use crate::wal::WalCounters;
 
+mod audit;
 mod handle;
 mod outstanding;
 pub(crate) mod port;
@@ -38,12 +39,13 @@ mod upward;
 pub(crate) mod wishes;
 mod wishing;
 
+use audit::Audit;
 pub use handle::{Closed, Handle};
 use outstanding::{Attempt, Outstanding};
 use port::LogPort;
 use refusals::Refusals;
 use upward::Upward;
-use wishes::{Asker, Order, Outcome, Wishes};
+use wishes::{Asker, Errand, Order, Outcome, Wishes};
 
 /// Commands taken in one turn before the sockets get theirs.
 const COMMANDS_PER_TURN: usize = 256;
@@ -109,6 +111,9 @@ pub struct Consensus {
     placed: Index,
     incarnation: Incarnation,
     malformed: Quiet,
+    audit: Audit,
+    /// When it may ask again who the members are.
+    ask_again: Instant,
     /// Set when asked to stop: until then leadership is handed over.
     stop_by: Option<Instant>,
     wal: WalCounters,
@@ -129,6 +134,7 @@ impl Consensus {
     pub(crate) fn new(pieces: Pieces) -> (Self, Receiver<Delivery>) {
         let (up, deliveries) = Upward::new();
         let incarnation = pieces.transport.me().incarnation;
+        let audit = Audit::new(pieces.core.committed_members());
         let consensus = Self {
             core: pieces.core,
             transport: pieces.transport,
@@ -146,6 +152,8 @@ impl Consensus {
             placed: pieces.applied,
             incarnation,
             malformed: Quiet::default(),
+            audit,
+            ask_again: pieces.origin,
             stop_by: None,
             wal: WalCounters::default(),
         };
@@ -229,12 +237,24 @@ impl Consensus {
 
     fn take(&mut self, incoming: Incoming) -> Result<(), Stop> {
         match incoming {
+            // It may have been cut off by what came before this.
+            Incoming::Frame { from, .. } if !self.transport.hears(from) => {}
             Incoming::Frame { from, kind: Kind::Errand, payload } => {
                 self.run_errand(from, &payload);
             }
             Incoming::Frame { from, payload, .. } => self.hear(from, &payload),
-            Incoming::Join { ticket, request } => self.wish_of_joiner(ticket, request),
-            Incoming::Up(id) => self.refusals.heal(id),
+            Incoming::Join { ticket, request, key, warrant } => {
+                self.wish_of_joiner(ticket, request, (key, warrant));
+            }
+            Incoming::Survey(ticket) => {
+                let standing = JoinReply::Standing(self.standing());
+                self.transport.answer(ticket, &standing);
+            }
+            Incoming::Unknown => self.ask_for_peers(),
+            Incoming::Up(id) => {
+                self.refusals.heal(id);
+                self.say(id, &Errand::AskPeers);
+            }
             Incoming::Refused(by, Outcast::OldState) => {
                 return Err(self.lost(format!(
                     "node {by} knows of a later run of this node: this state is a copy or an old image"
@@ -352,11 +372,12 @@ impl Consensus {
             None => {}
         }
         self.learn_runs(&output.committed)?;
+        let members = (self.core.members(), self.core.committed_members());
+        self.transport.follow(members, self.core.commit(), &mut self.incoming);
         if let Some(members) = &output.members_changed {
-            self.transport.set_members(members, &mut self.incoming);
             self.refusals.keep(members);
         }
-        self.transport.set_changing(self.core.is_changing_members());
+        self.audit.follow(&output.committed);
         if !output.log_ops.is_empty() {
             self.log.order(Job::Write { io: output.io, ops: output.log_ops });
         }
@@ -496,7 +517,9 @@ impl Consensus {
     fn alarms(&self) -> Vec<String> {
         let me = self.core.id();
         let removed = self.core.committed_members().has_removed(me);
-        let removed = removed.then(|| refusals::removed(self.transport.me()));
+        let at = self.core.committed_members().departed.iter().find(|departed| departed.id == me);
+        let at = at.map(|departed| departed.at).unwrap_or_default();
+        let removed = removed.then(|| refusals::removed(self.transport.me(), at));
         removed.into_iter().chain(self.refusals.alarms(self.transport.me())).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::ids::{Index, NodeId};
 use pickbox_raft_core::members::Members;
 
 use crate::net::LocalNode;
@@ -29,7 +29,7 @@ impl Refusals {
 
     /// Whether a member says that this node is none any more.
     pub(crate) fn say_removed(&self) -> bool {
-        self.0.values().any(|why| *why == Outcast::Removed)
+        self.0.values().any(|why| matches!(why, Outcast::Removed(_)))
     }
 
     /// Forgets those who are members no more.
@@ -57,7 +57,13 @@ impl Refusals {
 /// What happened and what to do; `None` when it is the other node's trouble.
 fn in_words(why: Outcast, me: &LocalNode) -> Option<String> {
     match why {
-        Outcast::Removed => Some(removed(me)),
+        Outcast::Removed(at) => Some(removed(me, at)),
+        Outcast::UnknownKey => Some(format!(
+            "a member does not know the key of {} (fingerprint {}): it was removed long ago, or its node.key \
+             is another one than the cluster lists (`pickbox member list` on a member); to take part \
+             again start it once with --join HOST:PORT --rejoin --token-file FILE",
+            me.name, me.key
+        )),
         Outcast::OtherEpoch(theirs) if theirs > me.epoch => Some(format!(
             "the cluster was founded anew without this node (epoch {theirs}, here {}): its folder is left \
              as it is; to take part again start it once with --join HOST:PORT --rejoin",
@@ -74,17 +80,18 @@ fn in_words(why: Outcast, me: &LocalNode) -> Option<String> {
 }
 
 /// What a node that was removed is told.
-pub(crate) fn removed(me: &LocalNode) -> String {
+pub(crate) fn removed(me: &LocalNode, at: Index) -> String {
+    let entry = if at == Index::ZERO { String::new() } else { format!(" by entry {at}") };
     format!(
-        "{} (number {}) was removed from the cluster: its folder is left as it is; to take part again \
-         start it once with --join HOST:PORT --rejoin",
+        "{} (number {}) was removed from the cluster{entry}: its folder is left as it is; to take part \
+         again start it once with --join HOST:PORT --rejoin",
         me.name, me.node
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation};
+    use pickbox_raft_core::ids::{ClusterId, Epoch, Fingerprint, Incarnation};
 
     use super::*;
     use crate::runs::Lineage;
@@ -98,6 +105,7 @@ mod tests {
             address: "host:3".to_owned(),
             incarnation: Incarnation::new(9),
             lineage: Lineage::of(Incarnation::new(9)),
+            key: Fingerprint::default(),
         }
     }
 
@@ -113,7 +121,7 @@ mod tests {
         assert_eq!(refusals.alarms(&me()).len(), 1, "it is told once");
         refusals.heal(one);
         assert!(refusals.is_twin());
-        let members = Members::bootstrap("node1".into(), "host:1".into());
+        let members = Members::bootstrap("node1".into(), "host:1".into(), Fingerprint::default());
         refusals.keep(&members);
         assert!(!refusals.is_twin() && refusals.alarms(&me()).is_empty());
     }

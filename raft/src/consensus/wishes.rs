@@ -15,6 +15,7 @@ use pickbox_raft_core::ids::NodeId;
 use pickbox_raft_core::members::Member;
 use serde::{Deserialize, Serialize};
 
+use crate::net::Vouched;
 use crate::net::transport::Ticket;
 
 /// Orders under way; more are put off.
@@ -68,6 +69,8 @@ impl Order {
                     | Change::Promote(_)
                     | Change::Demote(_)
                     | Change::Readdress { .. }
+                    | Change::Rekey { .. }
+                    | Change::IssueToken(_)
             )
         )
     }
@@ -99,6 +102,10 @@ pub(crate) enum Errand {
         /// What came of it.
         outcome: Outcome,
     },
+    /// Tell who the members are.
+    AskPeers,
+    /// These are.
+    Peers(Vouched),
 }
 
 /// An order under way.

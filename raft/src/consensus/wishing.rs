@@ -1,31 +1,60 @@
 //! How the consensus thread serves orders to change the members or the leader.
 
+use std::time::Duration;
+
 use pickbox_raft_core::Event;
-use pickbox_raft_core::event::{Change, ChangeId, ChangeRefusal, RoleName, TransferFailure};
-use pickbox_raft_core::ids::NodeId;
+
+use pickbox_raft_core::event::{
+    Change, ChangeId, ChangeRefusal, RoleName, TransferFailure, Warrant,
+};
+use pickbox_raft_core::ids::{Fingerprint, NodeId};
 use pickbox_raft_core::members::Member;
 
 use super::Consensus;
 use super::wishes::{Asker, Errand, Order, Outcome, unknown};
 use crate::clock;
 use crate::identity::check_name;
-use crate::loopback_only;
+use crate::net::Vouched;
 use crate::net::frame::Kind;
-use crate::net::hello::{self, JoinReply, JoinRequest, Standing};
+use crate::net::hello::{self, JoinReply, Refusal, Standing};
+use crate::net::join_request::JoinRequest;
 use crate::net::link::resolve;
 use crate::net::transport::Ticket;
 
+/// Others are asked who the members are no more often.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Consensus {
-    pub(super) fn wish_of_joiner(&mut self, ticket: Ticket, request: JoinRequest) {
-        let JoinRequest::Join { name, address } = request else {
-            let reply = JoinReply::Standing(self.standing());
-            return self.transport.answer_join(ticket, &reply);
-        };
-        log::info!("event=join_asked name={name:?} address={address:?}");
-        self.wish(Asker::Joiner(ticket), Order::Change(Change::Join { name, address }));
+    pub(super) fn wish_of_joiner(
+        &mut self,
+        ticket: Ticket,
+        request: JoinRequest,
+        (key, warrant): (Fingerprint, Warrant),
+    ) {
+        let JoinRequest { name, address, .. } = request;
+        let change = Change::Join { name, address, key, warrant };
+        self.wish(Asker::Joiner(ticket), Order::Change(change));
     }
 
-    fn standing(&self) -> Standing {
+    /// Somebody was turned away who may be a member that this node has yet to learn of: others may
+    /// know.
+    pub(super) fn ask_for_peers(&mut self) {
+        let now = clock::now();
+        if now < self.ask_again {
+            return;
+        }
+        self.ask_again = now + ASK_INTERVAL;
+        let connected: Vec<NodeId> = self.transport.connected().collect();
+        for peer in connected {
+            self.say(peer, &Errand::AskPeers);
+        }
+    }
+
+    fn vouched(&self) -> Vouched {
+        Vouched { at: self.core.commit(), members: self.core.committed_members().clone() }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
         let me = self.transport.me();
         Standing {
             cluster: me.cluster,
@@ -50,6 +79,13 @@ impl Consensus {
                 if self.wishes.is_of_here(ChangeId(request)) {
                     self.answer_wish(ChangeId(request), outcome);
                 }
+            }
+            Some(Errand::AskPeers) => {
+                let vouched = self.vouched();
+                self.say(from, &Errand::Peers(vouched));
+            }
+            Some(Errand::Peers(vouched)) => {
+                self.transport.vouch(vouched, self.core.commit(), &mut self.incoming);
             }
             None => log::warn!("event=errand_dropped peer={from} reason=malformed"),
         }
@@ -177,7 +213,7 @@ impl Consensus {
             }
             (Asker::Joiner(ticket), Outcome::Changed(result)) => {
                 let reply = self.join_reply(result);
-                self.transport.answer_join(ticket, &reply);
+                self.transport.answer(ticket, &reply);
             }
             (Asker::Self_, Outcome::Changed(Err(refusal))) => {
                 log::warn!("event=move_not_listed reason=\"{refusal:?}\"");
@@ -187,7 +223,7 @@ impl Consensus {
         }
     }
 
-    fn say(&mut self, to: NodeId, errand: &Errand) {
+    pub(super) fn say(&mut self, to: NodeId, errand: &Errand) {
         if let Ok(payload) = postcard::to_allocvec(errand) {
             self.transport.send(to, Kind::Errand, payload);
         }
@@ -199,9 +235,9 @@ impl Consensus {
                 cluster: self.transport.me().cluster,
                 epoch: self.transport.me().epoch,
                 node: member.id,
-                members: self.core.members().clone(),
+                peers: self.vouched(),
             },
-            Err(ChangeRefusal::NotLeader(leader)) => JoinReply::NotLeader(self.address_of(leader)),
+            Err(ChangeRefusal::NotLeader(leader)) => JoinReply::NotLeader(self.contact_of(leader)),
             Err(ChangeRefusal::Taken(member)) => JoinReply::Taken(format!(
                 "{} at {} is a member already: choose another name and address",
                 member.name, member.address
@@ -211,6 +247,12 @@ impl Consensus {
                  another name",
                 member.name, member.address
             )),
+            Err(ChangeRefusal::TokenForOther(name)) => {
+                JoinReply::Taken(format!("this join token is for a node called {name}"))
+            }
+            Err(ChangeRefusal::NoSuchToken | ChangeRefusal::NotListed) => {
+                JoinReply::Taken(Refusal::NotAdmitted.to_string())
+            }
             Err(ChangeRefusal::Invalid) => JoinReply::Taken("not a name or address".to_owned()),
             Err(ChangeRefusal::TooMany) => {
                 JoinReply::Taken("there are too many members".to_owned())
@@ -219,9 +261,10 @@ impl Consensus {
         }
     }
 
-    fn address_of(&self, leader: Option<NodeId>) -> Option<String> {
+    fn contact_of(&self, leader: Option<NodeId>) -> Option<(String, Fingerprint)> {
         let leader = leader.filter(|leader| *leader != self.core.id())?;
-        self.core.members().get(leader).map(|member| member.address.clone())
+        let member = self.core.members().get(leader)?;
+        Some((member.address.clone(), member.key?))
     }
 }
 
@@ -229,16 +272,25 @@ impl Consensus {
 fn is_sound(order: &Order) -> bool {
     let is_address = |address: &str| {
         address.len() <= hello::ADDRESS_BYTES_MAX
-            && resolve(address).is_some_and(|address| loopback_only(address).is_ok())
+            && resolve(address).is_some_and(|address| !address.ip().is_unspecified())
     };
     match order {
         Order::Change(
             Change::Add { name, address, .. }
-            | Change::Join { name, address }
+            | Change::Join { name, address, .. }
             | Change::Replace { name, address, .. },
         ) => check_name(name).is_ok() && is_address(address),
         Order::Change(Change::Readdress { address, .. }) => is_address(address),
-        Order::Change(Change::Remove(_) | Change::Promote(_) | Change::Demote(_))
+        Order::Change(Change::IssueToken(token)) => {
+            token.name.as_deref().is_none_or(|name| check_name(name).is_ok())
+        }
+        Order::Change(
+            Change::Remove(_)
+            | Change::Promote(_)
+            | Change::Demote(_)
+            | Change::Rekey { .. }
+            | Change::RevokeToken(_),
+        )
         | Order::Transfer(_) => true,
     }
 }

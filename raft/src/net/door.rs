@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pickbox_raft_core::ids::NodeId;
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::ids::{Fingerprint, NodeId};
 
 use super::bell::Bell;
 use super::frame::{Frame, Parser};
 use super::hello::Hello;
 use super::stream::Stream;
+use super::trust::Trust;
 
 /// Connections waiting to be adopted.
 const ADOPTIONS_MAX: usize = 32;
@@ -19,6 +19,7 @@ const ADOPTIONS_MAX: usize = 32;
 #[derive(Debug)]
 pub(crate) struct Adoption {
     pub(crate) hello: Hello,
+    pub(crate) key: Fingerprint,
     pub(crate) stream: Stream,
     pub(crate) parser: Parser,
 }
@@ -36,8 +37,8 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     pub(crate) adoptions: VecDeque<Adoption>,
-    /// The newest members, until taken.
-    pub(crate) members: Option<Members>,
+    /// What is known of the members, until taken.
+    pub(crate) trust: Option<Arc<Trust>>,
     /// One for each peer that can be sent to.
     pub(crate) lanes: BTreeMap<NodeId, Lane>,
     pub(crate) stop: bool,
@@ -47,7 +48,7 @@ impl Desk {
     /// Whether the bulk thread has something to do here.
     pub(crate) fn is_idle(&self) -> bool {
         self.adoptions.is_empty()
-            && self.members.is_none()
+            && self.trust.is_none()
             && !self.stop
             && self.lanes.values().all(|lane| lane.frames.is_empty())
     }
@@ -89,17 +90,17 @@ impl BulkDoor {
     }
 
     /// Hands over an accepted connection; too many at once are dropped, the peer dials again.
-    pub(crate) fn adopt(&self, hello: Hello, stream: Stream, parser: Parser) {
+    pub(crate) fn adopt(&self, adoption: Adoption) {
         let mut desk = self.desk.lock();
         if desk.adoptions.len() < ADOPTIONS_MAX {
-            desk.adoptions.push_back(Adoption { hello, stream, parser });
+            desk.adoptions.push_back(adoption);
         }
         drop(desk);
         self.bell.ring();
     }
 
-    pub(crate) fn set_members(&self, members: Members) {
-        self.desk.lock().members = Some(members);
+    pub(crate) fn set_trust(&self, trust: Arc<Trust>) {
+        self.desk.lock().trust = Some(trust);
         self.bell.ring();
     }
 

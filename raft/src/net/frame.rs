@@ -15,7 +15,7 @@ const STAGE_BYTES: usize = 64 * 1024;
 /// A payload's buffer grows by this factor when full: so much is allocated per byte arrived.
 const GROWTH: usize = 4;
 
-/// Largest greeting, refusal or join message.
+/// Largest greeting or refusal.
 pub(crate) const GREETING_BYTES_MAX: usize = 4 * 1024;
 /// Largest message without entries.
 pub(crate) const CONTROL_BYTES_MAX: usize = 64 * 1024;
@@ -45,14 +45,12 @@ pub(crate) enum Kind {
     Errand,
     /// Bytes of the room above.
     Content,
-    /// A node asks to become a member.
-    Join,
-    /// The answer to it.
+    /// The answer to a node that asks to become a member, or how far a node is.
     Joined,
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 8] = [
         Self::Hello,
         Self::Welcome,
         Self::Refused,
@@ -60,7 +58,6 @@ impl Kind {
         Self::Entries,
         Self::Errand,
         Self::Content,
-        Self::Join,
         Self::Joined,
     ];
 
@@ -74,7 +71,6 @@ impl Kind {
             Self::Entries => 5,
             Self::Errand => 6,
             Self::Content => 7,
-            Self::Join => 8,
             Self::Joined => 9,
         }
     }
@@ -86,7 +82,7 @@ impl Kind {
     /// The largest payload.
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
-            Self::Hello | Self::Welcome | Self::Refused | Self::Join => GREETING_BYTES_MAX,
+            Self::Hello | Self::Welcome | Self::Refused => GREETING_BYTES_MAX,
             Self::Control | Self::Errand | Self::Joined => CONTROL_BYTES_MAX,
             Self::Entries => ENTRIES_BYTES_MAX,
             Self::Content => CONTENT_BYTES_MAX,
@@ -106,9 +102,7 @@ pub(crate) enum Phase {
     Consensus,
     /// Messages of the room above.
     Bulk,
-    /// One request to join.
-    AwaitJoin,
-    /// The answer to it.
+    /// The answer to a request to join or to a survey.
     AwaitJoined,
 }
 
@@ -119,8 +113,7 @@ impl Phase {
             Self::AwaitWelcome => matches!(kind, Kind::Welcome | Kind::Refused),
             Self::Consensus => matches!(kind, Kind::Control | Kind::Entries | Kind::Errand),
             Self::Bulk => matches!(kind, Kind::Content),
-            Self::AwaitJoin => matches!(kind, Kind::Join),
-            Self::AwaitJoined => matches!(kind, Kind::Joined),
+            Self::AwaitJoined => matches!(kind, Kind::Joined | Kind::Refused),
         }
     }
 }

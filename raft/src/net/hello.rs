@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, Index, LogPosition, NodeId, Term};
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::ids::{
+    ClusterId, Epoch, Fingerprint, Incarnation, Index, LogPosition, NodeId, Term,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{Frame, Kind};
+use super::trust::{Trust, Vouched};
 use crate::identity::Identity;
 use crate::runs::Lineage;
 
@@ -33,6 +35,8 @@ pub struct LocalNode {
     pub incarnation: Incarnation,
     /// That run, and those that it descends from.
     pub lineage: Lineage,
+    /// Its key, as it started.
+    pub key: Fingerprint,
 }
 
 impl LocalNode {
@@ -54,8 +58,8 @@ pub(crate) enum Purpose {
     Consensus,
     /// Contents.
     Bulk,
-    /// A node that wants to become a member.
-    Join,
+    /// One question: how far is this node?
+    Survey,
 }
 
 /// The dialer's first frame.
@@ -63,17 +67,17 @@ pub(crate) enum Purpose {
 pub(crate) struct Hello {
     /// The newest protocol that it speaks.
     pub(crate) protocol: u16,
-    /// Its cluster; zeros when it has none yet.
+    /// Its cluster.
     pub(crate) cluster: ClusterId,
     /// The epoch of that.
     pub(crate) epoch: Epoch,
-    /// Its number; zero when it has none yet.
+    /// Its number.
     pub(crate) from: NodeId,
     /// Its name.
     pub(crate) name: String,
     /// Where it can be reached itself.
     pub(crate) address: String,
-    /// Whom it means to reach; zero: anyone.
+    /// Whom it means to reach.
     pub(crate) to: NodeId,
     /// Its run, and those that it descends from.
     pub(crate) lineage: Lineage,
@@ -114,12 +118,19 @@ pub(crate) enum Refusal {
     },
     /// The dialer reached itself.
     Loop,
-    /// It knows the dialer's number by another name, or not now.
+    /// It knows the dialer's number by another name or key, or not now.
     UnknownNode,
+    /// No member that it knows has the dialer's key.
+    UnknownKey,
     /// The greeting breaks a rule of the protocol.
     Malformed,
     /// The dialer is a member no more.
-    Removed,
+    Removed {
+        /// The entry that took it out; zero if that is not known.
+        at: Index,
+        /// The acceptor's epoch.
+        epoch: Epoch,
+    },
     /// Its cluster was founded anew, in this epoch, or the dialer's was.
     OtherEpoch {
         /// The acceptor's.
@@ -129,11 +140,14 @@ pub(crate) enum Refusal {
     OldState,
     /// Another run of the dialer is connected.
     Twin,
+    /// Who wants to join has no right to: no join token that is valid here, no key of a member of
+    /// its name, and not this host's user.
+    NotAdmitted,
 }
 
 impl Refusal {
     /// How many kinds there are.
-    pub(crate) const KINDS: usize = 10;
+    pub(crate) const KINDS: usize = 12;
 
     /// Which of the kinds it is.
     pub(crate) const fn kind(&self) -> usize {
@@ -144,10 +158,12 @@ impl Refusal {
             Self::Loop => 3,
             Self::UnknownNode => 4,
             Self::Malformed => 5,
-            Self::Removed => 6,
+            Self::Removed { .. } => 6,
             Self::OtherEpoch { .. } => 7,
             Self::OldState => 8,
             Self::Twin => 9,
+            Self::UnknownKey => 10,
+            Self::NotAdmitted => 11,
         }
     }
 }
@@ -163,7 +179,10 @@ impl std::fmt::Display for Refusal {
             Self::Loop => write!(f, "the address leads back to the dialer"),
             Self::UnknownNode => write!(f, "the acceptor knows no such member"),
             Self::Malformed => write!(f, "malformed greeting"),
-            Self::Removed => write!(f, "the dialer was removed from the cluster"),
+            Self::UnknownKey => write!(f, "the acceptor knows no member with this key"),
+            Self::Removed { at, .. } => {
+                write!(f, "the dialer was removed from the cluster (entry {at})")
+            }
             Self::OtherEpoch { ours } => {
                 write!(f, "the cluster was founded anew: the acceptor is in epoch {ours}")
             }
@@ -174,12 +193,17 @@ impl std::fmt::Display for Refusal {
                 )
             }
             Self::Twin => write!(f, "another run of the dialer is connected"),
+            Self::NotAdmitted => write!(
+                f,
+                "no valid join token: it was used or revoked, is over, or is of another cluster (`pickbox \
+                 token create` makes one)"
+            ),
         }
     }
 }
 
 /// The protocol that this build speaks.
-pub(crate) const PROTOCOL: u16 = 2;
+pub(crate) const PROTOCOL: u16 = 3;
 
 impl Hello {
     /// The greeting of a member.
@@ -197,15 +221,12 @@ impl Hello {
         }
     }
 
-    /// Whether `me`, who knows `members`, talks to this dialer.
-    ///
-    /// A number at or above the next one known here belongs to a member that joined while this
-    /// node was away: refusing it would keep this node from ever learning of it.
+    /// Whether `me`, who knows `trust`, talks to this dialer, who has proved to have `key`.
     pub(crate) fn check(
         &self,
         me: &LocalNode,
-        members: &Members,
-        runs: &Runs,
+        (trust, runs): (&Trust, &Runs),
+        key: Fingerprint,
     ) -> Result<(), Refusal> {
         if self.protocol != PROTOCOL {
             return Err(Refusal::Version { ours: PROTOCOL });
@@ -214,13 +235,12 @@ impl Hello {
         if !fits || !self.lineage.is_plausible() {
             return Err(Refusal::Malformed);
         }
-        if self.purpose == Purpose::Join {
-            // One that was a member says of which cluster.
-            let any = self.cluster == ClusterId::default() || self.cluster == me.cluster;
-            return if any { Ok(()) } else { Err(Refusal::WrongCluster { ours: me.cluster }) };
-        }
         if self.cluster != me.cluster {
             return Err(Refusal::WrongCluster { ours: me.cluster });
+        }
+        if self.purpose == Purpose::Survey {
+            // Whoever has a member's key may know how far this node is.
+            return Ok(());
         }
         if self.epoch != me.epoch {
             return Err(Refusal::OtherEpoch { ours: me.epoch });
@@ -231,11 +251,12 @@ impl Hello {
         if self.to != me.node {
             return Err(Refusal::WrongNode { ours: me.node, name: me.name.clone() });
         }
-        if members.has_removed(self.from) {
-            return Err(Refusal::Removed);
+        if !trust.is_key_of(key, self.from) {
+            let removed = Refusal::Removed { at: Index::ZERO, epoch: me.epoch };
+            let was_removed = trust.has_removed(self.from);
+            return Err(if was_removed { removed } else { Refusal::UnknownNode });
         }
-        let known = members.peers().find(|member| member.id == self.from);
-        if self.from == NodeId::ZERO || known.is_some_and(|member| member.name != self.name) {
+        if trust.get(self.from).is_some_and(|member| member.name != self.name) {
             return Err(Refusal::UnknownNode);
         }
         let newest = runs.get(&self.from);
@@ -244,20 +265,6 @@ impl Hello {
         }
         Ok(())
     }
-}
-
-/// What somebody who is no member wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum JoinRequest {
-    /// To become one.
-    Join {
-        /// The name that people chose.
-        name: String,
-        /// Where peers will reach it.
-        address: String,
-    },
-    /// To know how far this node is.
-    Survey,
 }
 
 /// How far a node is.
@@ -281,7 +288,7 @@ pub struct Standing {
     pub leader: Option<NodeId>,
 }
 
-/// The answer to a [`JoinRequest`].
+/// The answer to a [`super::join_request::JoinRequest`], or to a survey.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum JoinReply {
     /// It is a member.
@@ -292,11 +299,11 @@ pub(crate) enum JoinReply {
         epoch: Epoch,
         /// with this number,
         node: NodeId,
-        /// among these.
-        members: Members,
+        /// among these, as of an entry.
+        peers: Vouched,
     },
-    /// Ask the leader, there (if known).
-    NotLeader(Option<String>),
+    /// Ask the leader, there, by that key (if known).
+    NotLeader(Option<(String, Fingerprint)>),
     /// Ask again: another change is under way, or the outcome is not known.
     Later,
     /// The name or the address belongs to another member.

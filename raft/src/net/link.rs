@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 use mio::{Registry, Token};
-use pickbox_raft_core::ids::{Epoch, NodeId};
+use pickbox_raft_core::ids::{Epoch, Fingerprint, Index, NodeId};
 
 use super::backoff::{Backoff, Quiet};
 use super::frame::{Frame, FrameError, Kind, Parser, Phase};
 use super::hello::{self, Hello, LocalNode, Purpose, Refusal, Welcome};
 use super::outbox::Outbox;
 use super::stream::Stream;
+use super::tls::{self, Pin};
+use super::trust::Contact;
+use crate::keys::KeyRing;
 
 /// Connecting and the handshake together take no longer.
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -47,6 +50,7 @@ pub(crate) struct Context<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) tokens: &'a mut Tokens,
     pub(crate) me: &'a LocalNode,
+    pub(crate) keys: &'a KeyRing,
     pub(crate) now: Instant,
 }
 
@@ -64,8 +68,10 @@ pub(crate) enum LinkChange {
 /// Why a peer refuses this node for what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcast {
-    /// See [`Refusal::Removed`].
-    Removed,
+    /// See [`Refusal::Removed`]; the entry, zero if that is not known.
+    Removed(Index),
+    /// See [`Refusal::UnknownKey`].
+    UnknownKey,
     /// See [`Refusal::OtherEpoch`].
     OtherEpoch(Epoch),
     /// See [`Refusal::OldState`].
@@ -75,9 +81,12 @@ pub(crate) enum Outcast {
 }
 
 impl Refusal {
-    const fn outcast(&self) -> Option<Outcast> {
+    fn outcast(&self, me: &LocalNode) -> Option<Outcast> {
         match self {
-            Self::Removed => Some(Outcast::Removed),
+            // In a later epoch there is nobody of an earlier one.
+            Self::Removed { epoch, .. } if *epoch > me.epoch => Some(Outcast::OtherEpoch(*epoch)),
+            Self::Removed { at, .. } => Some(Outcast::Removed(*at)),
+            Self::UnknownKey => Some(Outcast::UnknownKey),
             Self::OtherEpoch { ours } => Some(Outcast::OtherEpoch(*ours)),
             Self::OldState => Some(Outcast::OldState),
             Self::Twin => Some(Outcast::Twin),
@@ -91,11 +100,13 @@ impl Refusal {
 enum Trouble {
     Io(io::Error),
     Frame(FrameError),
+    Tls(rustls::Error),
     Refused(Refusal),
     Address,
     Closed,
     Slow,
     Moved,
+    Untrusted,
 }
 
 impl From<io::Error> for Trouble {
@@ -109,11 +120,13 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Frame(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
             Self::Address => write!(f, "not an address of the form IP:PORT"),
             Self::Closed => write!(f, "closed by the peer"),
             Self::Slow => write!(f, "no answer to the greeting in time"),
             Self::Moved => write!(f, "the address changed"),
+            Self::Untrusted => write!(f, "the key is not that of a member any more"),
         }
     }
 }
@@ -138,6 +151,7 @@ struct Conn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Connecting { deadline: Instant },
+    ShakingHands { deadline: Instant },
     Greeting { deadline: Instant },
     Up,
 }
@@ -148,6 +162,8 @@ pub(crate) struct Link {
     to: NodeId,
     /// What the members say.
     listed: String,
+    /// Keys that it may show, the likeliest first.
+    keys: Vec<Fingerprint>,
     /// Where it is dialed: what it last said itself, else what the members say.
     address: String,
     purpose: Purpose,
@@ -159,11 +175,13 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(me: &LocalNode, to: NodeId, address: String, plan: Plan) -> Self {
+    pub(crate) fn new(me: &LocalNode, contact: Contact, plan: Plan) -> Self {
+        let Contact { id: to, address, keys } = contact;
         let seed = me.incarnation.get() ^ to.get().rotate_left(32);
         Self {
             to,
             listed: address.clone(),
+            keys,
             address,
             purpose: plan.purpose,
             state: State::Waiting(plan.now),
@@ -191,7 +209,9 @@ impl Link {
         match &self.state {
             State::Waiting(until) => Some(*until),
             State::Open(conn) => match conn.stage {
-                Stage::Connecting { deadline } | Stage::Greeting { deadline } => Some(deadline),
+                Stage::Connecting { deadline }
+                | Stage::ShakingHands { deadline }
+                | Stage::Greeting { deadline } => Some(deadline),
                 Stage::Up => None,
             },
         }
@@ -209,13 +229,22 @@ impl Link {
         trouble.and_then(|trouble| self.fail(cx, &trouble))
     }
 
-    /// The members say that the peer is there.
-    pub(crate) fn list(&mut self, cx: &mut Context<'_>, address: &str) -> Option<LinkChange> {
-        if self.listed == address {
+    /// The members say where the peer is, and which keys it may show. A connection to a key that is
+    /// none of these any more ends.
+    pub(crate) fn list(&mut self, cx: &mut Context<'_>, contact: Contact) -> Option<LinkChange> {
+        self.keys = contact.keys;
+        let shown = match &self.state {
+            State::Open(conn) => conn.stream.peer_key(),
+            State::Waiting(_) => None,
+        };
+        if shown.is_some_and(|shown| !self.keys.contains(&shown)) {
+            return self.fail(cx, &Trouble::Untrusted);
+        }
+        if self.listed == contact.address {
             return None;
         }
-        address.clone_into(&mut self.listed);
-        self.readdress(cx, address)
+        self.listed.clone_from(&contact.address);
+        self.readdress(cx, &contact.address)
     }
 
     /// The peer was heard of, and says that it is there: it is worth dialing now. Its number is
@@ -245,12 +274,18 @@ impl Link {
 
     /// Whether frames wait that the kernel would take now.
     pub(crate) fn wants_flush(&self) -> bool {
-        self.is_up() && self.writable && !self.outbox.is_empty()
+        self.is_up() && self.writable && self.has_waiting()
+    }
+
+    /// Whether frames wait, or what is left of one.
+    fn has_waiting(&self) -> bool {
+        !self.outbox.is_empty()
+            || matches!(&self.state, State::Open(conn) if conn.stream.is_owing())
     }
 
     /// Whether the kernel would take more and nothing waits.
     pub(crate) fn is_hungry(&self) -> bool {
-        self.is_up() && self.writable && self.outbox.is_empty()
+        self.is_up() && self.writable && !self.has_waiting()
     }
 
     /// Writes what waits, up to a bound; how many bytes.
@@ -273,7 +308,9 @@ impl Link {
 
     fn dial(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
         let address: SocketAddr = resolve(&self.address).ok_or(Trouble::Address)?;
-        let mut stream = Stream::connect(address)?;
+        let pin = Pin::OneOf(self.keys.clone());
+        let dialer = tls::dialer(cx.keys, pin, tls::MEMBER).map_err(Trouble::Tls)?;
+        let mut stream = Stream::connect(address, dialer)?;
         let token = cx.tokens.next();
         stream.register(cx.registry, token)?;
         let parser = Parser::new(Phase::AwaitWelcome);
@@ -294,6 +331,12 @@ impl Link {
                 return Err(Trouble::Refused(Refusal::Loop));
             }
             conn.stream.set_patience(patience_ms(self.purpose))?;
+            conn.stage = Stage::ShakingHands { deadline };
+        }
+        if let Stage::ShakingHands { deadline } = conn.stage {
+            if !conn.stream.shake_hands()? {
+                return Ok(());
+            }
             conn.stage = Stage::Greeting { deadline };
             let hello = Hello::of(cx.me, self.to, self.purpose);
             let frame = hello::encode(Kind::Hello, &hello).ok_or(Trouble::Address)?;
@@ -306,7 +349,10 @@ impl Link {
     fn write(&mut self) -> Result<usize, Trouble> {
         let State::Open(conn) = &mut self.state else { return Ok(0) };
         let mut total = 0;
-        while self.writable && !self.outbox.is_empty() && total < FLUSH_BYTES {
+        while self.writable
+            && (!self.outbox.is_empty() || conn.stream.is_owing())
+            && total < FLUSH_BYTES
+        {
             let written = self.outbox.write(&mut conn.stream)?;
             self.writable = !written.blocked;
             total += written.bytes;
@@ -365,7 +411,7 @@ impl Link {
         }
         match trouble {
             Trouble::Refused(refusal) if !was_up => {
-                refusal.outcast().map(|why| LinkChange::Refused(self.to, why))
+                refusal.outcast(cx.me).map(|why| LinkChange::Refused(self.to, why))
             }
             _ => was_up.then_some(LinkChange::Down(self.to)),
         }
@@ -384,7 +430,7 @@ pub(crate) struct Plan {
 
 const fn patience_ms(purpose: Purpose) -> u32 {
     match purpose {
-        Purpose::Consensus | Purpose::Join => PATIENCE_CONSENSUS_MS,
+        Purpose::Consensus | Purpose::Survey => PATIENCE_CONSENSUS_MS,
         Purpose::Bulk => PATIENCE_BULK_MS,
     }
 }
@@ -394,6 +440,13 @@ fn welcome(kind: Kind, payload: &[u8]) -> Result<Welcome, Refusal> {
         Kind::Welcome => hello::decode(payload).ok_or(Refusal::Malformed),
         _ => Err(hello::decode(payload).unwrap_or(Refusal::Malformed)),
     }
+}
+
+/// Says one small thing on a connection whose send buffer is empty, so that it goes out whole.
+pub(crate) fn say(stream: &mut Stream, frame: Option<Frame>) -> bool {
+    let Some(frame) = frame else { return false };
+    let mut outbox = Outbox::new(frame.len());
+    outbox.push(frame).is_ok() && outbox.write(stream).is_ok() && outbox.is_empty()
 }
 
 /// A socket address of `IP:PORT` or `localhost:PORT`.

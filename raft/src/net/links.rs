@@ -5,15 +5,11 @@ use std::time::Instant;
 
 use mio::Token;
 use pickbox_raft_core::ids::NodeId;
-use pickbox_raft_core::members::Members;
 
 use super::frame::Frame;
 use super::hello::{Hello, Purpose};
 use super::link::{Context, Link, LinkChange, Plan};
-
-/// Peers beyond the members known here: they joined while this node was away (see
-/// [`Hello::check`]).
-const GUESTS_MAX: usize = 16;
+use super::trust::{Contact, Trust};
 
 /// One link to each peer.
 #[derive(Debug)]
@@ -30,53 +26,34 @@ impl Links {
 
     /// Follows a change of the members: new ones are dialed, moved ones dialed anew, those that
     /// left are dropped.
-    pub(crate) fn set_members(
-        &mut self,
-        cx: &mut Context<'_>,
-        members: &Members,
-    ) -> Vec<LinkChange> {
+    pub(crate) fn set_trust(&mut self, cx: &mut Context<'_>, trust: &Trust) -> Vec<LinkChange> {
         let mut changes = Vec::new();
+        let contacts = trust.contacts(cx.me.node);
         self.by_id.retain(|id, link| {
-            let stays = *id >= members.next_id || members.peers().any(|member| member.id == *id);
+            let stays = contacts.iter().any(|contact| contact.id == *id);
             if !stays && link.is_up() {
                 changes.push(LinkChange::Down(*id));
             }
             stays
         });
-        for member in members.peers() {
-            changes.extend(self.meet(cx, member.id, &member.address));
+        for contact in contacts {
+            changes.extend(self.meet(cx, contact));
         }
         changes
     }
 
     /// A peer dials us, so it can be dialed where it says.
-    pub(crate) fn greeted(
-        &mut self,
-        cx: &mut Context<'_>,
-        hello: &Hello,
-        members: &Members,
-    ) -> Option<LinkChange> {
-        let (id, address) = (hello.from, &hello.address);
-        if !self.by_id.contains_key(&id) && id >= members.next_id {
-            let guests = self.by_id.keys().filter(|id| **id >= members.next_id).count();
-            if guests >= GUESTS_MAX {
-                return None;
-            }
-            self.meet(cx, id, address);
-        }
-        self.by_id.get_mut(&id)?.heard(cx, address)
+    pub(crate) fn greeted(&mut self, cx: &mut Context<'_>, hello: &Hello) -> Option<LinkChange> {
+        self.by_id.get_mut(&hello.from)?.heard(cx, &hello.address)
     }
 
-    fn meet(&mut self, cx: &mut Context<'_>, id: NodeId, address: &str) -> Option<LinkChange> {
-        if id == cx.me.node {
-            return None;
-        }
-        if let Some(link) = self.by_id.get_mut(&id) {
-            return link.list(cx, address);
+    fn meet(&mut self, cx: &mut Context<'_>, contact: Contact) -> Option<LinkChange> {
+        if let Some(link) = self.by_id.get_mut(&contact.id) {
+            return link.list(cx, contact);
         }
         let plan =
             Plan { purpose: self.purpose, queue_bytes_max: self.queue_bytes_max, now: cx.now };
-        self.by_id.insert(id, Link::new(cx.me, id, address.to_owned(), plan));
+        self.by_id.insert(contact.id, Link::new(cx.me, contact, plan));
         None
     }
 
@@ -109,11 +86,6 @@ impl Links {
 
     pub(crate) fn tick(&mut self, cx: &mut Context<'_>) -> Vec<LinkChange> {
         self.by_id.values_mut().filter_map(|link| link.tick(cx)).collect()
-    }
-
-    /// Whether the token is of one of these.
-    pub(crate) fn owns(&self, token: Token) -> bool {
-        self.by_id.values().any(|link| link.owns(token))
     }
 
     /// One of them is readable or writable.

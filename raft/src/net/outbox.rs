@@ -63,12 +63,17 @@ impl Outbox {
             count += 2;
         }
         if count == 0 {
-            return Ok(Written { bytes: 0, blocked: false });
+            return match stream.push() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    Ok(Written { bytes: 0, blocked: true })
+                }
+                other => other.map(|()| Written { bytes: 0, blocked: false }),
+            };
         }
         match stream.write_vectored(slices.get(..count).unwrap_or_default()) {
             Ok(bytes) => {
                 self.advance(bytes);
-                Ok(Written { bytes, blocked: false })
+                Ok(Written { bytes, blocked: stream.is_owing() })
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Ok(Written { bytes: 0, blocked: true })

@@ -4,15 +4,17 @@
 
 use std::fmt::Debug;
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Fingerprint, Incarnation, Index, NodeId};
 use pickbox_raft_core::members::Members;
 use pickbox_raft_core::message::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::frame::{Frame, HEADER_BYTES, Kind, Parser, Phase};
-use super::hello::{Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Runs, Welcome};
+use super::hello::{Hello, JoinReply, LocalNode, Purpose, Refusal, Runs, Welcome};
 use super::hello::{decode, encode};
+use super::join_request::{JOIN_REQUEST_BYTES, JoinRequest};
+use super::trust::{Trust, Vouched};
 use crate::consensus::wishes::Errand;
 use crate::runs::Lineage;
 
@@ -25,14 +27,8 @@ const HELD_BYTES_MAX: usize = 128 * 1024;
 /// When the parser holds more memory than it may.
 #[must_use]
 pub fn frames(phase: u8, piece: usize, bytes: &[u8]) -> usize {
-    let phases = [
-        Phase::AwaitHello,
-        Phase::AwaitWelcome,
-        Phase::Consensus,
-        Phase::Bulk,
-        Phase::AwaitJoin,
-        Phase::AwaitJoined,
-    ];
+    let phases =
+        [Phase::AwaitHello, Phase::AwaitWelcome, Phase::Consensus, Phase::Bulk, Phase::AwaitJoined];
     let place = usize::from(phase) % phases.len();
     let mut parser = Parser::new(phases.get(place).copied().unwrap_or(Phase::Consensus));
     let (mut rest, mut count) = (bytes, 0);
@@ -86,7 +82,6 @@ pub fn payloads(bytes: &[u8]) {
     }
     again::<Welcome>(bytes);
     again::<Refusal>(bytes);
-    again::<JoinRequest>(bytes);
     again::<JoinReply>(bytes);
     again::<Errand>(bytes);
     again::<Message>(bytes);
@@ -103,8 +98,35 @@ fn again<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
 /// A node answers any greeting, one way or the other.
 fn greet(hello: &Hello) {
     let me = node(1);
-    let members = Members::bootstrap(me.name.clone(), me.address.clone());
-    drop(hello.check(&me, &members, &Runs::default()));
+    let members = Members::bootstrap(me.name.clone(), me.address.clone(), me.key);
+    let trust = Trust::new(members.clone(), members);
+    drop(hello.check(&me, (&trust, &Runs::default()), me.key));
+}
+
+/// Takes bytes for a request to join; one that it is must be said again in the same bytes. Whether
+/// it is one.
+///
+/// # Panics
+/// When it is not.
+#[must_use]
+pub fn join_request(bytes: &[u8]) -> bool {
+    let Ok(bytes) = <&[u8; JOIN_REQUEST_BYTES]>::try_from(bytes) else { return false };
+    let Some(request) = JoinRequest::decode(bytes) else { return false };
+    assert_eq!(request.encode().as_ref(), Some(bytes), "one request has one form");
+    true
+}
+
+/// A request to join, as it is sent.
+#[must_use]
+pub fn join_request_example() -> Vec<u8> {
+    let request = JoinRequest {
+        cluster: ClusterId([1; 16]),
+        token: [2; 32],
+        proof: [3; 64],
+        name: "node4".into(),
+        address: "10.0.0.4:8001".into(),
+    };
+    request.encode().map(Vec::from).unwrap_or_default()
 }
 
 fn node(id: u64) -> LocalNode {
@@ -116,6 +138,7 @@ fn node(id: u64) -> LocalNode {
         address: format!("host:{id}"),
         incarnation: Incarnation::new(id),
         lineage: Lineage::of(Incarnation::new(id)),
+        key: Fingerprint([7; 32]),
     }
 }
 
@@ -124,21 +147,22 @@ fn node(id: u64) -> LocalNode {
 pub fn examples() -> Vec<Vec<u8>> {
     let me = node(2);
     let hello = |purpose| encode(Kind::Hello, &Hello::of(&me, NodeId::new(1), purpose));
-    let request = JoinRequest::Join { name: "node3".into(), address: "host:3".into() };
+    let members = Members::bootstrap("node1".into(), "host:1".into(), me.key);
+    let vouched = Vouched { at: Index::new(9), members };
     let joined = JoinReply::Joined {
         cluster: ClusterId::default(),
         epoch: Epoch::ZERO,
         node: NodeId::new(3),
-        members: Members::bootstrap("node1".into(), "host:1".into()),
+        peers: vouched.clone(),
     };
     let welcome =
         Welcome { node: NodeId::new(1), name: "node1".into(), incarnation: Incarnation::new(5) };
     let frames = [
         hello(Purpose::Consensus),
-        hello(Purpose::Join),
+        hello(Purpose::Survey),
         encode(Kind::Welcome, &welcome),
         encode(Kind::Refused, &Refusal::Loop),
-        encode(Kind::Join, &request),
+        encode(Kind::Errand, &Errand::Peers(vouched)),
         encode(Kind::Joined, &joined),
         Frame::new(Kind::Content, vec![7; 300]),
     ];

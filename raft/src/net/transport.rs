@@ -1,33 +1,33 @@
-//! Everything of the consensus thread that is a socket: the listener, the links out, the
-//! connections in.
+//! Everything of the consensus thread that is a socket: the links out, and the connections in that
+//! the gate has let through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
-use pickbox_raft_core::ids::{Incarnation, NodeId};
+use pickbox_raft_core::event::Warrant;
+use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, NodeId};
 use pickbox_raft_core::members::Members;
 
 use super::backoff::Quiet;
 use super::bell::Bell;
-use super::door::BulkDoor;
+use super::door::{Adoption, BulkDoor};
 use super::frame::{Frame, Kind, Parser, Phase};
-use super::gate::{Arrival, Gate, Greeted};
-use super::hello::{
-    self, Hello, JoinReply, JoinRequest, LocalNode, Purpose, Refusal, Runs, Welcome,
-};
-use super::link::{Context, LinkChange, Outcast, Tokens};
+use super::gate::{Arrival, GateDoor, Greeted, Pleader};
+use super::hello::{self, Hello, JoinReply, LocalNode, Purpose, Refusal, Runs, Welcome};
+use super::join_request::JoinRequest;
+use super::link::{Context, LinkChange, Outcast, Tokens, say};
 use super::links::Links;
-use super::outbox::Outbox;
 use super::stream::Stream;
+use super::trust::{Trust, Vouched};
 use crate::clock;
+use crate::keys::KeyRing;
 use crate::runs::Lineage;
 
 /// The waker's number.
-const BELL: Token = Token(0);
-/// The listener's number.
-const LISTENER: Token = Token(1);
+pub(crate) const BELL: Token = Token(0);
 /// Bytes that may wait for one peer. Beyond that messages are dropped: Raft tolerates loss, and
 /// sends again.
 pub(crate) const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -35,7 +35,7 @@ pub(crate) const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 const READ_BYTES: usize = 1024 * 1024;
 /// Events taken from one poll.
 const EVENTS_MAX: usize = 256;
-/// Nodes that ask to join at the same time.
+/// Nodes that wait for an answer at the same time.
 const JOINERS_MAX: usize = 8;
 /// A node that asks to join waits no longer on one connection.
 const JOIN_MAX: Duration = Duration::from_secs(30);
@@ -45,8 +45,12 @@ const JOIN_MAX: Duration = Duration::from_secs(30);
 pub(crate) enum Incoming {
     /// A frame from a member.
     Frame { from: NodeId, kind: Kind, payload: Vec<u8> },
-    /// A node asks to become a member; answer by [`Transport::answer_join`].
-    Join { ticket: Ticket, request: JoinRequest },
+    /// A node asks to become a member, and has a right to; answer by [`Transport::answer`].
+    Join { ticket: Ticket, request: JoinRequest, key: Fingerprint, warrant: Warrant },
+    /// A member asks how far this node is; answer by [`Transport::answer`].
+    Survey(Ticket),
+    /// Somebody was turned away whom this node may have yet to learn of.
+    Unknown,
     /// Messages can be sent to this member.
     Up(NodeId),
     /// They cannot any more; some may be lost.
@@ -63,16 +67,16 @@ pub(crate) struct Ticket(usize);
 #[derive(Debug)]
 struct Reader {
     from: NodeId,
+    key: Fingerprint,
     lineage: Lineage,
     stream: Stream,
     parser: Parser,
 }
 
-/// A connection of a node that wants to join.
+/// A connection that waits for an answer and has nothing more to say.
 #[derive(Debug)]
 struct Joiner {
     stream: Stream,
-    parser: Parser,
     deadline: Instant,
 }
 
@@ -93,11 +97,10 @@ pub(crate) struct Transport {
     bell: Bell,
     tokens: Tokens,
     me: LocalNode,
-    members: Members,
-    /// Whether the members are not committed yet.
-    is_changing: bool,
+    keys: KeyRing,
+    trust: Arc<Trust>,
     runs: Runs,
-    gate: Gate,
+    gate: GateDoor,
     links: Links,
     readers: BTreeMap<Token, Reader>,
     joiners: BTreeMap<Token, Joiner>,
@@ -109,24 +112,22 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Listens and dials for `me`, who knows `members`.
+    /// Dials for `me`, who has these keys and knows `trust`, and hears whom the gate lets through.
+    /// The poll and the bell in it are the thread's own.
     pub(crate) fn new(
-        listener: std::net::TcpListener,
-        me: LocalNode,
-        (members, runs): (&Members, Runs),
-        bulk: BulkDoor,
-    ) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let bell = Bell::new(poll.registry(), BELL)?;
-        let gate = Gate::new(listener, poll.registry(), LISTENER)?;
+        (poll, bell): (Poll, Bell),
+        (me, keys): (LocalNode, KeyRing),
+        (trust, runs): (Trust, Runs),
+        (gate, bulk): (GateDoor, BulkDoor),
+    ) -> Self {
         let mut transport = Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             bell,
-            tokens: Tokens::from(LISTENER.0),
+            tokens: Tokens::from(BELL.0),
             me,
-            members: Members::default(),
-            is_changing: false,
+            keys,
+            trust: Arc::default(),
             runs,
             gate,
             links: Links::new(Purpose::Consensus, QUEUE_BYTES_MAX),
@@ -137,8 +138,8 @@ impl Transport {
             traffic: Traffic::default(),
             complaints: Default::default(),
         };
-        transport.set_members(members, &mut Vec::new());
-        Ok(transport)
+        transport.set_trust(trust, &mut Vec::new());
+        transport
     }
 
     /// Rings this thread.
@@ -163,20 +164,52 @@ impl Transport {
         self.links.is_up(to)
     }
 
-    /// Follows a change of the members.
-    pub(crate) fn set_members(&mut self, members: &Members, incoming: &mut Vec<Incoming>) {
-        self.members = members.clone();
+    /// Follows the members in the log: those in force, and the committed ones as of `commit`. Who
+    /// is none any more is cut off.
+    pub(crate) fn follow(
+        &mut self,
+        (in_force, committed): (&Members, &Members),
+        commit: Index,
+        incoming: &mut Vec<Incoming>,
+    ) {
+        if !self.trust.is_behind(in_force, committed, commit) {
+            return;
+        }
+        let mut trust = Trust::clone(&self.trust);
+        trust.follow(in_force, committed, commit);
+        if let Some(key) = committed.get(self.me.node).and_then(|me| me.key) {
+            self.keys.is_listed(key);
+        }
+        self.set_trust(trust, incoming);
+    }
+
+    /// A member tells of the members, in a log that is committed up to `commit` here.
+    pub(crate) fn vouch(&mut self, vouched: Vouched, commit: Index, incoming: &mut Vec<Incoming>) {
+        let mut trust = Trust::clone(&self.trust);
+        if trust.vouch(vouched, commit) {
+            self.set_trust(trust, incoming);
+        }
+    }
+
+    fn set_trust(&mut self, trust: Trust, incoming: &mut Vec<Incoming>) {
+        let trust = Arc::new(trust);
+        self.trust = Arc::clone(&trust);
         let (links, mut cx) = self.links_and_context();
-        let changes = links.set_members(&mut cx, members);
-        let is_member = |id| members.peers().any(|m| m.id == id) || id >= members.next_id;
-        self.readers.retain(|_, reader| is_member(reader.from));
-        self.bulk.set_members(members.clone());
+        let changes = links.set_trust(&mut cx, &trust);
+        self.readers.retain(|_, reader| trust.is_key_of(reader.key, reader.from));
+        self.gate.set_trust(Arc::clone(&trust));
+        self.bulk.set_trust(trust);
         Self::tell(&changes, incoming);
     }
 
-    /// Whether the members in force may be taken back.
-    pub(crate) fn set_changing(&mut self, is_changing: bool) {
-        self.is_changing = is_changing;
+    /// Whether what this member has said still counts: it may have been cut off since.
+    pub(crate) fn hears(&self, from: NodeId) -> bool {
+        self.trust.get(from).is_some()
+    }
+
+    /// All that messages can be sent to now.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.links.ids().filter(|id| self.links.is_up(*id))
     }
 
     /// The log says that this member runs anew: from now on no former run of it is listened to.
@@ -206,8 +239,8 @@ impl Transport {
         Self::tell(&changes, incoming);
     }
 
-    /// Answers a node that wants to join, and hangs up.
-    pub(crate) fn answer_join(&mut self, ticket: Ticket, reply: &JoinReply) {
+    /// Answers who waits for it, and hangs up.
+    pub(crate) fn answer(&mut self, ticket: Ticket, reply: &JoinReply) {
         let Some(mut joiner) = self.joiners.remove(&Token(ticket.0)) else { return };
         say(&mut joiner.stream, hello::encode(Kind::Joined, reply));
     }
@@ -215,12 +248,12 @@ impl Transport {
     /// When something is due here even if nothing arrives.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let joiners = self.joiners.values().map(|joiner| joiner.deadline).min();
-        self.links.deadline().into_iter().chain(self.gate.deadline()).chain(joiners).min()
+        self.links.deadline().into_iter().chain(joiners).min()
     }
 
     /// Whether there is work that no event will announce.
     pub(crate) fn wants_turn(&self) -> bool {
-        !self.unread.is_empty() || self.gate.wants_turn() || self.links.wants_flush()
+        !self.unread.is_empty() || self.gate.has_arrivals() || self.links.wants_flush()
     }
 
     /// Waits until something arrives, the bell rings or the time is over; tells what arrived.
@@ -238,12 +271,18 @@ impl Transport {
         for token in ready {
             match token {
                 BELL => {}
-                LISTENER => self.gate.knock(),
                 token => self.ready(token, incoming),
             }
         }
         for token in std::mem::take(&mut self.unread) {
             self.read(token, incoming);
+        }
+        while let Some(arrival) = self.gate.next() {
+            match arrival {
+                Arrival::Member(greeted) => self.judge(*greeted, incoming),
+                Arrival::Joiner(pleader) => self.take_joiner(*pleader, incoming),
+                Arrival::Unknown => incoming.push(Incoming::Unknown),
+            }
         }
         self.tick(incoming);
         Ok(())
@@ -255,8 +294,6 @@ impl Transport {
         let changes = links.tick(&mut cx);
         Self::tell(&changes, incoming);
         self.joiners.retain(|_, joiner| joiner.deadline > now);
-        let (gate, mut cx) = self.gate_and_context();
-        gate.tick(&mut cx);
     }
 
     fn ready(&mut self, token: Token, incoming: &mut Vec<Incoming>) {
@@ -264,32 +301,17 @@ impl Transport {
             self.unread.insert(token);
             return;
         }
-        if self.joiners.contains_key(&token) {
-            return self.read_joiner(token, incoming);
-        }
         let (links, mut cx) = self.links_and_context();
-        if links.owns(token) {
-            return Self::tell(links.ready(&mut cx, token).as_slice(), incoming);
-        }
-        let (gate, cx) = self.gate_and_context();
-        if let Arrival::Greeted(greeted) = gate.ready(&cx, token) {
-            self.judge(*greeted, incoming);
-        }
+        Self::tell(links.ready(&mut cx, token).as_slice(), incoming);
     }
 
     /// Decides on a connection that has introduced itself.
     fn judge(&mut self, mut greeted: Greeted, incoming: &mut Vec<Incoming>) {
-        let checked = match greeted.hello.check(&self.me, &self.members, &self.runs) {
-            // What is not committed may be taken back: so nothing is said for good.
-            Err(Refusal::Removed) if self.is_changing => Err(Refusal::UnknownNode),
-            checked => checked,
-        };
+        // It may have been removed since the gate has let it through.
+        let checked = greeted.hello.check(&self.me, (&self.trust, &self.runs), greeted.key);
         if let Err(refusal) = checked.and_then(|()| self.check_twin(&greeted.hello, incoming)) {
             self.complain(&greeted, &refusal);
             say(&mut greeted.stream, hello::encode(Kind::Refused, &refusal));
-            return;
-        }
-        if greeted.hello.purpose == Purpose::Join && self.joiners.len() >= JOINERS_MAX {
             return;
         }
         let (node, incarnation) = (self.me.node, self.me.incarnation);
@@ -313,42 +335,65 @@ impl Transport {
             self.read(*token, incoming);
         }
         let is_there = twins.iter().any(|token| self.readers.contains_key(token));
-        if is_there && hello.purpose != Purpose::Join { Err(Refusal::Twin) } else { Ok(()) }
+        if is_there && hello.purpose != Purpose::Survey { Err(Refusal::Twin) } else { Ok(()) }
     }
 
     fn admit(&mut self, greeted: Greeted, incoming: &mut Vec<Incoming>) {
-        let Greeted { token, mut stream, mut parser, hello, .. } = greeted;
+        let Greeted { mut stream, mut parser, key, hello, .. } = greeted;
         match hello.purpose {
             Purpose::Consensus => {
+                let token = self.tokens.next();
+                if stream.register(self.poll.registry(), token).is_err() {
+                    return;
+                }
                 parser.enter(Phase::Consensus);
                 self.greet_back(&hello, incoming);
                 // The newest connection of a member replaces its former one.
                 self.readers.retain(|_, reader| reader.from != hello.from);
                 let (from, lineage) = (hello.from, hello.lineage);
-                self.readers.insert(token, Reader { from, lineage, stream, parser });
+                self.readers.insert(token, Reader { from, key, lineage, stream, parser });
                 self.unread.insert(token);
             }
             Purpose::Bulk => {
                 parser.enter(Phase::Bulk);
-                if stream.deregister(self.poll.registry()).is_ok() {
-                    self.bulk.adopt(hello, stream, parser);
-                }
+                self.bulk.adopt(Adoption { hello, key, stream, parser });
             }
-            Purpose::Join => {
-                parser.enter(Phase::AwaitJoin);
-                let deadline = clock::now() + JOIN_MAX;
-                self.joiners.insert(token, Joiner { stream, parser, deadline });
-                self.read_joiner(token, incoming);
+            Purpose::Survey => {
+                if let Some(ticket) = self.await_answer(stream) {
+                    incoming.push(Incoming::Survey(ticket));
+                }
             }
         }
     }
 
+    /// A node asks to join, and has a right to.
+    fn take_joiner(&mut self, pleader: Pleader, incoming: &mut Vec<Incoming>) {
+        let Pleader { stream, peer, request, key, warrant } = pleader;
+        log::info!(
+            "event=join_asked peer={peer} name={} address={} key={key} warrant={}",
+            request.name,
+            request.address,
+            in_a_word(warrant)
+        );
+        if let Some(ticket) = self.await_answer(stream) {
+            incoming.push(Incoming::Join { ticket, request, key, warrant });
+        }
+    }
+
+    /// Keeps a connection until it is answered, unless there are too many.
+    fn await_answer(&mut self, stream: Stream) -> Option<Ticket> {
+        if self.joiners.len() >= JOINERS_MAX {
+            return None;
+        }
+        let (token, deadline) = (self.tokens.next(), clock::now() + JOIN_MAX);
+        self.joiners.insert(token, Joiner { stream, deadline });
+        Some(Ticket(token.0))
+    }
+
     /// A member that dials us can be dialed.
     fn greet_back(&mut self, hello: &Hello, incoming: &mut Vec<Incoming>) {
-        let members = std::mem::take(&mut self.members);
         let (links, mut cx) = self.links_and_context();
-        let change = links.greeted(&mut cx, hello, &members);
-        self.members = members;
+        let change = links.greeted(&mut cx, hello);
         Self::tell(change.as_slice(), incoming);
     }
 
@@ -366,31 +411,17 @@ impl Transport {
         }
     }
 
-    fn read_joiner(&mut self, token: Token, incoming: &mut Vec<Incoming>) {
-        let Some(joiner) = self.joiners.get_mut(&token) else { return };
-        match read_frame(&mut joiner.parser, &joiner.stream) {
-            Ok(None) => {}
-            Ok(Some((_, payload))) => match hello::decode::<JoinRequest>(&payload) {
-                Some(request) => {
-                    // It has nothing more to say.
-                    joiner.parser.enter(Phase::AwaitWelcome);
-                    incoming.push(Incoming::Join { ticket: Ticket(token.0), request });
-                }
-                None => drop(self.joiners.remove(&token)),
-            },
-            Err(_) => drop(self.joiners.remove(&token)),
-        }
-    }
-
     fn complain(&mut self, greeted: &Greeted, refusal: &Refusal) {
         self.traffic.refused += 1;
         let quiet = self.complaints.get_mut(refusal.kind());
         if let Some(held_back) = quiet.and_then(|quiet| quiet.speak(clock::now())) {
             let Hello { cluster, from, name, to, .. } = &greeted.hello;
             log::warn!(
-                "connection refused: peer={} from={from} name={name:?} to={to} cluster={cluster} \
+                target: "audit",
+                "event=peer_refused peer={} key={} from={from} name={name:?} to={to} cluster={cluster} \
                  reason=\"{refusal}\" held_back={held_back}",
-                greeted.peer
+                greeted.peer,
+                greeted.key
             );
         }
     }
@@ -404,13 +435,8 @@ impl Transport {
     }
 
     fn links_and_context(&mut self) -> (&mut Links, Context<'_>) {
-        let (registry, tokens) = (self.poll.registry(), &mut self.tokens);
-        (&mut self.links, Context { registry, tokens, me: &self.me, now: clock::now() })
-    }
-
-    fn gate_and_context(&mut self) -> (&mut Gate, Context<'_>) {
-        let (registry, tokens) = (self.poll.registry(), &mut self.tokens);
-        (&mut self.gate, Context { registry, tokens, me: &self.me, now: clock::now() })
+        let (registry, tokens, keys) = (self.poll.registry(), &mut self.tokens, &self.keys);
+        (&mut self.links, Context { registry, tokens, me: &self.me, keys, now: clock::now() })
     }
 }
 
@@ -439,24 +465,10 @@ impl Reader {
     }
 }
 
-/// Reads until a frame is whole or the kernel has no more.
-fn read_frame(parser: &mut Parser, stream: &Stream) -> Result<Option<(Kind, Vec<u8>)>, String> {
-    loop {
-        match parser.fill(|buffer| stream.read_into(buffer)) {
-            Ok(0) => return Err("closed by the peer".to_owned()),
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        }
-        if let Some(frame) = parser.next_frame().map_err(|e| e.to_string())? {
-            return Ok(Some(frame));
-        }
+fn in_a_word(warrant: Warrant) -> &'static str {
+    match warrant {
+        Warrant::SameUser => "same-user",
+        Warrant::Listed => "listed-key",
+        Warrant::Token(_) => "token",
     }
-}
-
-/// Says one small thing on a connection whose send buffer is empty, so that it goes out whole.
-fn say(stream: &mut Stream, frame: Option<Frame>) -> bool {
-    let Some(frame) = frame else { return false };
-    let mut outbox = Outbox::new(frame.len());
-    outbox.push(frame).is_ok() && outbox.write(stream).is_ok() && outbox.is_empty()
 }

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pickbox_raft_core::event::{Aim, Change, ChangeId, LogOp, LogRead};
+use pickbox_raft_core::event::{Aim, Change, ChangeId, LogOp, LogRead, Warrant};
 use pickbox_raft_core::ids::{
-    Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term,
+    Fingerprint, Incarnation, Index, IoSeq, LogPosition, NodeId, ReadId, Serial, Term,
 };
 use pickbox_raft_core::limits::Limits;
 use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
@@ -71,6 +71,7 @@ fn members(voters: &[u64], learners: &[u64]) -> Members {
         name: format!("node{id}"),
         address: format!("host:{}", 8000 + id),
         role: role(id),
+        key: Some(key(&format!("node{id}"))),
     };
     let next_id = NodeId::new(all.last().copied().unwrap_or(0) + 1);
     let members = all.iter().map(|id| member(*id)).collect();
@@ -87,7 +88,15 @@ fn add(words: &[&str], aim: Aim) -> Change {
 }
 
 fn join(words: &[&str]) -> Change {
-    Change::Join { name: words[2].into(), address: words[3].into() }
+    let (name, address) = (words[2].into(), words[3].into());
+    Change::Join { name, address, key: key(words[2]), warrant: Warrant::SameUser }
+}
+
+/// Each name has a key of its own.
+fn key(name: &str) -> Fingerprint {
+    let mut key = [0; 32];
+    key[..name.len()].copy_from_slice(name.as_bytes());
+    Fingerprint(key)
 }
 
 impl Harness {

@@ -6,7 +6,7 @@ use pickbox_raft_core::message::Message;
 
 use crate::consensus::wishes::Errand;
 use crate::net::frame::{Frame, FrameError, HEADER_BYTES, Kind, Parser, Phase};
-use crate::net::hello::{Hello, JoinReply, JoinRequest, Refusal, Welcome, decode};
+use crate::net::hello::{Hello, JoinReply, Refusal, Welcome, decode};
 
 fn wire(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let frame = Frame::new(kind, payload.to_vec()).expect("within bounds");
@@ -89,7 +89,6 @@ proptest! {
         drop(decode::<Hello>(&bytes));
         drop(decode::<Welcome>(&bytes));
         drop(decode::<Refusal>(&bytes));
-        drop(decode::<JoinRequest>(&bytes));
         drop(decode::<JoinReply>(&bytes));
         drop(decode::<Errand>(&bytes));
     }

@@ -1,18 +1,27 @@
 //! Who may come in, and what garbage does.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IoSlice, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation};
+use mio::{Poll, Token};
+use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, Index};
 use pickbox_raft_core::members::Members;
+use rustls::ServerConnection;
 
-use super::rig::{Node, Order, PATIENCE, identity, listen, members, mesh, node, wait_until};
+use super::rig::{
+    Node, Order, PATIENCE, identity, key, keys, listen, members, mesh, node, wait_until,
+};
+use crate::keys::KeyRing;
+use crate::net::Vouched;
+use crate::net::bell::Bell;
 use crate::net::frame::{Kind, Parser, Phase};
 use crate::net::gate::Gate;
 use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Runs, Welcome};
-use crate::net::link::{Context, Tokens};
+use crate::net::secured::Secured;
+use crate::net::tls::{self, Pin};
 use crate::net::transport::Incoming;
+use crate::net::trust::Trust;
 
 fn frame(from: u64, payload: &[u8]) -> Incoming {
     Incoming::Frame { from: node(from), kind: Kind::Control, payload: payload.to_vec() }
@@ -61,27 +70,42 @@ fn a_peer_that_moves_is_dialed_at_its_new_address() {
     drop(two);
 }
 
-/// Says something at the door and returns the answer.
-fn greet(at: &str, hello: &Hello) -> Result<Welcome, Refusal> {
-    let mut socket = TcpStream::connect(at).expect("somebody listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+/// Says something at the door, with the key of this node, and returns the answer.
+fn greet(at: &str, number: u64, hello: &Hello) -> Result<Welcome, Refusal> {
+    let mut line = dial(at, &keys(number), tls::MEMBER);
     let frame = hello::encode(Kind::Hello, hello).expect("small");
-    socket.write_all(&[&frame.header[..], &frame.payload].concat()).expect("it takes it");
-    let mut parser = Parser::new(Phase::AwaitWelcome);
+    write(&mut line, &[&frame.header[..], &frame.payload].concat());
+    match hear(&mut line, Phase::AwaitWelcome) {
+        Some((Kind::Welcome, payload)) => Ok(hello::decode(&payload).expect("known")),
+        Some((_, payload)) => Err(hello::decode(&payload).expect("known")),
+        None => panic!("closed without an answer"),
+    }
+}
+
+/// Connects to a node whose key is the first one's, and shakes hands.
+pub(super) fn dial(at: &str, keys: &KeyRing, alpn: &[u8]) -> Secured<TcpStream> {
+    let socket = TcpStream::connect(at).expect("somebody listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    let tls = tls::dialer(keys, Pin::OneOf(vec![key(1)]), alpn).expect("a configuration");
+    let mut line = Secured::new(socket, tls);
+    assert!(line.shake_hands().expect("it is node 1"));
+    line
+}
+
+pub(super) fn write(line: &mut Secured<TcpStream>, bytes: &[u8]) {
+    let taken = line.write_vectored(&[IoSlice::new(bytes)]).expect("it takes it");
+    assert_eq!(taken, bytes.len());
+}
+
+/// The next frame; `None`: closed before there was one.
+pub(super) fn hear(line: &mut Secured<TcpStream>, phase: Phase) -> Option<(Kind, Vec<u8>)> {
+    let mut parser = Parser::new(phase);
     loop {
-        let mut buffer = [0; 512];
-        let count = socket.read(&mut buffer).expect("an answer comes");
-        assert!(count > 0, "closed without an answer");
-        parser
-            .fill(|stage| {
-                stage.extend_from_slice(&buffer[..count]);
-                Ok(count)
-            })
-            .expect("a buffer");
-        match parser.next_frame().expect("a frame") {
-            Some((Kind::Welcome, payload)) => return Ok(hello::decode(&payload).expect("known")),
-            Some((_, payload)) => return Err(hello::decode(&payload).expect("known")),
-            None => {}
+        if let Some(frame) = parser.next_frame().expect("a frame") {
+            return Some(frame);
+        }
+        if parser.fill(|buffer| line.read_into(buffer)).unwrap_or(0) == 0 {
+            return None;
         }
     }
 }
@@ -95,7 +119,7 @@ fn strangers_are_refused_by_name() {
     let at = first.1.to_string();
     let one = Node::start(identity(1, first.1), first.0, &known);
     let good = Hello::of(&identity(2, second.1), node(1), Purpose::Consensus);
-    assert_eq!(greet(&at, &good).expect("welcome").name, "node1");
+    assert_eq!(greet(&at, 2, &good).expect("welcome").name, "node1");
 
     let cases = [
         (
@@ -108,6 +132,7 @@ fn strangers_are_refused_by_name() {
         ),
         (Hello { from: node(1), ..good.clone() }, Refusal::Loop),
         (Hello { from: node(0), ..good.clone() }, Refusal::UnknownNode),
+        (Hello { from: node(3), ..good.clone() }, Refusal::UnknownNode),
         (Hello { name: "node3".to_owned(), ..good.clone() }, Refusal::UnknownNode),
         (Hello { protocol: 99, ..good.clone() }, Refusal::Version { ours: PROTOCOL }),
         (Hello { name: "n".repeat(65), ..good.clone() }, Refusal::Malformed),
@@ -118,9 +143,10 @@ fn strangers_are_refused_by_name() {
     ];
     let before = one.traffic().refused;
     for (hello, refusal) in cases {
-        assert_eq!(greet(&at, &hello).expect_err("refused"), refusal);
+        assert_eq!(greet(&at, 2, &hello).expect_err("refused"), refusal);
     }
-    assert_eq!(one.traffic().refused - before, 8);
+    assert_eq!(greet(&at, 3, &good).expect_err("another key"), Refusal::UnknownKey);
+    assert_eq!(one.traffic().refused - before, 10);
 }
 
 /// checklist 92, 102: a greeting is judged by what the log says of its node. One that was
@@ -136,7 +162,11 @@ fn a_greeting_is_judged_by_members_and_runs() {
     let later = Hello { lineage: follow(run), ..hello.clone() };
     let copy = Hello { lineage: follow(Incarnation::new(78)), ..hello.clone() };
     let newest = Runs::from([(node(2), run)]);
-    let check = |hello: &Hello, known: &Members, runs: &Runs| hello.check(&me, known, runs);
+    let check = |hello: &Hello, known: &Members, runs: &Runs| {
+        let trust = Trust::new(known.clone(), known.clone());
+        hello.check(&me, (&trust, runs), key(2))
+    };
+    let removed = Err(Refusal::Removed { at: Index::ZERO, epoch: Epoch::ZERO });
     assert_eq!(check(&hello, &known, &Runs::new()), Ok(()));
     assert_eq!(check(&later, &known, &newest), Ok(()));
     assert_eq!(check(&copy, &known, &newest), Err(Refusal::OldState));
@@ -145,18 +175,25 @@ fn a_greeting_is_judged_by_members_and_runs() {
         members: known.members.iter().filter(|member| member.id != node(2)).cloned().collect(),
         ..known.clone()
     };
-    assert_eq!(check(&later, &without, &newest), Err(Refusal::Removed));
+    assert_eq!(check(&later, &without, &newest), removed);
     let leaving = known.members.iter().filter(|member| member.id == node(2)).cloned().collect();
     assert_eq!(check(&later, &Members { leaving, ..without }, &newest), Ok(()));
 }
 
-/// A member with a number that this node has not learned of yet is let in: it may be the leader
-/// that this node, long away, must learn it from.
+/// A member that this node has not learned of yet is refused, and let in once another member has
+/// told of it: it may be the leader that this node, long away, must learn it from.
 #[test]
-fn a_member_from_the_future_is_let_in() {
+fn a_member_from_the_future_is_let_in_once_it_is_vouched_for() {
     let (first, ninth) = (listen(), listen());
+    let mut both = members(&[first.1, ninth.1]);
+    both.members[1].id = node(9);
+    both.members[1].name = "node9".to_owned();
+    both.members[1].key = Some(key(9));
+    both.next_id = node(10);
     let one = Node::start(identity(1, first.1), first.0, &members(&[first.1]));
-    let nine = Node::start(identity(9, ninth.1), ninth.0, &members(&[first.1]));
+    let nine = Node::start(identity(9, ninth.1), ninth.0, &both);
+    one.expect(|incoming| *incoming == Incoming::Unknown);
+    one.order(Order::Vouch(Vouched { at: Index::new(5), members: both }));
     nine.expect(|incoming| *incoming == Incoming::Up(node(1)));
     one.expect(|incoming| *incoming == Incoming::Up(node(9)));
 }
@@ -172,7 +209,7 @@ fn garbage_at_the_door_harms_nobody() {
         let mut socket = TcpStream::connect(&at).unwrap();
         let _ = socket.write_all(garbage);
     }
-    wait_until("the idle ones are turned away", || nodes[0].traffic().refused >= 170);
+    wait_until("the idle ones are turned away", || nodes[0].traffic().refused >= 72);
     nodes[1].order(Order::Send(node(1), Kind::Control, b"still here".to_vec()));
     nodes[0].expect(|incoming| *incoming == frame(2, b"still here"));
     drop(idle);
@@ -203,7 +240,7 @@ fn a_peer_that_reads_nothing_costs_a_bounded_queue() {
     let three = Node::start(identity(3, third.1), third.0, &known);
     // Node 2 is this test: it greets, and then reads nothing. Both others dial it, for two purposes
     // each, in any order.
-    let sockets: Vec<TcpStream> = (0..4).map(|_| welcome(&second.0, 2)).collect();
+    let sockets: Vec<Secured<TcpStream>> = (0..4).map(|_| welcome(&second.0, 2)).collect();
     one.expect(|incoming| *incoming == Incoming::Up(node(2)));
     for _ in 0..40 {
         one.order(Order::Send(node(2), Kind::Entries, vec![1; 2 * 1024 * 1024]));
@@ -216,36 +253,43 @@ fn a_peer_that_reads_nothing_costs_a_bounded_queue() {
 }
 
 /// Accepts one connection and agrees to whatever it says.
-fn welcome(listener: &std::net::TcpListener, number: u64) -> TcpStream {
-    let (mut socket, _) = listener.accept().expect("it dials");
-    let count = socket.read(&mut [0; 512]).expect("a greeting");
-    assert!(count > 0);
+fn welcome(listener: &std::net::TcpListener, number: u64) -> Secured<TcpStream> {
+    let (socket, _) = listener.accept().expect("it dials");
+    let tls = tls::acceptor(&keys(number)).expect("a configuration");
+    let mut line = Secured::new(socket, ServerConnection::new(tls).expect("a connection"));
+    assert!(line.shake_hands().expect("it is a member"));
+    let hello = hear(&mut line, Phase::AwaitHello);
+    assert!(hello.is_some());
     let (name, incarnation) = (format!("node{number}"), Incarnation::new(1));
     let welcome = Welcome { node: node(number), name, incarnation };
     let frame = hello::encode(Kind::Welcome, &welcome).expect("small");
-    socket.write_all(&[&frame.header[..], &frame.payload].concat()).expect("it takes it");
-    socket
+    write(&mut line, &[&frame.header[..], &frame.payload].concat());
+    line
 }
 
-/// Security: who says nothing for 5 s is turned away, and so is the oldest when there are many.
+/// fault 80: who says nothing for 5 s is turned away, and so is the oldest when there are many.
 #[test]
 fn silent_connections_are_turned_away() {
     let (listener, at) = listen();
-    let poll = mio::Poll::new().unwrap();
-    let mut gate = Gate::new(listener, poll.registry(), mio::Token(0)).unwrap();
-    let (me, mut tokens, start) = (identity(1, at), Tokens::from(0), crate::clock::now());
-    let silent: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(at).unwrap()).collect();
-    let mut tick = |gate: &mut Gate, after: Duration| {
-        gate.knock();
-        let (registry, tokens) = (poll.registry(), &mut tokens);
-        gate.tick(&mut Context { registry, tokens, me: &me, now: start + after });
-        gate.refused()
+    let (poll, of) = (Poll::new().unwrap(), (ClusterId([7; 16]), Epoch::ZERO));
+    let bell = Bell::new(poll.registry(), Token(0)).unwrap();
+    let (mut gate, door) = Gate::open(listener, &keys(1), of, bell).unwrap();
+    let start = crate::clock::now();
+    // Of this user: more of them are let wait than of strangers.
+    let mut tick = |after: Duration| {
+        gate.turn(&[Token(1)], start + after);
+        (door.refused(), gate.deadline())
     };
-    wait_until("eight are too many", || tick(&mut gate, Duration::ZERO) == 8);
-    assert_eq!(tick(&mut gate, Duration::from_millis(4_999)), 8);
-    assert_eq!(gate.deadline(), Some(start + Duration::from_secs(5)));
-    assert_eq!(tick(&mut gate, Duration::from_secs(5)), 40);
-    assert_eq!(gate.deadline(), None);
+    let silent = |_| {
+        // The kernel's queue of those to be accepted holds 128.
+        tick(Duration::ZERO);
+        TcpStream::connect(at).unwrap()
+    };
+    let silent: Vec<TcpStream> = (0..136).map(silent).collect();
+    wait_until("eight are too many", || tick(Duration::ZERO).0 == 8);
+    let due = Some(start + Duration::from_secs(5));
+    assert_eq!(tick(Duration::from_millis(4_999)), (8, due));
+    assert_eq!(tick(Duration::from_secs(5)), (136, None));
     drop(silent);
 }
 
@@ -269,5 +313,5 @@ fn running_out_of_descriptors_harms_nobody_inside() {
     drop(outside);
     setrlimit(Resource::Nofile, before).unwrap();
     let hello = Hello::of(&identity(2, nodes[1].address.parse().unwrap()), node(1), Purpose::Bulk);
-    assert_eq!(greet(&nodes[0].address, &hello).unwrap().name, "node1");
+    assert_eq!(greet(&nodes[0].address, 2, &hello).unwrap().name, "node1");
 }

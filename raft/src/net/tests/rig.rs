@@ -7,15 +7,20 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use pickbox_raft_core::ids::{ClusterId, Epoch, Incarnation, NodeId};
+use mio::Poll;
+use pickbox_raft_core::ids::{ClusterId, Epoch, Fingerprint, Incarnation, Index, NodeId};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 
 use crate::bulk::{Bulk, BulkEvent, BulkHandle};
 use crate::clock;
+use crate::keys::KeyRing;
+use crate::net::Vouched;
 use crate::net::bell::Bell;
 use crate::net::frame::Kind;
+use crate::net::gate::Gate;
 use crate::net::hello::{LocalNode, Runs};
-use crate::net::transport::{Incoming, Traffic, Transport};
+use crate::net::transport::{BELL, Incoming, Traffic, Transport};
+use crate::net::trust::Trust;
 use crate::runs::Lineage;
 
 /// No test waits longer for what must come.
@@ -49,7 +54,17 @@ pub(crate) fn identity(number: u64, address: SocketAddr) -> LocalNode {
         address: address.to_string(),
         incarnation: Incarnation::new(1_000 + number),
         lineage: Lineage::of(Incarnation::new(1_000 + number)),
+        key: key(number),
     }
+}
+
+/// Each node has a key of its own, the same in each run.
+pub(crate) fn keys(number: u64) -> KeyRing {
+    KeyRing::of_number(u8::try_from(number).expect("few"))
+}
+
+pub(crate) fn key(number: u64) -> Fingerprint {
+    keys(number).current().fingerprint()
 }
 
 pub(crate) fn members(addresses: &[SocketAddr]) -> Members {
@@ -58,6 +73,7 @@ pub(crate) fn members(addresses: &[SocketAddr]) -> Members {
         name: format!("node{number}"),
         address: address.to_string(),
         role: MemberRole::Voter,
+        key: Some(key(number)),
     };
     let next_id = node(u64::try_from(addresses.len()).expect("few") + 1);
     let members = (1..).zip(addresses).map(member).collect();
@@ -67,7 +83,9 @@ pub(crate) fn members(addresses: &[SocketAddr]) -> Members {
 /// Orders for a node's consensus thread.
 pub(crate) enum Order {
     Send(NodeId, Kind, Vec<u8>),
+    /// These are committed.
     Members(Members),
+    Vouch(Vouched),
     Traffic(Sender<Traffic>),
 }
 
@@ -89,11 +107,25 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
 
 impl Node {
     pub(crate) fn start(me: LocalNode, listener: TcpListener, members: &Members) -> Self {
+        let keys = keys(me.node.get());
+        Self::with_keys((me, keys), listener, members)
+    }
+
+    pub(crate) fn with_keys(
+        (me, keys): (LocalNode, KeyRing),
+        listener: TcpListener,
+        members: &Members,
+    ) -> Self {
         let address = me.address.clone();
-        let parts = Bulk::open(me.clone()).expect("a poll");
+        let parts = Bulk::open(me.clone(), keys.clone()).expect("a poll");
+        let poll = Poll::new().expect("a poll");
+        let bell = Bell::new(poll.registry(), BELL).expect("a bell");
+        let of = (me.cluster, me.epoch);
+        let (gate, door) = Gate::open(listener, &keys, of, bell.clone()).expect("a gate");
+        let trust = Trust::new(members.clone(), members.clone());
+        let known = (trust, Runs::new());
         let mut transport =
-            Transport::new(listener, me, (members, Runs::new()), parts.door).expect("a transport");
-        let bell = transport.bell().clone();
+            Transport::new((poll, bell.clone()), (me, keys), known, (door, parts.door));
         let stop = Arc::new(AtomicBool::new(false));
         let (orders, inbox) = unbounded();
         let (outbox, incoming) = unbounded();
@@ -104,7 +136,8 @@ impl Node {
             }
         });
         let bulk = thread("bulk", move || parts.bulk.run().expect("bulk runs"));
-        let threads = vec![consensus, bulk];
+        let gate = thread("gate", move || gate.run().expect("the gate runs"));
+        let threads = vec![consensus, bulk, gate];
         let (bulk, events) = (parts.handle, parts.events);
         Self { incoming, orders, bell, stop, bulk, events, address, threads }
     }
@@ -152,7 +185,10 @@ fn turn(transport: &mut Transport, inbox: &Receiver<Order>, outbox: &Sender<Inco
     for order in inbox.try_iter() {
         match order {
             Order::Send(to, kind, payload) => transport.send(to, kind, payload),
-            Order::Members(members) => transport.set_members(&members, &mut incoming),
+            Order::Members(members) => {
+                transport.follow((&members, &members), Index::ZERO, &mut incoming);
+            }
+            Order::Vouch(vouched) => transport.vouch(vouched, Index::ZERO, &mut incoming),
             Order::Traffic(reply) => drop(reply.send(transport.traffic())),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pickbox_raft_core::Restored;
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
+use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, LogPosition, NodeId, Serial, Term};
 use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 
@@ -58,6 +58,7 @@ fn members(count: u64) -> Members {
         name: format!("node{id}"),
         address: format!("127.0.0.1:{}", 8000 + id),
         role: MemberRole::Voter,
+        key: Some(Fingerprint([u8::try_from(id).unwrap(); 32])),
     };
     Members {
         members: (1..=count).map(member).collect(),
