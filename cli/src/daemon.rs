@@ -21,6 +21,7 @@ use pickbox_raft::bulk::BulkHandle;
 use pickbox_raft::core::members::Members;
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
+use pickbox_raft::keys::KeyRing;
 use pickbox_raft::trace::{self, Tracer};
 use pickbox_raft::{Parts, Start};
 use pickbox_store::contents::worker::{ContentParts, ContentWorker};
@@ -34,6 +35,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::exit::CliError;
+use crate::joining;
 use crate::node::DaemonNode;
 use crate::notify::Notifier;
 use crate::options::{AdminOptions, AdminSocket, DaemonOptions, Entry};
@@ -240,9 +242,12 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
     let start = match (&options.entry, !matches!(found, Found::Nothing)) {
         (_, true) | (Entry::None, false) => Start::Existing,
         (Entry::Bootstrap, false) => Start::Bootstrap,
-        (Entry::Join(address), false) => Start::Join(vec![address.as_str().to_owned()]),
+        (Entry::Join(_), false) => {
+            let (seeds, token) = joining::seeds(options)?;
+            Start::Join { seeds, token }
+        }
     };
-    if start != Start::Existing {
+    if !matches!(start, Start::Existing) {
         std::fs::create_dir_all(folder)
             .map_err(|error| cannot("make the folder", folder, &error))?;
     }
@@ -256,6 +261,7 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
 /// What is opened by its path or port while everything can be.
 struct Opened {
     disk: RealDisk,
+    keys: KeyRing,
     start: Start,
     listener: TcpListener,
     admin: Admin,
@@ -265,7 +271,9 @@ struct Opened {
 
 fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
     let (disk, start) = prepare(options)?;
-    let listener = pickbox_raft::listen(options.peer_address)?;
+    let has_state = matches!(start, Start::Existing);
+    let keys = joining::keys(&disk, has_state, options.rejoin)?;
+    let listener = pickbox_raft::listen(options.listen_address)?;
     let admin = Admin::bind(admin_options(&options.admin)?)?;
     let folder = Folder::open(&options.data_dir).map_err(|error| {
         format!(
@@ -274,7 +282,7 @@ fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
         )
     })?;
     let trace = options.trace.as_deref().map(open_trace).transpose()?;
-    Ok(Opened { disk, start, listener, admin, folder, trace })
+    Ok(Opened { disk, keys, start, listener, admin, folder, trace })
 }
 
 fn open_trace(path: &Path) -> Result<File, AnyError> {
@@ -316,7 +324,7 @@ fn admin_options(options: &AdminOptions) -> Result<pickbox_admin::Options, AnyEr
 fn policy(options: &DaemonOptions) -> Policy {
     let optional = [options.monitor, options.dashboard].into_iter().flatten();
     let admin = &options.admin;
-    let own = admin.addresses.iter().chain([&options.peer_address]).map(SocketAddr::port);
+    let own = admin.addresses.iter().chain([&options.listen_address]).map(SocketAddr::port);
     let socket_dir = admin.socket.as_ref().and_then(|socket| socket.path().parent());
     Policy {
         folder: options.data_dir.clone(),
@@ -335,7 +343,7 @@ fn start(
     cancelled: &AtomicBool,
     lost: &Arc<AtomicBool>,
 ) -> Result<Running, AnyError> {
-    let Opened { disk, start, listener, admin, folder, trace } = opened;
+    let Opened { disk, keys, start, listener, admin, folder, trace } = opened;
     let state = StateDir::open(options.state_dir.clone())?;
     if !state.is_apart(&folder)? {
         return Err(format!(
@@ -349,7 +357,11 @@ fn start(
     let start = match readmission::under_way(options, &disk)? {
         None => start,
         Some(under_way) => Start::Joined(readmission::take_part_anew(
-            options, &disk, &state, under_way, cancelled,
+            options,
+            &disk,
+            &state,
+            under_way,
+            (&keys, cancelled),
         )?),
     };
     let is_anew = matches!(start, Start::Joined(_));
@@ -365,6 +377,7 @@ fn start(
     let opened = pickbox_raft::open(pickbox_raft::Options {
         disk,
         listener,
+        keys: keys.clone(),
         name: options.node_id.as_str().to_owned(),
         address: options.peer_address.to_string(),
         start,
@@ -381,9 +394,10 @@ fn start(
         Readmission::unmark(&losing.disk)?;
     }
     log::info!(
-        "event=start node_id={} cluster={} address={} admin={} folder=\"{}\"",
+        "event=start node_id={} cluster={} key={} address={} admin={} folder=\"{}\"",
         parts.me.name,
         parts.me.cluster,
+        parts.me.key,
         options.peer_address,
         listed(admin.local_addresses()),
         options.data_dir.display()
@@ -565,7 +579,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
         store,
         StoreEnds { seen, asked, stop: engine_stops, watch: watch_handle.clone() },
     )?;
-    let Parts { consensus, log_writer, bulk, .. } = parts;
+    let Parts { consensus, log_writer, gate, bulk, .. } = parts;
     crew.start("consensus", move || match consensus.run() {
         pickbox_raft::Stop::Asked => None,
         pickbox_raft::Stop::Lost { why, members } => {
@@ -578,6 +592,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
         log_writer.run();
         None
     })?;
+    crew.start("gate", move || gate.run().err().map(|error| error.to_string()))?;
     crew.start("bulk", move || bulk.run().err().map(|error| error.to_string()))?;
     crew.start("watch", move || watch.run().err().map(|error| error.to_string()))?;
     let (engine, channels) = channels;

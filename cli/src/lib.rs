@@ -16,6 +16,7 @@ mod ask;
 mod cluster;
 pub mod daemon;
 pub mod exit;
+mod joining;
 mod member;
 mod node;
 mod notify;

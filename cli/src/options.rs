@@ -26,13 +26,17 @@ pub(crate) struct DaemonArguments {
     #[argh(option)]
     node_id: Option<String>,
 
-    /// address to listen on; only loopback until peers are authenticated (default 127.0.0.1)
+    /// address to listen on for peers, an IP address of this host (default 127.0.0.1)
     #[argh(option, default = "String::from(\"127.0.0.1\")")]
     host: String,
 
     /// port for peers, such as 8001
     #[argh(option)]
     port: Option<u16>,
+
+    /// where peers reach this node, if not at HOST:PORT: IP:PORT, for a host behind another address
+    #[argh(option)]
+    advertise: Option<String>,
 
     /// port for `pickbox` and `nc` (default: port + 1000)
     #[argh(option)]
@@ -76,9 +80,15 @@ pub(crate) struct DaemonArguments {
     #[argh(switch)]
     bootstrap: bool,
 
-    /// join the cluster of the node at HOST:PORT; ignored if the node has state
+    /// join the cluster of the node at HOST:PORT; ignored if the node has state. On this host, for the
+    /// user that runs it, that is enough; else see --token-file
     #[argh(option)]
     join: Option<String>,
+
+    /// the join token that `pickbox token create` printed on a member, in a file; - for standard input.
+    /// Without --join the member that it names is asked
+    #[argh(option)]
+    token_file: Option<PathBuf>,
 
     /// write one line of JSON to this file for each step of the consensus; grows quickly
     #[argh(option)]
@@ -118,8 +128,10 @@ pub(crate) struct DaemonArguments {
 pub struct DaemonOptions {
     /// The node's name.
     pub node_id: NodeName,
-    /// Where peers reach it; loopback.
+    /// Where peers reach it.
     pub peer_address: SocketAddr,
+    /// Where it listens to them.
+    pub listen_address: SocketAddr,
     /// Where the admin protocol is served over TCP, loopback first, and who may use it.
     pub admin: AdminOptions,
     /// Where metrics will be served.
@@ -134,6 +146,8 @@ pub struct DaemonOptions {
     pub entry: Entry,
     /// Where each step of the consensus is told, if anywhere.
     pub trace: Option<PathBuf>,
+    /// Where the join token is; `-` for standard input.
+    pub token_file: Option<PathBuf>,
     /// Whether to leave the state behind and become a new member.
     pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
@@ -203,8 +217,8 @@ pub enum Entry {
     None,
     /// Found a cluster.
     Bootstrap,
-    /// Ask the node at this address to be let in.
-    Join(PeerAddress),
+    /// Ask the node at this address to be let in, or the one that the join token names.
+    Join(Option<PeerAddress>),
 }
 
 impl DaemonArguments {
@@ -215,7 +229,7 @@ impl DaemonArguments {
     /// With [`CliError::Usage`], a sentence each.
     pub(crate) fn check(self) -> Result<DaemonOptions, CliError> {
         let node_id = parse_node_id(self.node_id.as_deref())?;
-        let host = parse_host(&self.host)?;
+        let host = parse_address("--host", &self.host)?;
         let port = self.port.filter(|&port| port != 0).ok_or_else(|| {
             usage(
                 "--port PORT is missing: where do peers reach this node? For example --port 8001.",
@@ -233,14 +247,17 @@ impl DaemonArguments {
         };
         check_apart(&data_dir, &state_dir)?;
         let socket = admin_socket(self.admin_socket.as_deref(), &data_dir, &state_dir)?;
-        if self.rejoin && self.join.is_none() {
+        let entry = parse_entry(self.bootstrap, self.join.as_deref(), self.token_file.as_deref())?;
+        if self.rejoin && !matches!(entry, Entry::Join(_)) {
             return Err(usage(
-                "--rejoin needs --join HOST:PORT: which member shall take this node in again?",
+                "--rejoin needs --join HOST:PORT or --token-file FILE: which member shall take this node in \
+                 again?",
             ));
         }
         Ok(DaemonOptions {
             node_id,
-            peer_address: SocketAddr::new(host, port),
+            peer_address: advertised(SocketAddr::new(host, port), self.advertise.as_deref())?,
+            listen_address: SocketAddr::new(host, port),
             admin: AdminOptions {
                 addresses: admin_hosts.map(|host| SocketAddr::new(host, admin_port)).collect(),
                 token_file,
@@ -251,7 +268,8 @@ impl DaemonArguments {
             dashboard: optional_port(self.dashboard_port, None),
             data_dir,
             state_dir,
-            entry: parse_entry(Bootstrap::from(self.bootstrap), self.join.as_deref())?,
+            entry,
+            token_file: self.token_file,
             trace: self.trace.as_deref().map(absolute).transpose()?,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
@@ -259,19 +277,6 @@ impl DaemonArguments {
             log_level: self.log_level,
             sandbox: self.sandbox,
         })
-    }
-}
-
-/// Whether `--bootstrap` was there.
-#[derive(Clone, Copy)]
-enum Bootstrap {
-    Yes,
-    No,
-}
-
-impl From<bool> for Bootstrap {
-    fn from(given: bool) -> Self {
-        if given { Self::Yes } else { Self::No }
     }
 }
 
@@ -298,20 +303,12 @@ fn parse_address(flag: &str, text: &str) -> Result<IpAddr, CliError> {
         _ => text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>(),
     };
     address.map_err(|_| {
-        usage(format!("{flag} '{}' is no IP address: use 127.0.0.1.", text.escape_debug()))
+        usage(format!(
+            "{flag} '{}' is no IP address: use one of this host, such as 10.0.0.1, or 127.0.0.1 to try things \
+             out.",
+            text.escape_debug()
+        ))
     })
-}
-
-/// An address of this machine that nobody outside can reach.
-fn parse_host(text: &str) -> Result<IpAddr, CliError> {
-    match parse_address("--host", text)? {
-        address if address.is_loopback() => Ok(address),
-        address => Err(usage(format!(
-            "--host {address} is refused: peers and clients are not authenticated yet, so anyone who \
-             reaches that address could change the folder. Use 127.0.0.1; between hosts, wait for \
-             authenticated peers."
-        ))),
-    }
 }
 
 /// Where the admin protocol is served: on loopback whatever the host of the peers is, unless
@@ -371,6 +368,29 @@ fn admin_socket(
     Ok(Some(AdminSocket::Given(path)))
 }
 
+/// Where peers reach a node that listens there.
+fn advertised(listen: SocketAddr, given: Option<&str>) -> Result<SocketAddr, CliError> {
+    let Some(text) = given else {
+        if listen.ip().is_unspecified() {
+            return Err(usage(format!(
+                "--host {} is every address of this host, and peers need one: say --advertise IP:PORT too.",
+                listen.ip()
+            )));
+        }
+        return Ok(listen);
+    };
+    let address = text
+        .parse()
+        .ok()
+        .filter(|address: &SocketAddr| !address.ip().is_unspecified() && address.port() != 0);
+    address.ok_or_else(|| {
+        usage(format!(
+            "--advertise '{}' is not IP:PORT, such as 10.0.0.1:8001.",
+            text.escape_debug()
+        ))
+    })
+}
+
 fn admin_port(port: u16, given: Option<u16>) -> Result<u16, CliError> {
     let admin = given.or_else(|| port.checked_add(ADMIN_PORT_ABOVE)).filter(|&admin| admin != 0);
     match admin {
@@ -392,18 +412,25 @@ fn optional_port(given: Option<u16>, default: Option<u16>) -> Option<OptionalPor
     (chosen.number != 0).then_some(chosen)
 }
 
-fn parse_entry(bootstrap: Bootstrap, join: Option<&str>) -> Result<Entry, CliError> {
-    match (bootstrap, join) {
-        (Bootstrap::No, None) => Ok(Entry::None),
-        (Bootstrap::Yes, None) => Ok(Entry::Bootstrap),
-        (Bootstrap::Yes, Some(_)) => Err(usage(
-            "--bootstrap and --join exclude each other: the first node of a cluster is started with \
+fn parse_entry(
+    bootstrap: bool,
+    join: Option<&str>,
+    token_file: Option<&Path>,
+) -> Result<Entry, CliError> {
+    match (bootstrap, join, token_file) {
+        (false, None, None) => Ok(Entry::None),
+        (false, None, Some(_)) => Ok(Entry::Join(None)),
+        (true, None, None) => Ok(Entry::Bootstrap),
+        (true, ..) => Err(usage(
+            "--bootstrap excludes --join and --token-file: the first node of a cluster is started with \
              --bootstrap, each further one with --join HOST:PORT.",
         )),
-        (Bootstrap::No, Some(text)) => PeerAddress::parse(text).map(Entry::Join).ok_or_else(|| {
-            let shown = text.escape_debug();
-            usage(format!("--join '{shown}' is not HOST:PORT, such as 127.0.0.1:8001."))
-        }),
+        (false, Some(text), _) => {
+            PeerAddress::parse(text).map(Some).map(Entry::Join).ok_or_else(|| {
+                let shown = text.escape_debug();
+                usage(format!("--join '{shown}' is not HOST:PORT, such as 127.0.0.1:8001."))
+            })
+        }
     }
 }
 
@@ -486,8 +513,23 @@ mod tests {
         assert!(options.data_dir.is_absolute() && options.data_dir.ends_with("data/node2"));
         assert!(options.state_dir.ends_with("data/.node2.pickbox"));
         assert!(
-            matches!(options.entry, Entry::Join(address) if address.as_str() == "127.0.0.1:8001")
+            matches!(options.entry, Entry::Join(Some(address)) if address.as_str() == "127.0.0.1:8001")
         );
+    }
+
+    /// Peers are met on any address, clients on this host alone.
+    #[test]
+    fn an_address_of_the_network_is_for_peers() {
+        let options = check("--node-id a --port 1 --host 10.0.0.7").unwrap();
+        assert_eq!(options.peer_address, "10.0.0.7:1".parse().unwrap());
+        assert_eq!(options.admin.addresses, ["127.0.0.1:1001".parse().unwrap()]);
+        let line = "--node-id a --port 1 --host 0.0.0.0 --advertise 10.0.0.7:9 --token-file t";
+        let options = check(line).unwrap();
+        assert_eq!(options.listen_address, "0.0.0.0:1".parse().unwrap());
+        assert_eq!(options.peer_address, "10.0.0.7:9".parse().unwrap());
+        assert_eq!((options.entry, options.token_file), (Entry::Join(None), Some("t".into())));
+        let options = check("--node-id a --port 1 --host fe80::1").unwrap();
+        assert_eq!(options.admin.addresses, ["[::1]:1001".parse().unwrap()]);
     }
 
     #[test]
@@ -543,9 +585,12 @@ mod tests {
             ("--node-id a", "--port PORT is missing"),
             ("--node-id -a --port 1", "--node-id"),
             ("--node-id a/b --port 1", "cannot be used"),
-            ("--node-id a --port 1 --bootstrap --join b:1", "exclude each other"),
+            ("--node-id a --port 1 --bootstrap --join b:1", "excludes --join"),
+            ("--node-id a --port 1 --bootstrap --token-file t", "excludes --join"),
+            ("--node-id a --port 1 --rejoin", "--rejoin needs"),
+            ("--node-id a --port 1 --advertise b", "is not IP:PORT"),
             ("--node-id a --port 1 --join b", "is not HOST:PORT"),
-            ("--node-id a --port 1 --host 0.0.0.0", "not authenticated yet"),
+            ("--node-id a --port 1 --host 0.0.0.0", "--advertise"),
             ("--node-id a --port 1 --host example.org", "is no IP address"),
             ("--node-id a --port 1 --admin-host 0.0.0.0", "say --admin-token-file FILE too"),
             ("--node-id a --port 1 --admin-host 10.0.0.5", "say --admin-token-file FILE too"),

@@ -12,16 +12,19 @@ use std::io::IoSlice;
 use std::sync::atomic::AtomicBool;
 
 use pickbox_raft::core::ids::{ClusterId, NodeId};
-use pickbox_raft::core::members::Members;
+use pickbox_raft::core::members::{Member, Members};
 use pickbox_raft::disk::{Disk, DiskError, DiskFile, RealDisk};
 use pickbox_raft::identity::{Identity, IdentityError};
-use pickbox_raft::join::{JoinOptions, Joined, join};
+use pickbox_raft::join::{JoinOptions, Joined, Seed, join};
+use pickbox_raft::keys::KeyRing;
 use pickbox_raft::lost;
+use pickbox_raft::token::Token;
 use pickbox_store::engine::{self, StateDir, open_index};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::AnyError;
-use crate::options::{DaemonOptions, Entry};
+use crate::joining;
+use crate::options::DaemonOptions;
 
 const MARK: &str = "readmission";
 const UNFINISHED: &str = "readmission.tmp";
@@ -37,8 +40,8 @@ pub(crate) struct Readmission {
     cluster: ClusterId,
     /// What was found, in words.
     pub(crate) why: String,
-    /// Addresses of members that can be asked.
-    seeds: Vec<String>,
+    /// Members that can be asked.
+    seeds: Vec<Seed>,
     /// What it has become. Nothing was ever said under that number, so it is used as it is.
     joined: Option<Joined>,
 }
@@ -48,7 +51,7 @@ impl Readmission {
         let number = identity.map(|identity| identity.node).unwrap_or_default();
         let cluster = identity.map(|identity| identity.cluster).unwrap_or_default();
         let others = members.peers().filter(|member| member.id != number);
-        let seeds = others.map(|member| member.address.clone()).collect();
+        let seeds = others.filter_map(seed).collect();
         Self { number, cluster, why, seeds, joined: None }
     }
 
@@ -154,13 +157,13 @@ pub(crate) fn take_part_anew(
     disk: &RealDisk,
     state: &StateDir,
     mut readmission: Readmission,
-    cancelled: &AtomicBool,
+    (keys, cancelled): (&KeyRing, &AtomicBool),
 ) -> Result<Joined, AnyError> {
     let Readmission { number, why, .. } = &readmission;
     log::error!("event=readmission name={} number={number} why=\"{why}\"", options.node_id);
     let joined = match readmission.joined.clone() {
         Some(joined) => joined,
-        None => ask(options, state, &readmission, cancelled)?,
+        None => ask(options, state, &readmission, (keys, cancelled))?,
     };
     readmission.joined = Some(joined.clone());
     readmission.mark(disk)?;
@@ -175,10 +178,10 @@ fn ask(
     options: &DaemonOptions,
     state: &StateDir,
     readmission: &Readmission,
-    cancelled: &AtomicBool,
+    (keys, cancelled): (&KeyRing, &AtomicBool),
 ) -> Result<Joined, AnyError> {
     let Readmission { cluster, why, .. } = readmission;
-    let seeds = seeds(options, state, readmission);
+    let (seeds, token) = seeds(options, state, readmission)?;
     if seeds.is_empty() {
         return Err(format!(
             "the state of this node is not to be trusted ({why}), and no other member is known that could take \
@@ -190,6 +193,8 @@ fn ask(
     let asked = JoinOptions {
         seeds,
         cluster: *cluster,
+        keys: keys.clone(),
+        token,
         name: options.node_id.as_str().to_owned(),
         address: options.peer_address.to_string(),
     };
@@ -203,25 +208,38 @@ fn ask(
     Ok(joined)
 }
 
-fn seeds(options: &DaemonOptions, state: &StateDir, readmission: &Readmission) -> Vec<String> {
-    let mut seeds = readmission.seeds.clone();
-    if let Entry::Join(address) = &options.entry {
-        seeds.insert(0, address.as_str().to_owned());
-    }
+/// Whom to ask, and with what: the members that are known show the keys that are known.
+fn seeds(
+    options: &DaemonOptions,
+    state: &StateDir,
+    readmission: &Readmission,
+) -> Result<(Vec<Seed>, Option<Token>), AnyError> {
+    let mut known = readmission.seeds.clone();
     // What the log knew may be lost; the index knows it too, as of its last checkpoint.
-    if seeds.is_empty()
+    if known.is_empty()
         && let Ok((_, position)) = open_index(state)
     {
         let others = position.members.peers().filter(|member| member.id != readmission.number);
-        seeds = others.map(|member| member.address.clone()).collect();
+        known = others.filter_map(seed).collect();
     }
-    seeds.dedup();
-    seeds
+    let (mut seeds, token) = joining::seeds(options)?;
+    for seed in &mut seeds {
+        let same = known.iter().find(|known| known.address == seed.address);
+        seed.key = seed.key.or(same.and_then(|known| known.key));
+    }
+    known.retain(|known| seeds.iter().all(|seed| seed.address != known.address));
+    seeds.append(&mut known);
+    Ok((seeds, token))
+}
+
+/// A member as one that can be asked; `None`: it was never there.
+fn seed(member: &Member) -> Option<Seed> {
+    member.key.map(|key| Seed { address: member.address.clone(), key: Some(key) })
 }
 
 #[cfg(test)]
 mod tests {
-    use pickbox_raft::core::ids::Epoch;
+    use pickbox_raft::core::ids::{Epoch, Fingerprint};
     use pickbox_raft::disk::sim::{Fault, Keep, SimDisk};
 
     use super::*;
@@ -233,7 +251,8 @@ mod tests {
             node: NodeId::new(3),
             name: "node3".to_owned(),
         };
-        let members = Members::bootstrap("node1".into(), "127.0.0.1:8001".into());
+        let members =
+            Members::bootstrap("node1".into(), "127.0.0.1:8001".into(), Fingerprint([1; 32]));
         Readmission::new(Some(&identity), "a bit turned".into(), &members)
     }
 
@@ -243,7 +262,7 @@ mod tests {
         let disk = SimDisk::new();
         assert_eq!(Readmission::load(&disk).unwrap(), None);
         let left = readmission();
-        assert!(left.knows_others() && left.seeds == ["127.0.0.1:8001"]);
+        assert!(left.knows_others() && left.seeds[0].address == "127.0.0.1:8001");
         left.mark(&disk).unwrap();
         disk.restart(Keep::Nothing);
         assert_eq!(Readmission::load(&disk).unwrap(), Some(left));

@@ -8,6 +8,7 @@ use pickbox_raft::core::members::{Member, Members};
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
 use pickbox_raft::join::survey;
+use pickbox_raft::keys::KeyRing;
 use pickbox_raft::net::Standing;
 use pickbox_raft::recover::Survivor;
 use pickbox_store::engine::{StateDir, open_index};
@@ -68,12 +69,14 @@ enum Advice {
 
 pub(crate) fn run(arguments: &RecoverArguments) -> Result<Exit, CliError> {
     let survivor = open(&arguments.state_dir)?;
-    let (me, last) = (survivor.identity().node, survivor.last());
-    let answers: Vec<(&Member, Answer)> = survivor
-        .members()
-        .peers()
-        .map(|member| (member, if member.id == me { Answer::Here } else { ask(member) }))
-        .collect();
+    let (me, last) = (survivor.identity(), survivor.last());
+    let keys = KeyRing::load_or_create(survivor.disk());
+    let keys = keys.map_err(|error| CliError::Cluster(error.to_string()))?;
+    let answer = |member: &Member| {
+        if member.id == me.node { Answer::Here } else { ask(member, me, &keys) }
+    };
+    let answers: Vec<(&Member, Answer)> =
+        survivor.members().peers().map(|member| (member, answer(member))).collect();
     let mark =
         Readmission::load(survivor.disk()).map_err(|error| CliError::Cluster(error.to_string()))?;
     if let Some(mark) = &mark {
@@ -144,8 +147,8 @@ fn open(state_dir: &Path) -> Result<Survivor<RealDisk>, CliError> {
     }
 }
 
-fn ask(member: &Member) -> Answer {
-    match survey(&member.address) {
+fn ask(member: &Member, me: &Identity, keys: &KeyRing) -> Answer {
+    match survey(member, me, keys) {
         Ok(standing) => Answer::Runs(standing),
         Err(error) => Answer::Silent(error.to_string()),
     }
@@ -313,7 +316,7 @@ mod tests {
 
     fn member(id: u64) -> Member {
         let (name, address) = (format!("node{id}"), format!("127.0.0.1:{}", 8000 + id));
-        Member { id: NodeId::new(id), name, address, role: MemberRole::Voter }
+        Member { id: NodeId::new(id), name, address, role: MemberRole::Voter, key: None }
     }
 
     fn at(term: u64, index: u64) -> LogPosition {

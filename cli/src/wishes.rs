@@ -13,7 +13,7 @@ use pickbox_raft::api::{
 };
 use pickbox_raft::clock;
 use pickbox_raft::core::ids::NodeId;
-use pickbox_raft::core::limits::MEMBERS_MAX;
+use pickbox_raft::core::limits::{MEMBERS_MAX, TOKENS_MAX};
 use pickbox_raft::core::members::{Member, MemberRole as RaftRole};
 
 use crate::node::tell;
@@ -204,8 +204,28 @@ fn not_changed(refusal: ChangeRefusal) -> Refusal {
         ChangeRefusal::Invalid => (
             Code::BadRequest,
             "the name or the address cannot be used: a name has 1-64 letters, digits, dots, \
-             underscores or dashes; an address is IP:PORT, on loopback until peers are authenticated"
+             underscores or dashes; an address is IP:PORT"
                 .to_owned(),
+        ),
+        ChangeRefusal::NoSuchToken => (
+            Code::NotFound,
+            "there is no such join token: it was used or revoked, or is over; TOKEN LIST shows those \
+             there are"
+                .to_owned(),
+        ),
+        ChangeRefusal::TokenForOther(name) => {
+            (Code::Taken, format!("the join token is for a node called {name}"))
+        }
+        ChangeRefusal::TooManyTokens => (
+            Code::TooMany,
+            format!(
+                "there are {TOKENS_MAX} join tokens, the most there may be: TOKEN LIST shows them, TOKEN \
+                 REVOKE ends one"
+            ),
+        ),
+        ChangeRefusal::NotListed => (
+            Code::Taken,
+            "the key is not the one that the members list for this name; MEMBERS shows them".to_owned(),
         ),
         ChangeRefusal::TooMany => (
             Code::TooMany,
@@ -302,7 +322,7 @@ mod tests {
 
     fn member(number: u64, role: RaftRole) -> Member {
         let (name, address) = (format!("node{number}"), format!("127.0.0.1:{}", 8000 + number));
-        Member { id: NodeId::new(number), name, address, role }
+        Member { id: NodeId::new(number), name, address, role, key: None }
     }
 
     /// Seen by number 1, which leads.

@@ -196,6 +196,7 @@ mod tests {
             name: "node2".to_string(),
             address: String::new(),
             role: MemberRole::Voter,
+            key: None,
         };
         let members = Members { members: vec![other], ..Members::default() };
         sessions.retain(&members);

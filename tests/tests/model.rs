@@ -149,6 +149,7 @@ mod tests {
             name: format!("node{id}"),
             address: format!("host:{id}"),
             role: MemberRole::Voter,
+            key: None,
         };
         let members = (1..=3).map(member).collect();
         Members { members, next_id: NodeId::new(4), ..Members::default() }

@@ -16,6 +16,7 @@ fn member(id: u64) -> Member {
         name: format!("m{id}"),
         address: "127.0.0.1:8001".to_string(),
         role: MemberRole::Voter,
+        key: None,
     }
 }
 

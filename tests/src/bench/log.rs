@@ -13,6 +13,8 @@ use pickbox_raft::api::{Command, Delivery};
 use pickbox_raft::core::ids::{LogPosition, Serial};
 use pickbox_raft::core::log::{Content, Payload, Proposal};
 use pickbox_raft::disk::RealDisk;
+use pickbox_raft::join::Seed;
+use pickbox_raft::keys::KeyRing;
 use pickbox_raft::net::{LocalNode, Runs};
 use pickbox_raft::{Handle, Options, Parts, Start, listen, open};
 
@@ -60,10 +62,11 @@ struct LogNode {
 impl LogCluster {
     pub(super) fn start(root: &Path) -> Self {
         let first = LogNode::start(&root.join("log1"), "log1", Start::Bootstrap);
-        let seed = vec![first.address.to_string()];
+        let seed = Seed { address: first.address.to_string(), key: None };
         let mut nodes = vec![first];
         for name in ["log2", "log3"] {
-            nodes.push(LogNode::start(&root.join(name), name, Start::Join(seed.clone())));
+            let join = Start::Join { seeds: vec![seed.clone()], token: None };
+            nodes.push(LogNode::start(&root.join(name), name, join));
         }
         let cluster = Self { nodes };
         while cluster.voters() < 3 {
@@ -112,8 +115,10 @@ impl LogNode {
     fn start(directory: &Path, name: &str, start: Start) -> Self {
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).expect("loopback");
         let address = listener.local_addr().expect("bound");
+        let disk = RealDisk::open(directory).expect("a state directory");
         let parts = open(Options {
-            disk: RealDisk::open(directory).expect("a state directory"),
+            keys: KeyRing::load_or_create(&disk).expect("a key"),
+            disk,
             listener,
             name: name.to_owned(),
             address: address.to_string(),
@@ -124,13 +129,14 @@ impl LogNode {
             trace: None,
             cancelled: &AtomicBool::new(false),
         });
-        let Parts { consensus, log_writer, bulk, handle, deliveries, me, .. } =
+        let Parts { consensus, log_writer, gate, bulk, handle, deliveries, me, .. } =
             parts.expect("it opens");
         let (wishes, wanted) = unbounded();
         let room = Room::new(me, handle.clone());
         let threads = vec![
             thread("consensus", move || drop(consensus.run())),
             thread("log-writer", move || log_writer.run()),
+            thread("gate", move || gate.run().expect("the gate runs")),
             thread("bulk", move || bulk.run().expect("bulk runs")),
             thread("room", move || room.run(&deliveries, &wanted)),
         ];

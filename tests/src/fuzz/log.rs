@@ -7,7 +7,7 @@ use pickbox_raft::disk::Disk;
 use pickbox_raft::disk::sim::{Keep, SimDisk};
 use pickbox_raft::wal::{Options, Wal};
 use pickbox_raft_core::event::LogOp;
-use pickbox_raft_core::ids::{Incarnation, Index, LogPosition, NodeId, Serial, Term};
+use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, LogPosition, NodeId, Serial, Term};
 use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
 use pickbox_raft_core::members::Members;
 
@@ -25,7 +25,7 @@ fn disk() -> SimDisk {
 fn write_one() -> SimDisk {
     let disk = SimDisk::new();
     let Ok(mut wal) = Wal::create(disk.clone(), OPTIONS) else { return disk };
-    let members = Members::bootstrap("node1".into(), "host:1".into());
+    let members = Members::bootstrap("node1".into(), "host:1".into(), Fingerprint([1; 32]));
     let first = LogOp::Reset { at: LogPosition::default(), members };
     let mut written = wal.commit([first]);
     for index in 1..=40 {

@@ -1,8 +1,10 @@
 //! Changes of the members that people wish for, one at a time, asked for until they are answered.
 
 use pickbox_raft_core::Event;
-use pickbox_raft_core::event::{Aim, Change, ChangeAnswer, ChangeId, ChangeRefusal, RoleName};
-use pickbox_raft_core::ids::NodeId;
+use pickbox_raft_core::event::{
+    Aim, Change, ChangeAnswer, ChangeId, ChangeRefusal, RoleName, Warrant,
+};
+use pickbox_raft_core::ids::{Fingerprint, NodeId};
 use pickbox_raft_core::members::{Member, MemberRole, Members};
 
 use super::faults::Deed;
@@ -58,7 +60,7 @@ impl World {
             Deed::Rejoin => {
                 let member = members.get(some).filter(|_| !lost.is_empty())?;
                 let (name, address) = (member.name.clone(), member.address.clone());
-                Some(Change::Join { name, address })
+                Some(join(name, address))
             }
             Deed::Join | Deed::Replace if is_full || (deed == Deed::Join && !lost.is_empty()) => {
                 None
@@ -66,7 +68,7 @@ impl World {
             Deed::Join => {
                 let (name, address) = self.new_name();
                 Some(match self.random.between(0, 3) {
-                    0 | 1 => Change::Join { name, address },
+                    0 | 1 => join(name, address),
                     2 => Change::Add { name, address, aim: Aim::Voter },
                     _ => Change::Add { name, address, aim: Aim::Learner },
                 })
@@ -169,4 +171,17 @@ impl World {
     pub(super) fn is_sound(&self, id: NodeId) -> bool {
         self.nodes.get(&id).is_some_and(|node| node.health == Health::Sound)
     }
+}
+
+/// Each name has a key of its own.
+fn join(name: String, address: String) -> Change {
+    let key = key_of(&name);
+    Change::Join { name, address, key, warrant: Warrant::SameUser }
+}
+
+/// The key of the node of this name.
+pub(super) fn key_of(name: &str) -> Fingerprint {
+    let mut key = [0; 32];
+    key.iter_mut().zip(name.bytes()).for_each(|(place, byte)| *place = byte);
+    Fingerprint(key)
 }

@@ -19,7 +19,7 @@ use super::machine::fold;
 use super::network::Network;
 use super::node::{Health, Job, Node, Running, Started, Turn};
 use super::random::Random;
-use super::wishes::Wish;
+use super::wishes::{Wish, key_of};
 use super::{Failure, Options, Report, Story};
 
 /// How long it may take until something new is accepted: twenty election timeouts.
@@ -664,6 +664,7 @@ fn first_members(size: u64) -> Members {
         name: format!("node{id}"),
         address: format!("host:{id}"),
         role: MemberRole::Voter,
+        key: Some(key_of(&format!("node{id}"))),
     };
     Members {
         members: (1..=size).map(member).collect(),

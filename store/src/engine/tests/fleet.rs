@@ -161,6 +161,7 @@ impl Fleet {
                 name: format!("node{id}"),
                 address: format!("127.0.0.1:{}", 8000 + id),
                 role: MemberRole::Voter,
+                key: None,
             })
             .collect();
         let next_id = NodeId::new(count + 1);

@@ -598,7 +598,7 @@ fn offers_are_told_when_the_members_change() {
     let mut members = fleet.hosts[0].engine().index.members().clone();
     let (id, role) = (NodeId::new(2), MemberRole::Voter);
     let (name, address) = ("node2".to_owned(), "127.0.0.1:8002".to_owned());
-    members.members.push(Member { id, name, address, role });
+    members.members.push(Member { id, name, address, role, key: None });
     fleet.append(Content::Members(members));
     fleet.deliver(0);
     let quorum = fleet.hosts[0].engine().quorum();
