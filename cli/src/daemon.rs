@@ -78,7 +78,7 @@ pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     start_signals(&mut crew, signals, stop, cancelled.clone())?;
     let lost = Arc::new(AtomicBool::new(false));
     notifier.status(match opened.start {
-        Start::Join(_) => "asking to be let in",
+        Start::Join { .. } => "asking to be let in",
         _ => "opening the state",
     });
     let running = match start(options, opened, &mut crew, &cancelled, &lost) {

@@ -1,6 +1,5 @@
 //! Whom a node asks to let it in, and what it shows for that.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::daemon::AnyError;
 use crate::options::{DaemonOptions, Entry};
+use crate::secret_file;
 
 /// The members that the command line names, and the join token. It is read here and nowhere else:
 /// only a node that joins needs it, and its file may be gone afterwards.
@@ -36,22 +36,25 @@ pub(crate) fn seeds(options: &DaemonOptions) -> Result<(Vec<Seed>, Option<Token>
 
 /// Reads a join token; `-` is standard input.
 fn read_token(path: &Path) -> Result<Token, AnyError> {
-    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
-    let mut line = Zeroizing::new(String::new());
-    let read = if path == Path::new("-") {
-        io::stdin().lock().take(limit).read_to_string(&mut line)
-    } else {
-        File::open(path).and_then(|file| file.take(limit).read_to_string(&mut line))
-    };
-    let shown = path.display();
-    read.map_err(|error| format!("cannot read the join token from {shown}: {error}"))?;
-    Token::parse(&line).ok_or_else(|| {
+    let line = if path == Path::new("-") { from_stdin()? } else { secret_file::read(path)? };
+    let line = Zeroizing::new(line);
+    let token = str::from_utf8(&line).ok().and_then(Token::parse);
+    token.ok_or_else(|| {
         format!(
-            "{shown} holds no join token, or not the whole of one: bring over the one line that `pickbox \
-             token create` printed"
+            "{} holds no join token, or not the whole of one: bring over the one line that `pickbox token \
+             create` printed",
+            path.display()
         )
         .into()
     })
+}
+
+fn from_stdin() -> Result<Vec<u8>, AnyError> {
+    let limit = u64::try_from(LINE_BYTES_MAX).unwrap_or(u64::MAX) + 1;
+    let mut line = Vec::new();
+    let read = io::stdin().lock().take(limit).read_to_end(&mut line);
+    read.map_err(|error| format!("cannot read the join token from standard input: {error}"))?;
+    Ok(line)
 }
 
 /// The keys of this node. One that has state must have them already: with others no member would
@@ -69,6 +72,9 @@ pub(crate) fn keys<D: Disk>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use pickbox_raft::core::ids::{ClusterId, Fingerprint};
     use pickbox_raft::disk::sim::SimDisk;
 
@@ -82,13 +88,18 @@ mod tests {
         let (key, cluster) = (Fingerprint([1; 32]), ClusterId([2; 16]));
         let token = Token::generate("127.0.0.1:8001".into(), key, cluster).unwrap();
         std::fs::write(&path, format!("{}\n", *token.line())).unwrap();
+        assert!(
+            read_token(&path).unwrap_err().to_string().contains("chmod 600"),
+            "others can read it"
+        );
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
         assert_eq!(read_token(&path).unwrap().public_key(), token.public_key());
         std::fs::write(&path, &token.line()[..90]).unwrap();
         assert!(read_token(&path).unwrap_err().to_string().contains("token create"));
         std::fs::write(&path, "x".repeat(100_000)).unwrap();
         assert!(read_token(&path).is_err());
         let missing = read_token(&directory.path().join("none")).unwrap_err().to_string();
-        assert!(missing.contains("cannot read the join token"), "{missing}");
+        assert!(missing.contains("Cannot read"), "{missing}");
     }
 
     /// fault 69: a node that has state and no key is told so; one that joins anew gets one.

@@ -193,12 +193,14 @@ fn not_changed(refusal: ChangeRefusal) -> Refusal {
              add another voter, or promote one, and wait until MEMBERS shows it as voter"
                 .to_owned(),
         ),
-        ChangeRefusal::TooFew { heard, needed, missing: Member { name, address, .. } } => (
+        ChangeRefusal::TooFew { heard, needed, missing } => (
             Code::TooFew,
             format!(
                 "{name} at {address} cannot be reached: of the voters that there would be {heard} \
                  are heard and {needed} are needed, so nothing could be decided any more; nothing \
-                 was changed: start {name} again, or remove or replace {name} first"
+                 was changed: start {name} again, or remove or replace {name} first",
+                name = missing.name,
+                address = missing.address
             ),
         ),
         ChangeRefusal::Invalid => (
@@ -207,6 +209,24 @@ fn not_changed(refusal: ChangeRefusal) -> Refusal {
              underscores or dashes; an address is IP:PORT"
                 .to_owned(),
         ),
+        ChangeRefusal::TooMany => (
+            Code::TooMany,
+            format!("there are {MEMBERS_MAX} members, the most there may be: remove one first"),
+        ),
+        ChangeRefusal::Unknown => (
+            Code::Unknown,
+            "leadership was lost, or no answer came in time: whether it was changed is not known; \
+             see MEMBERS, then ask again (asking twice is harmless)"
+                .to_owned(),
+        ),
+        other => return not_admitted(other),
+    };
+    Refusal::new(code, text)
+}
+
+/// Why a join token, or a key, changed nothing.
+fn not_admitted(refusal: ChangeRefusal) -> Refusal {
+    let (code, text) = match refusal {
         ChangeRefusal::NoSuchToken => (
             Code::NotFound,
             "there is no such join token: it was used or revoked, or is over; TOKEN LIST shows those \
@@ -227,16 +247,7 @@ fn not_changed(refusal: ChangeRefusal) -> Refusal {
             Code::Taken,
             "the key is not the one that the members list for this name; MEMBERS shows them".to_owned(),
         ),
-        ChangeRefusal::TooMany => (
-            Code::TooMany,
-            format!("there are {MEMBERS_MAX} members, the most there may be: remove one first"),
-        ),
-        ChangeRefusal::Unknown => (
-            Code::Unknown,
-            "leadership was lost, or no answer came in time: whether it was changed is not known; \
-             see MEMBERS, then ask again (asking twice is harmless)"
-                .to_owned(),
-        ),
+        _ => (Code::BadRequest, "the members cannot be changed like that".to_owned()),
     };
     Refusal::new(code, text)
 }
@@ -383,7 +394,7 @@ mod tests {
             (ChangeRefusal::NoSuchMember(NodeId::new(4)), "not-found", "number 4"),
             (ChangeRefusal::LastVoter, "last-voter", "add another voter"),
             (
-                ChangeRefusal::TooFew { heard: 1, needed: 2, missing: three() },
+                ChangeRefusal::TooFew { heard: 1, needed: 2, missing: Box::new(three()) },
                 "too-few",
                 "would be 1 are heard and 2 are needed",
             ),

@@ -8,6 +8,7 @@
 //! of catching up began took it less than an election timeout: a dead or slow learner harms nobody
 //! (thesis, 4.2.1).
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::change::Changed;
@@ -81,7 +82,7 @@ impl Core {
         match missing.filter(|_| heard.len() < needed) {
             None => Ok(()),
             Some(missing) => {
-                let (heard, missing) = (heard.len(), missing.clone());
+                let (heard, missing) = (heard.len(), Box::new(missing.clone()));
                 Err(ChangeRefusal::TooFew { heard, needed, missing })
             }
         }

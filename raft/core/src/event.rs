@@ -1,5 +1,6 @@
 //! What goes into [`crate::Core::step`] and what comes out.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -181,7 +182,7 @@ pub enum ChangeRefusal {
         /// How many must be.
         needed: usize,
         /// The first one that is not heard.
-        missing: Member,
+        missing: Box<Member>,
     },
     /// The name or the address is empty or too long.
     Invalid,

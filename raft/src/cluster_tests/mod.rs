@@ -129,7 +129,7 @@ fn garbage_on_the_ports_leaves_the_cluster_working() {
         // A member's greeting, and then garbage in its name.
         let other = nodes.iter().find(|other| other.me.node != node.me.node).unwrap();
         let hello = Hello::of(&other.me, node.me.node, Purpose::Consensus);
-        let _ = say_hello(node, other, &hello).write_vectored(&[IoSlice::new(&[0xee; 70_000])]);
+        let _ = say_hello(node, other, &hello).write_vectored(&[IoSlice::new(&vec![0xee; 70_000])]);
     }
     for (number, node) in nodes.iter().enumerate() {
         node.propose(format!("from {number}").as_bytes());

@@ -71,7 +71,7 @@ pub enum Stop {
         /// What was found, in words.
         why: String,
         /// The members, as far as this state knows them: whom to ask.
-        members: Members,
+        members: Box<Members>,
     },
     /// The kernel refuses to poll.
     Poll(io::Error),
@@ -162,6 +162,7 @@ impl Consensus {
 
     /// Serves until [`Command::Shutdown`], a failed disk or a state that cannot be; says which.
     /// The room above hears it as [`Delivery::Stopped`].
+    #[must_use]
     pub fn run(mut self) -> Stop {
         let stop = loop {
             if let Err(stop) = self.turn() {
@@ -271,7 +272,7 @@ impl Consensus {
     }
 
     fn lost(&self, why: String) -> Stop {
-        Stop::Lost { why, members: self.core.members().clone() }
+        Stop::Lost { why, members: Box::new(self.core.members().clone()) }
     }
 
     /// A message of Raft, if it is what it says.

@@ -17,7 +17,7 @@ pub(super) const UNFINISHED: &str = "wal/prepare.tmp";
 pub(super) const RECORDS_FROM: u32 = 4096;
 
 const MAGIC: [u8; 8] = *b"PBOXWAL\n";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_BYTES: usize = 40;
 
 /// One segment, open.

@@ -20,7 +20,7 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What a page begins with.
 pub(crate) const PAGE_MAGIC: [u8; 4] = *b"PBNP";
 /// The version of pages.
-pub(crate) const PAGE_FORMAT: u16 = 2;
+pub(crate) const PAGE_FORMAT: u16 = 3;
 /// Magic, version, checksum.
 pub(crate) const PAGE_HEAD_BYTES: usize = 10;
 /// A row is never larger: a name, a path or link, and two dozen vectors, with room to spare.
