@@ -91,7 +91,11 @@ fn who_has_only_ended_its_input_is_known() {
 fn who_has_reset_the_connection_is_not_who_comes_from_the_same_port() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let mut first = TcpStream::connect(to).unwrap();
+    // From an address that no other test uses: the port is to be free when it comes again.
+    let first = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&first, &SocketAddr::from(([127, 7, 7, 7], 0))).unwrap();
+    rustix::net::connect(&first, &to).unwrap();
+    let mut first = TcpStream::from(first);
     first.write_all(b"REMOVE node1\n").unwrap();
     let accepted = listener.accept().unwrap().0;
     let from = first.local_addr().unwrap();
