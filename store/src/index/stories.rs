@@ -325,5 +325,5 @@ fn an_index_of_another_format_is_refused() {
     drop(older);
     let error = Index::open(&path).unwrap_err();
     assert!(matches!(error, IndexError::Format { found: 1 }), "{error}");
-    assert!(error.to_string().contains("format 1") && error.to_string().contains("format 2"));
+    assert!(error.to_string().contains("format 1") && error.to_string().contains("format 3"));
 }
