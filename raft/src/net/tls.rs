@@ -75,11 +75,19 @@ pub(crate) enum Pin {
 /// # Errors
 /// None with the provider above.
 pub(crate) fn dialer(keys: &KeyRing, pin: Pin, alpn: &[u8]) -> Result<ClientConnection, Error> {
-    let provider = provider();
     let name = match &pin {
         Pin::OneOf(keys) => server_name(keys.first().copied().unwrap_or_default()),
         Pin::Any => server_name(Fingerprint::default()),
     };
+    ClientConnection::new(Arc::new(configuration(keys, pin, alpn)?), name?)
+}
+
+/// What connections are dialed with.
+///
+/// # Errors
+/// None with the provider above.
+pub(crate) fn configuration(keys: &KeyRing, pin: Pin, alpn: &[u8]) -> Result<ClientConfig, Error> {
+    let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
     let mine = AlwaysResolvesClientRawPublicKeys::new(keys.current().certified());
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -89,7 +97,7 @@ pub(crate) fn dialer(keys: &KeyRing, pin: Pin, alpn: &[u8]) -> Result<ClientConn
         .with_client_cert_resolver(Arc::new(mine));
     config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
-    ClientConnection::new(Arc::new(config), name?)
+    Ok(config)
 }
 
 /// A key as the name of a server: two labels of 32 hex digits, since one has at most 63 bytes.

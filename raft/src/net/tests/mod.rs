@@ -4,3 +4,4 @@ mod bulk;
 mod frames;
 mod handshake;
 pub(crate) mod rig;
+mod security;

@@ -101,7 +101,7 @@ pub(crate) struct Node {
     threads: Vec<JoinHandle<()>>,
 }
 
-fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+pub(crate) fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     std::thread::Builder::new().name(name.to_owned()).spawn(body).expect("a thread")
 }
 
@@ -111,10 +111,25 @@ impl Node {
         Self::with_keys((me, keys), listener, members)
     }
 
+    /// A node that dials for consensus alone.
+    pub(crate) fn without_bulk(me: LocalNode, listener: TcpListener, members: &Members) -> Self {
+        let keys = keys(me.node.get());
+        Self::begin((me, keys), listener, members, false)
+    }
+
     pub(crate) fn with_keys(
+        who: (LocalNode, KeyRing),
+        listener: TcpListener,
+        members: &Members,
+    ) -> Self {
+        Self::begin(who, listener, members, true)
+    }
+
+    fn begin(
         (me, keys): (LocalNode, KeyRing),
         listener: TcpListener,
         members: &Members,
+        with_bulk: bool,
     ) -> Self {
         let address = me.address.clone();
         let parts = Bulk::open(me.clone(), keys.clone()).expect("a poll");
@@ -135,9 +150,11 @@ impl Node {
                 turn(&mut transport, &inbox, &outbox);
             }
         });
-        let bulk = thread("bulk", move || parts.bulk.run().expect("bulk runs"));
         let gate = thread("gate", move || gate.run().expect("the gate runs"));
-        let threads = vec![consensus, bulk, gate];
+        let mut threads = vec![consensus, gate];
+        if with_bulk {
+            threads.push(thread("bulk", move || parts.bulk.run().expect("bulk runs")));
+        }
         let (bulk, events) = (parts.handle, parts.events);
         Self { incoming, orders, bell, stop, bulk, events, address, threads }
     }
