@@ -326,11 +326,13 @@ fn policy(options: &DaemonOptions) -> Policy {
     let admin = &options.admin;
     let own = admin.addresses.iter().chain([&options.listen_address]).map(SocketAddr::port);
     let socket_dir = admin.socket.as_ref().and_then(|socket| socket.path().parent());
+    // The join token is read late by a node that takes part anew.
+    let join_token = options.token_file.iter().filter(|path| *path != Path::new("-"));
     Policy {
         folder: options.data_dir.clone(),
         state_dir: options.state_dir.clone(),
         written: options.trace.iter().cloned().collect(),
-        read: admin.token_file.iter().cloned().collect(),
+        read: admin.token_file.iter().chain(join_token).cloned().collect(),
         sockets: socket_dir.into_iter().map(Path::to_owned).collect(),
         ports: own.chain(optional.map(|port| port.number)).collect(),
     }

@@ -62,7 +62,7 @@ pub struct Policy {
     pub state_dir: PathBuf,
     /// Other files that it writes, which are there already.
     pub written: Vec<PathBuf>,
-    /// Other files that it reads again when it begins anew.
+    /// Other files that it may read later.
     pub read: Vec<PathBuf>,
     /// Directories in which it makes and removes unix sockets.
     pub sockets: Vec<PathBuf>,

@@ -19,8 +19,8 @@ use rustix::fs::XattrFlags;
 const NOBODY: u32 = 65534;
 /// So many bytes of a secret in a row are a part of it.
 const WINDOW: usize = 16;
-/// Files of a state directory that hold no secret of a node: who it is, rows, notes.
-const NO_KEYS: [&str; 5] = ["identity", "index.redb", "journal.", "run", "readmission"];
+/// Files of a state directory that hold no secret of a node: who it and its peers are, rows, notes.
+const NO_KEYS: [&str; 6] = ["identity", "index.redb", "journal.", "peers", "run", "readmission"];
 
 /// Something that must not be found.
 struct Secret {
@@ -69,13 +69,19 @@ fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// The private part of a key file: what follows the header of an Ed25519 key in PKCS #8 (RFC 8410,
-/// section 7), which may have the public part behind it; else all of it.
-fn private_part(file: &[u8]) -> &[u8] {
+/// The private part of a key file: of an Ed25519 key in PEM the 32 bytes behind the header (RFC 8410,
+/// section 7), for that is the same in all of them; else all of it.
+fn private_part(file: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(file);
+    let lines = text.lines().filter(|line| !line.starts_with("-----"));
     let header = [4, 34, 4, 32];
-    let at = file.windows(header.len()).position(|part| part == header);
-    let key = at.and_then(|at| file.get(at + header.len()..at + header.len() + 32));
-    key.unwrap_or(file)
+    match STANDARD.decode(lines.collect::<String>()) {
+        Ok(der) if text.starts_with("-----BEGIN PRIVATE KEY-----") => {
+            let at = der.windows(header.len()).position(|part| part == header).unwrap();
+            der.get(at + header.len()..at + header.len() + 32).unwrap().to_vec()
+        }
+        _ => file.to_vec(),
+    }
 }
 
 /// The keys and tokens that a state directory holds, whatever they are called.
@@ -167,6 +173,7 @@ fn nothing_secret_is_written_out() {
 
     let mut secrets = vec![Secret::new("the token", right)];
     secrets.extend((0..3).flat_map(|node| keys_in(&cluster.daemon(node).state)));
+    assert!(secrets.len() > 3, "each node has a key");
     let told = [wrong, typed, forwarded, attached, sent].map(|text| Secret::new(text, text));
     for node in 0..3 {
         let daemon = cluster.daemon(node);
@@ -228,8 +235,9 @@ fn secrets_are_found_in_each_form() {
         assert!(found.is_err(), "{}", String::from_utf8_lossy(&text));
     }
     secret.assert_absent("here", b"0123456789, and nothing more of it");
-    let key = [&[0x30, 0x2e, 4, 34, 4, 32][..], &[7; 32], &[9; 20]].concat();
-    assert_eq!(private_part(&key), [7; 32]);
+    let key = [&[0x30, 0x2e, 4, 34, 4, 32][..], &[7; 32]].concat();
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END", STANDARD.encode(key));
+    assert_eq!(private_part(pem.as_bytes()), [7; 32]);
     assert_eq!(private_part(b"token"), b"token");
 }
 
