@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -166,6 +167,8 @@ pub struct Bulk {
     readers: BTreeMap<Token, Reader>,
     /// Readers that may have more to read; served in turn.
     unread: BTreeSet<Token>,
+    /// The reader whose message was delivered last.
+    served: Token,
     notices: BTreeMap<NodeId, Notice>,
     out: Sender<BulkEvent>,
     /// Sizes of the events in `out`, oldest first, so that what waits there is known exactly.
@@ -207,6 +210,7 @@ impl Bulk {
             links: Links::new(Purpose::Bulk, OUTBOX_BYTES_MAX),
             readers: BTreeMap::new(),
             unread: BTreeSet::new(),
+            served: BELL,
             notices: BTreeMap::new(),
             out,
             waiting: VecDeque::new(),
@@ -484,7 +488,7 @@ impl Bulk {
 
     /// Reads a share of every connection that has something, while there is room.
     fn read(&mut self) -> Option<End> {
-        for token in std::mem::take(&mut self.unread) {
+        for token in self.in_turn() {
             match self.read_one(token) {
                 Ok(Reading::Drained) => {}
                 Ok(Reading::More) => {
@@ -497,6 +501,14 @@ impl Bulk {
         None
     }
 
+    /// All that have something, those first that come after the one that was served last: while
+    /// there is room for one only, it is not always the same one's.
+    fn in_turn(&mut self) -> Vec<Token> {
+        let unread = std::mem::take(&mut self.unread);
+        let later = unread.range((Bound::Excluded(self.served), Bound::Unbounded));
+        later.chain(unread.range(..=self.served)).copied().collect()
+    }
+
     fn read_one(&mut self, token: Token) -> Result<Reading, String> {
         let mut total = 0;
         while total < READ_BYTES {
@@ -507,6 +519,7 @@ impl Bulk {
             let from = reader.from;
             if let Some((_, bytes)) = reader.parser.next_frame().map_err(|e| e.to_string())? {
                 let size = bytes.len();
+                self.served = token;
                 if self.deliver(BulkEvent::Message { from, bytes }, size).is_some() {
                     return Ok(Reading::Unheard);
                 }

@@ -365,7 +365,11 @@ impl<'a> Line<'a> {
         let parser = Parser::new(awaited);
         let mut line = Self { secured: Secured::new(socket, dialer), parser, cancelled };
         let deadline = clock::now() + HANDSHAKE_MAX;
-        while !line.secured.shake_hands().map_err(|error| in_words(&error))? {
+        while !line
+            .secured
+            .shake_hands()
+            .map_err(|error| Failure::Passing(tls::in_words(&error)))?
+        {
             line.go_on_until(deadline)?;
         }
         Ok(line)
@@ -417,18 +421,6 @@ impl<'a> Line<'a> {
             }
         }
     }
-}
-
-/// Why hands were not shaken.
-fn in_words(error: &io::Error) -> Failure {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    Failure::Passing(match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => {
-            "the node there shows another key than the one that it should have".to_owned()
-        }
-        Some(error) => format!("no TLS connection of ours: {error}"),
-        None => error.to_string(),
-    })
 }
 
 fn is_pause(error: &io::Error) -> bool {

@@ -62,3 +62,49 @@ impl Quiet {
         std::mem::take(self).last.is_some()
     }
 }
+/// As [`Quiet`], for each of several sources apart, so that a noisy one does not hide another.
+#[derive(Debug)]
+pub(crate) struct QuietBy<K>(Vec<(K, Quiet)>);
+
+/// Sources that are told apart; beyond that the one that was added first is forgotten.
+const SOURCES_MAX: usize = 64;
+
+impl<K> Default for QuietBy<K> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<K: PartialEq> QuietBy<K> {
+    /// Whether to speak of this source now; then how many times it was held back before.
+    pub(crate) fn speak(&mut self, source: K, now: Instant) -> Option<u64> {
+        if let Some((_, quiet)) = self.0.iter_mut().find(|(known, _)| *known == source) {
+            return quiet.speak(now);
+        }
+        if self.0.len() >= SOURCES_MAX {
+            self.0.remove(0);
+        }
+        let mut quiet = Quiet::default();
+        let spoken = quiet.speak(now);
+        self.0.push((source, quiet));
+        spoken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// fault 64, 80: a flood of one kind makes one line, and does not hide another kind.
+    #[test]
+    fn one_noisy_source_does_not_hide_another() {
+        let (mut quiet, now) = (QuietBy::default(), clock::now());
+        assert_eq!(quiet.speak(1, now), Some(0));
+        assert!((0..1_000).all(|_| quiet.speak(1, now).is_none()));
+        assert_eq!(quiet.speak(2, now), Some(0));
+        assert_eq!(quiet.speak(1, now + QUIET), Some(1_000));
+        assert!((0..10_000).all(|source| source < 3 || quiet.speak(source, now) == Some(0)));
+        assert!(quiet.0.len() <= SOURCES_MAX);
+    }
+}

@@ -24,7 +24,7 @@ use pickbox_raft_core::ids::{ClusterId, Epoch, Fingerprint};
 use rustls::{ServerConfig, ServerConnection};
 
 use super::admission::{self, Applicant};
-use super::backoff::Quiet;
+use super::backoff::{Quiet, QuietBy};
 use super::bell::Bell;
 use super::frame::{FrameError, Kind, Parser, Phase};
 use super::hello::{self, Hello, Refusal};
@@ -128,7 +128,7 @@ enum Reason {
 
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
-        Self::Words(error.to_string())
+        Self::Words(tls::in_words(&error))
     }
 }
 
@@ -199,7 +199,7 @@ pub struct Gate {
     rest_until: Option<Instant>,
     quiet: Quiet,
     rest_quiet: Quiet,
-    audit_quiet: Quiet,
+    audit_quiet: QuietBy<(IpAddr, usize)>,
 }
 
 impl Gate {
@@ -239,7 +239,7 @@ impl Gate {
             rest_until: None,
             quiet: Quiet::default(),
             rest_quiet: Quiet::default(),
-            audit_quiet: Quiet::default(),
+            audit_quiet: QuietBy::default(),
         };
         Ok((gate, door))
     }
@@ -412,7 +412,8 @@ impl Gate {
             Reason::Refused(refusal) => {
                 say(&mut pending.stream, hello::encode(Kind::Refused, refusal));
                 let key = pending.stream.peer_key().unwrap_or_default();
-                if let Some(held_back) = self.audit_quiet.speak(now) {
+                let source = (peer.ip(), refusal.kind());
+                if let Some(held_back) = self.audit_quiet.speak(source, now) {
                     log::warn!(
                         target: "audit",
                         "event=peer_refused peer={peer} key={key} reason=\"{refusal}\" held_back={held_back}"

@@ -146,9 +146,6 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// How many kinds there are.
-    pub(crate) const KINDS: usize = 12;
-
     /// Which of the kinds it is.
     pub(crate) const fn kind(&self) -> usize {
         match self {

@@ -118,7 +118,7 @@ impl From<io::Error> for Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => f.write_str(&tls::in_words(error)),
             Self::Frame(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),

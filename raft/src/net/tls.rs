@@ -7,6 +7,7 @@
 //! being changed has two. The acceptor takes any key here and looks it up afterwards: what may be
 //! said with it is decided where the members are known (`gate`).
 
+use std::io;
 use std::sync::Arc;
 
 use pickbox_raft_core::ids::Fingerprint;
@@ -20,8 +21,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName,
-    Error, PeerIncompatible, ServerConfig, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
+    DistinguishedName, Error, PeerIncompatible, ServerConfig, SignatureScheme,
 };
 
 use crate::keys::{KeyRing, fingerprint};
@@ -119,6 +120,24 @@ fn wanted(name: &str) -> Option<Fingerprint> {
 /// The key that the other side has proved to have.
 pub(crate) fn shown(certificates: Option<&[CertificateDer<'_>]>) -> Option<Fingerprint> {
     certificates?.first().map(|key| fingerprint(key))
+}
+
+/// Why a connection failed, as people need to know it.
+pub(crate) fn in_words(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        None => error.to_string(),
+        Some(Error::InvalidCertificate(_)) => {
+            "whoever is there shows another key than the one that it should have".to_owned()
+        }
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            "whoever is there speaks another version of the protocol".to_owned()
+        }
+        Some(Error::AlertReceived(AlertDescription::AccessDenied)) => {
+            "whoever is there wants another key than the one that this node has".to_owned()
+        }
+        Some(error) => format!("no TLS of ours: {error}"),
+    }
 }
 
 fn verify_signature(

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use pickbox_raft_core::event::Warrant;
 use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, NodeId};
 use pickbox_raft_core::members::Members;
 
-use super::backoff::Quiet;
+use super::backoff::QuietBy;
 use super::bell::Bell;
 use super::door::{Adoption, BulkDoor};
 use super::frame::{Frame, Kind, Parser, Phase};
@@ -108,7 +109,7 @@ pub(crate) struct Transport {
     unread: BTreeSet<Token>,
     bulk: BulkDoor,
     traffic: Traffic,
-    complaints: [Quiet; Refusal::KINDS],
+    complaints: QuietBy<(IpAddr, usize)>,
 }
 
 impl Transport {
@@ -136,7 +137,7 @@ impl Transport {
             unread: BTreeSet::new(),
             bulk,
             traffic: Traffic::default(),
-            complaints: Default::default(),
+            complaints: QuietBy::default(),
         };
         transport.set_trust(trust, &mut Vec::new());
         transport
@@ -413,8 +414,8 @@ impl Transport {
 
     fn complain(&mut self, greeted: &Greeted, refusal: &Refusal) {
         self.traffic.refused += 1;
-        let quiet = self.complaints.get_mut(refusal.kind());
-        if let Some(held_back) = quiet.and_then(|quiet| quiet.speak(clock::now())) {
+        let source = (greeted.peer.ip(), refusal.kind());
+        if let Some(held_back) = self.complaints.speak(source, clock::now()) {
             let Hello { cluster, from, name, to, .. } = &greeted.hello;
             log::warn!(
                 target: "audit",

@@ -1,5 +1,6 @@
 //! Contents between members.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::rig::{Node, PATIENCE, identity, listen, members, mesh, node, wait_until};
@@ -64,6 +65,43 @@ fn a_receiver_that_takes_nothing_stops_the_sender() {
     nodes[0].expect_event(&BulkEvent::Drained(node(2)));
     nodes[0].bulk.send(node(2), piece(sent)).expect("there is room again");
     nodes[1].expect_event(&message(1, piece(sent)));
+}
+
+/// Security, "budgets per peer": a peer that sends as much as it can does not keep another one from
+/// being heard.
+#[test]
+fn a_peer_that_floods_does_not_silence_another() {
+    // Whichever of them was there first.
+    for (loud, quiet) in [(1, 2), (2, 1)] {
+        let nodes = mesh(3);
+        let mut up = 0;
+        while up < 2 {
+            let event = nodes[0].events.recv_timeout(PATIENCE).expect("it comes in time");
+            up += usize::from(matches!(event, BulkEvent::Up(_)));
+        }
+        nodes[loud].expect_event(&BulkEvent::Up(node(1)));
+        nodes[quiet].expect_event(&BulkEvent::Up(node(1)));
+        let stop = AtomicBool::new(false);
+        let before = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    // Busy: at once again.
+                    let _ = nodes[loud].bulk.send(node(1), vec![2; 16]);
+                }
+            });
+            let full = 64;
+            wait_until("nothing more fits", || nodes[0].events.len() >= full);
+            nodes[quiet].bulk.send(node(1), vec![3]).expect("there is room");
+            let is_quiet = || match nodes[0].events.recv_timeout(PATIENCE).expect("it goes on") {
+                BulkEvent::Message { bytes, .. } => bytes == [3],
+                other => panic!("{other:?}"),
+            };
+            let before = (0..1_000).take_while(|_| !is_quiet()).count();
+            stop.store(true, Ordering::SeqCst);
+            before
+        });
+        assert!(before < 200, "{before} messages of the one before the other's");
+    }
 }
 
 /// A peer that goes is told as down, one that comes back as up; in between nothing is taken.
