@@ -28,12 +28,13 @@ use pickbox_store::contents::worker::{ContentParts, ContentWorker};
 use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
 use pickbox_store::engine::ports::{Request, WatchAsk};
 use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, Fatal, StateDir, Taken, open_index};
-use pickbox_store::folder::Folder;
+use pickbox_store::folder::{Accounts, Folder};
 use pickbox_store::{engine, locate, syncer};
 use pickbox_watch::{Ask, Watch};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::accounts;
 use crate::exit::CliError;
 use crate::joining;
 use crate::node::DaemonNode;
@@ -267,6 +268,7 @@ struct Opened {
     admin: Admin,
     folder: Folder,
     trace: Option<File>,
+    accounts: Accounts,
 }
 
 fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
@@ -282,7 +284,8 @@ fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
         )
     })?;
     let trace = options.trace.as_deref().map(open_trace).transpose()?;
-    Ok(Opened { disk, keys, start, listener, admin, folder, trace })
+    let accounts = Accounts::known_to(accounts::service(options));
+    Ok(Opened { disk, keys, start, listener, admin, folder, trace, accounts })
 }
 
 fn open_trace(path: &Path) -> Result<File, AnyError> {
@@ -345,7 +348,7 @@ fn start(
     cancelled: &AtomicBool,
     lost: &Arc<AtomicBool>,
 ) -> Result<Running, AnyError> {
-    let Opened { disk, keys, start, listener, admin, folder, trace } = opened;
+    let Opened { disk, keys, start, listener, admin, folder, trace, accounts } = opened;
     let state = StateDir::open(options.state_dir.clone())?;
     if !state.is_apart(&folder)? {
         return Err(format!(
@@ -406,7 +409,7 @@ fn start(
     );
     // All parts work on the very directory that was checked.
     let watched = folder.reopen()?;
-    let store = Store::open(options, folder, state, index, &parts)?;
+    let store = Store::open(options, folder, state, index, &parts, accounts)?;
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
     let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
@@ -484,6 +487,7 @@ impl Store {
         state: StateDir,
         index: pickbox_store::index::Index,
         parts: &Parts<RealDisk>,
+        accounts: Accounts,
     ) -> Result<Self, AnyError> {
         let me = &parts.me;
         let history = Arc::new(HistoryStore::open(state.child("history")?)?);
@@ -519,6 +523,7 @@ impl Store {
                 cluster: me.cluster,
                 folder_rule: options.folder_rule,
                 owners: options.owner_rule,
+                accounts,
             },
             index,
         )

@@ -11,6 +11,7 @@
 //! | 3 | the daemon cannot be reached |
 //! | 64 | the command line is wrong (`EX_USAGE`, sysexits.h) |
 
+mod accounts;
 mod arguments;
 mod ask;
 mod cluster;

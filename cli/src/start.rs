@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::accounts;
 use crate::arguments::{self, Parsed};
 use crate::daemon;
 use crate::exit::{CliError, Exit};
@@ -15,7 +16,11 @@ use crate::output;
 
 /// Runs `pickboxd` with these arguments (without the program's name).
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
-    run(&["pickboxd"], &arguments::split(words)).unwrap_or_else(|error| {
+    let words: Vec<OsString> = words.collect();
+    if accounts::is_asked_for(&words) {
+        return accounts::serve();
+    }
+    run(&["pickboxd"], &arguments::split(words.into_iter())).unwrap_or_else(|error| {
         output::say(format_args!("pickboxd: {error}"));
         error.exit().into()
     })

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
+use crate::accounts;
 use crate::arguments::{self, Parsed};
 use crate::ask::{self, CatArguments, FindArguments, LogArguments, StatusArguments};
 use crate::cluster::{self, ClusterArguments};
@@ -48,7 +49,12 @@ struct NodeArguments {
 
 /// Runs `pickbox` with these arguments (without the program's name).
 pub fn main(words: impl Iterator<Item = OsString>) -> ExitCode {
-    run(&arguments::split(words)).unwrap_or_else(|error| {
+    let words: Vec<OsString> = words.collect();
+    if accounts::is_asked_for(&words) {
+        // A node that runs in this program started it.
+        return accounts::serve();
+    }
+    run(&arguments::split(words.into_iter())).unwrap_or_else(|error| {
         output::say(format_args!("pickbox: {error}"));
         error.exit().into()
     })

@@ -24,8 +24,8 @@ pub(super) struct Owners {
 }
 
 impl Owners {
-    pub(super) fn by(rule: OwnerRule) -> Self {
-        Self { rule, accounts: Accounts::default(), next_forget_ms: 0 }
+    pub(super) fn by(rule: OwnerRule, accounts: Accounts) -> Self {
+        Self { rule, accounts, next_forget_ms: 0 }
     }
 }
 

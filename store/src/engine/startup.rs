@@ -41,7 +41,7 @@ use super::{Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, quorum, space
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
-use crate::folder::{Dir, Folder, FolderError, Kind, Stat};
+use crate::folder::{Accounts, Dir, Folder, FolderError, Kind, Stat};
 use crate::index::Index;
 use crate::name::{Name, RelPath};
 use crate::owner::OwnerRule;
@@ -71,6 +71,8 @@ pub struct Options {
     pub folder_rule: FolderRule,
     /// Whether owners are kept.
     pub owners: OwnerRule,
+    /// The users and groups of this host.
+    pub accounts: Accounts,
 }
 
 /// The state directory, opened, with the directories that the store keeps there.
@@ -194,7 +196,7 @@ impl Engine {
     /// When the index or the state directory fails, or the folder is another one.
     pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
         let Ground { standing, adoption, journal, former } = Ground::look(&options, &index)?;
-        let Options { me, name, incarnation, folder, state, history, owners, .. } = options;
+        let Options { me, name, incarnation, folder, state, history, .. } = options;
         let engine = Self {
             me,
             name,
@@ -213,7 +215,7 @@ impl Engine {
             dirs: HashMap::new(),
             space: space::Space::default(),
             standing,
-            owners: Owners::by(owners),
+            owners: Owners::by(options.owners, options.accounts),
             outbox: OrderedSet::default(),
             flying: HashSet::new(),
             again: HashSet::new(),

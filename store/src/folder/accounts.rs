@@ -1,9 +1,11 @@
 //! Users and groups of this host: from the log's words to numbers, and back.
 //!
-//! Asked of the system's name service (`getpwnam_r(3)` and its kin), which may be a directory
-//! server: answers are kept until [`Accounts::forget`].
+//! Asked of a [`NameService`]: the system's (`getpwnam_r(3)` and its kin), which may be a directory
+//! server, or a process that asks that. Answers are kept until [`Accounts::forget`].
 
 use std::collections::HashMap;
+use std::fmt;
+use std::io;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
@@ -14,31 +16,90 @@ const ANSWERS_MAX: usize = 4096;
 
 /// Which of the two tables of accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Of {
+pub enum Of {
+    /// Users.
     Users,
+    /// Groups.
     Groups,
 }
 
+/// Who knows the accounts of this host.
+pub trait NameService: fmt::Debug + Send {
+    /// The name of a number, if it has one.
+    ///
+    /// # Errors
+    /// When there is no answer, which is not the answer that there is no name.
+    fn name(&mut self, of: Of, id: u32) -> io::Result<Option<String>>;
+
+    /// The number of a name, if there is an account of that name.
+    ///
+    /// # Errors
+    /// As [`NameService::name`].
+    fn id(&mut self, of: Of, name: &str) -> io::Result<Option<u32>>;
+}
+
+/// The system's, asked by this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnNameService;
+
+impl NameService for OwnNameService {
+    fn name(&mut self, of: Of, id: u32) -> io::Result<Option<String>> {
+        Ok(match of {
+            Of::Users => User::from_uid(Uid::from_raw(id))?.map(|user| user.name),
+            Of::Groups => Group::from_gid(Gid::from_raw(id))?.map(|group| group.name),
+        })
+    }
+
+    fn id(&mut self, of: Of, name: &str) -> io::Result<Option<u32>> {
+        Ok(match of {
+            Of::Users => User::from_name(name)?.map(|user| user.uid.as_raw()),
+            Of::Groups => Group::from_name(name)?.map(|group| group.gid.as_raw()),
+        })
+    }
+}
+
 /// The accounts of this host, as far as they were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Accounts {
     names: HashMap<(Of, u32), Account>,
     ids: HashMap<(Of, String), Option<u32>>,
-    /// A host's own tables, in place of the system's.
-    #[cfg(test)]
-    made_up: Option<MadeUp>,
+    service: Box<dyn NameService>,
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self::known_to(Box::new(OwnNameService))
+    }
 }
 
 /// Accounts of a host that is not this one: (name, number), alike for users and groups.
 #[cfg(test)]
-type MadeUp = Vec<(String, u32)>;
+#[derive(Debug)]
+struct MadeUp(Vec<(String, u32)>);
+
+#[cfg(test)]
+impl NameService for MadeUp {
+    fn name(&mut self, _: Of, id: u32) -> io::Result<Option<String>> {
+        Ok(self.0.iter().find(|known| known.1 == id).map(|known| known.0.clone()))
+    }
+
+    fn id(&mut self, _: Of, name: &str) -> io::Result<Option<u32>> {
+        Ok(self.0.iter().find(|known| known.0 == name).map(|known| known.1))
+    }
+}
 
 impl Accounts {
+    /// Those that this service knows.
+    #[must_use]
+    pub fn known_to(service: Box<dyn NameService>) -> Self {
+        Self { names: HashMap::new(), ids: HashMap::new(), service }
+    }
+
     /// Those of another host, for tests.
     #[cfg(test)]
     pub(crate) fn made_up(accounts: &[(&str, u32)]) -> Self {
         let all = accounts.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect();
-        Self { made_up: Some(all), ..Self::default() }
+        Self::known_to(Box::new(MadeUp(all)))
     }
 
     /// What others shall call this owner: name and number, without a name where there is none.
@@ -65,7 +126,7 @@ impl Accounts {
         if let Some(known) = self.names.get(&(of, id)) {
             return Some(known.clone());
         }
-        let asked = self.ask_name(of, id);
+        let asked = self.service.name(of, id);
         let is_answer = asked.is_ok();
         let name = asked.ok().flatten().unwrap_or_default();
         let account = Account::new(name, id).or_else(|| Account::new(String::new(), id))?;
@@ -84,41 +145,17 @@ impl Accounts {
         if let Some(known) = self.ids.get(&key) {
             return known.unwrap_or(account.id());
         }
-        match self.ask_id(of, account.name()) {
+        match self.service.id(of, account.name()) {
             Ok(found) => {
                 make_room(&mut self.ids);
                 self.ids.insert(key, found);
                 found.unwrap_or(account.id())
             }
-            Err(errno) => {
-                log::warn!("event=account_unknown account=\"{account}\" error=\"{errno}\"");
+            Err(error) => {
+                log::warn!("event=account_unknown account=\"{account}\" error=\"{error}\"");
                 account.id()
             }
         }
-    }
-
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests have hosts of their own"))]
-    fn ask_name(&self, of: Of, id: u32) -> nix::Result<Option<String>> {
-        #[cfg(test)]
-        if let Some(all) = &self.made_up {
-            return Ok(all.iter().find(|known| known.1 == id).map(|known| known.0.clone()));
-        }
-        Ok(match of {
-            Of::Users => User::from_uid(Uid::from_raw(id))?.map(|user| user.name),
-            Of::Groups => Group::from_gid(Gid::from_raw(id))?.map(|group| group.name),
-        })
-    }
-
-    #[cfg_attr(not(test), expect(clippy::unused_self, reason = "tests have hosts of their own"))]
-    fn ask_id(&self, of: Of, name: &str) -> nix::Result<Option<u32>> {
-        #[cfg(test)]
-        if let Some(all) = &self.made_up {
-            return Ok(all.iter().find(|known| known.0 == name).map(|known| known.1));
-        }
-        Ok(match of {
-            Of::Users => User::from_name(name)?.map(|user| user.uid.as_raw()),
-            Of::Groups => Group::from_name(name)?.map(|group| group.gid.as_raw()),
-        })
     }
 }
 
@@ -155,7 +192,7 @@ mod tests {
         let mut here = Accounts::made_up(&[("alice", 2000)]);
         let ids = |id| Ids { uid: id, gid: id };
         assert_eq!(here.resolve(&owner("bob", 5)), ids(5));
-        here.made_up = Some(vec![("bob".to_owned(), 6)]);
+        here.service = Box::new(MadeUp(vec![("bob".to_owned(), 6)]));
         assert_eq!(here.resolve(&owner("bob", 5)), ids(5));
         here.forget();
         assert_eq!(here.resolve(&owner("bob", 5)), ids(6));

@@ -22,7 +22,7 @@ mod write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, NameService, Of, OwnNameService};
 pub use error::FolderError;
 pub use list::{Listed, Listing};
 pub use medium::medium;

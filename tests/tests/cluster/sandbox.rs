@@ -2,7 +2,7 @@
 //! `tests/tests/confined.rs`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
@@ -164,5 +164,62 @@ fn the_sandbox_that_is_required_is_there_or_the_daemon_says_why_not() {
         cluster.restart(0);
         cluster.write(0, "a", "a");
         cluster.await_converged();
+    }
+}
+
+/// A table of accounts with one user, put in place of the one before as useradd(8) does.
+fn set_accounts(etc: &std::path::Path, user: &str, number: u32) {
+    for (name, line) in [
+        ("passwd", format!("root:x:0:0::/:/bin/sh\n{user}:x:{number}:{number}::/:/bin/sh\n")),
+        ("group", format!("root:x:0:\n{user}:x:{number}:\n")),
+    ] {
+        let new = etc.join(format!("{name}+"));
+        fs::write(&new, line).unwrap();
+        fs::rename(&new, etc.join(name)).unwrap();
+    }
+}
+
+/// Daemons of root know users that came after their start, though programs put another file in the place of
+/// /etc/passwd and the sandbox holds for the one that was there: the name counts on each host.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn users_that_come_later_are_known_by_name() {
+    if !is_root() {
+        println!("skipped: this is not root");
+        return;
+    }
+    let mut cluster = Cluster::start(0);
+    fs::set_permissions(cluster.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let etcs: Vec<_> = (0..2).map(|node| cluster.root().join(format!("etc{node}"))).collect();
+    for (node, etc) in etcs.iter().enumerate() {
+        fs::create_dir(etc).unwrap();
+        fs::write(etc.join("nsswitch.conf"), "passwd: files\ngroup: files\n").unwrap();
+        set_accounts(etc, "early", 1000);
+        let number = cluster.prepare_node();
+        assert_eq!(number, node);
+        // A host with accounts of its own.
+        let script = format!("mount --bind '{}' /etc && exec \"$@\"", etc.display());
+        cluster.daemon_mut(node).launcher =
+            ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+        cluster.restart(node);
+        cluster.await_that("it serves", |cluster| {
+            cluster.status(node).is_some_and(|report| report.leader_id.is_some())
+        });
+    }
+    cluster.await_members();
+    set_accounts(etcs.first().unwrap(), "late", 4242);
+    set_accounts(etcs.last().unwrap(), "late", 5353);
+    cluster.write(0, "file", "of late");
+    std::os::unix::fs::chown(cluster.path(0, "file"), Some(4242), Some(4242)).unwrap();
+    cluster.await_that("it is late's there too", |cluster| {
+        let there = cluster.path(1, "file").metadata();
+        there.is_ok_and(|stat| (stat.uid(), stat.gid()) == (5353, 5353))
+    });
+    for node in 0..2 {
+        let log = cluster.daemon(node).log_text();
+        assert!(
+            !log.contains("account_unknown") && !log.contains("accounts_of_the_start"),
+            "{log}"
+        );
     }
 }

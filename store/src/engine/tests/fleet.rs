@@ -243,6 +243,7 @@ impl Fleet {
             cluster,
             folder_rule,
             owners: host.owner_rule,
+            accounts: Accounts::default(),
         };
         let mut engine = Engine::open(options, index)?;
         if let Some(accounts) = &host.accounts {
