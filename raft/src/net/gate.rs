@@ -2,10 +2,10 @@
 //!
 //! Whoever connects may be anyone. No byte of somebody unknown is looked at on another thread than
 //! this one, and what is looked at is the handshake of TLS, by rustls, and one message of fixed size
-//! ([`JoinRequest`]). Only whoever has shown a member's key may say more.
+//! (`JoinRequest`). Only whoever has shown a member's key may say more.
 //!
 //! A connection that is not through costs one descriptor and small buffers and lives no longer
-//! than [`HANDSHAKE_MAX`]. There are few of them; when there are too many the oldest gives way,
+//! than `HANDSHAKE_MAX`. There are few of them; when there are too many the oldest gives way,
 //! since an honest dialer needs only two round trips. Those that come from where members are, or
 //! belong to this host's user, are counted apart, so that strangers cannot crowd them out.
 
