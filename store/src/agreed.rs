@@ -34,6 +34,7 @@ use crate::op::{Outcome, Refusal};
 use crate::record::{FileId, Record};
 
 pub use conflict::{CONFLICT_TRIES_MAX, LOSING_LINES_MAX};
+pub(crate) use content::is_kept_so;
 pub(crate) use namespace::{Namespace, write_history, write_row};
 
 /// Whose change it is, and where in the log it stands.

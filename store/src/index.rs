@@ -13,7 +13,10 @@ mod check;
 mod error;
 mod import;
 mod pages;
+#[doc(hidden)]
+pub mod probe;
 mod read;
+mod sound;
 pub(crate) mod state;
 pub(crate) mod tables;
 
@@ -201,6 +204,8 @@ fn read_state(txn: &WriteTransaction) -> Result<State, IndexError> {
 
 #[cfg(test)]
 mod crashes;
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]

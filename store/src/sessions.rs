@@ -76,6 +76,16 @@ impl Sessions {
         }
     }
 
+    /// Whether proposals to this log can have made these.
+    pub(crate) fn are_sound(&self, members: &Members) -> bool {
+        self.0.iter().all(|(node, session)| {
+            knows(members, *node)
+                && session.last <= Serial::MAX
+                && session.closed.len() <= CLOSED_KEPT
+                && safe(&session.name) == session.name
+        })
+    }
+
     /// Forgets nodes that are no members any more.
     pub(crate) fn retain(&mut self, members: &Members) {
         self.0.retain(|node, _| knows(members, *node));

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Epoch, Fingerprint, Index, NodeId, TokenId};
-use crate::limits::{DEPARTED_MAX, TOKENS_MAX};
+use crate::limits::{DEPARTED_MAX, MEMBERS_MAX, NAME_BYTES_MAX, TOKENS_MAX};
 
 /// What a member may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -134,10 +134,15 @@ impl Members {
         let given_out = |member: &Member| member.id != NodeId::ZERO && member.id < self.next_id;
         let outgoing = |member: &Member| self.outgoing_voters.contains(&member.id);
         let fits = self.tokens.len() <= TOKENS_MAX && self.departed.len() <= DEPARTED_MAX;
+        let is_short = |text: &str| text.len() <= NAME_BYTES_MAX;
         fits && self.next_id <= NodeId::MAX
             && self.voters().next().is_some()
             && ordered(&self.members)
             && self.peers().all(given_out)
+            // While a change is under way, as many are on their way out at most.
+            && self.members.len().max(self.leaving.len()) <= MEMBERS_MAX
+            && self.peers().all(|member| is_short(&member.name) && is_short(&member.address))
+            && self.tokens.iter().all(|token| token.name.as_deref().is_none_or(is_short))
             && self.leaving.iter().all(|member| outgoing(member) && self.get(member.id).is_none())
             && self.outgoing_voters.iter().all(|id| self.peers().any(|member| member.id == *id))
     }

@@ -165,13 +165,25 @@ pub(super) fn check(new: &Incoming, inline_bytes_max: u64) -> Result<(), Stop> {
                 && u64::try_from(bytes.len()) == Ok(*size)
                 && ContentId::of(bytes) == *content
         }
-        (Body::Symlink { target }, None) => {
-            !target.is_empty() && target.len() <= PATH_BYTES_MAX && !target.contains(&0)
-        }
-        (Body::File { .. } | Body::Directory, None) => true,
+        (body, None) => is_body(body),
         (Body::Directory | Body::Symlink { .. }, Some(_)) => false,
     };
     if sound { Ok(()) } else { refuse(Refusal::Malformed) }
+}
+
+/// Whether it can be at all: a symlink says something, in as many bytes as the kernel takes.
+fn is_body(body: &Body) -> bool {
+    match body {
+        Body::Symlink { target } => {
+            !target.is_empty() && target.len() <= PATH_BYTES_MAX && !target.contains(&0)
+        }
+        Body::File { .. } | Body::Directory => true,
+    }
+}
+
+/// Whether a record may hold this.
+pub(crate) fn is_kept_so(body: &Body, attributes: &Attributes) -> bool {
+    is_body(body) && normal(body, attributes, None) == *attributes
 }
 
 /// The attributes as they are kept. A node that does not look at owners says none: then it stays

@@ -11,12 +11,13 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::error::IndexError;
 use super::pages::{PAGE_BYTES_MAX, PAGE_FORMAT, PAGE_HEAD_BYTES, PAGE_MAGIC, PageInfo, Row};
+use super::sound;
 use super::state::{FEATURE_LEVEL, INDEX_FORMAT, State};
 use super::tables::{self, INCOMING, LIVE, Tables};
 use super::{CHANGES_PER_COMMIT, Index};
 use crate::agreed::{write_history, write_row};
 use crate::history_rows::HistoryRow;
-use crate::record::{Body, FileId, Record};
+use crate::record::{FileId, Record};
 
 /// Why a page or a state was not taken: fetch it again, perhaps from another node.
 #[derive(Debug)]
@@ -93,9 +94,9 @@ pub enum Received {
 #[derive(Debug, Default)]
 pub struct Importer {
     /// What the sender says of its state.
-    head: Option<State>,
+    pub(super) head: Option<State>,
     /// What the rows so far come to.
-    sum: State,
+    pub(super) sum: State,
     next: u32,
     complete: bool,
 }
@@ -193,13 +194,21 @@ impl Importer {
     }
 
     fn take(&mut self, tables: &mut Tables<'_>, row: &Row<'_>) -> Result<(), ImportError> {
-        if self.head.is_some() == matches!(row, Row::State(_)) {
-            return Err(ImportError::Damaged("the state row comes first and once"));
-        }
-        match *row {
-            Row::State(bytes) => self.head = Some(head(bytes)?),
-            Row::Record(id, bytes) => self.take_record(tables, id, bytes)?,
-            Row::History(bytes) => self.take_history(tables, bytes)?,
+        let (Row::State(bytes) | Row::Record(_, bytes) | Row::History(bytes)) = *row;
+        sound::check_length(bytes)?;
+        match (*row, &self.head) {
+            (Row::State(bytes), None) => self.head = Some(parse_head(bytes)?),
+            (Row::Record(id, bytes), Some(head)) => {
+                let record: Record = parse(bytes, "a record")?;
+                sound::check_record(head, id, &record)?;
+                self.take_record(tables, id, &record)?;
+            }
+            (Row::History(bytes), Some(head)) => {
+                let row: HistoryRow = parse(bytes, "a history row")?;
+                sound::check_history(head, &row)?;
+                self.take_history(tables, &row)?;
+            }
+            _ => return Err(ImportError::Damaged("the state row comes first and once")),
         }
         Ok(())
     }
@@ -208,23 +217,25 @@ impl Importer {
         &mut self,
         tables: &mut Tables<'_>,
         id: FileId,
-        bytes: &[u8],
+        record: &Record,
     ) -> Result<(), ImportError> {
-        let record: Record = parse(bytes, "a record")?;
         let taken = tables.records.get(id.to_number())?.is_some()
             || tables::child(&tables.names, record.parent, &record.name)?.is_some();
         if taken || id == FileId::ROOT {
             return Err(ImportError::Damaged("an id or name comes twice"));
         }
-        Ok(write_row(tables, &mut self.sum, id, None, Some(&record))?)
+        Ok(write_row(tables, &mut self.sum, id, None, Some(record))?)
     }
 
-    fn take_history(&mut self, tables: &mut Tables<'_>, bytes: &[u8]) -> Result<(), ImportError> {
-        let row: HistoryRow = parse(bytes, "a history row")?;
+    fn take_history(
+        &mut self,
+        tables: &mut Tables<'_>,
+        row: &HistoryRow,
+    ) -> Result<(), ImportError> {
         if tables.history.get(row.key.to_bytes().as_slice())?.is_some() {
             return Err(ImportError::Damaged("a history row comes twice"));
         }
-        Ok(write_history(tables, &mut self.sum, &row)?)
+        Ok(write_history(tables, &mut self.sum, row)?)
     }
 
     fn turn(&mut self, info: &PageInfo) -> Result<(), ImportError> {
@@ -257,7 +268,7 @@ fn open_page(page: &[u8]) -> Result<(PageInfo, &[u8]), ImportError> {
     postcard::take_from_bytes(body).map_err(|_| ImportError::Garbled("the head"))
 }
 
-fn head(bytes: &[u8]) -> Result<State, ImportError> {
+fn parse_head(bytes: &[u8]) -> Result<State, ImportError> {
     match postcard::take_from_bytes::<u16>(bytes) {
         Ok((INDEX_FORMAT, _)) => {}
         Ok((found, _)) => return Err(ImportError::Format { found }),
@@ -267,6 +278,7 @@ fn head(bytes: &[u8]) -> Result<State, ImportError> {
     if state.level > FEATURE_LEVEL {
         return Err(ImportError::Level { found: state.level });
     }
+    sound::check_head(&state)?;
     Ok(state)
 }
 
@@ -286,14 +298,5 @@ fn adds_up(tables: &Tables<'_>, head: &State, sum: &State) -> Result<(), ImportE
         return Err(ImportError::Mismatch("the number of rows"));
     }
     assert!(tables.records.len()? == sum.counts.records(), "what was written is there");
-    for row in tables.records.iter()? {
-        let record: Record = tables::decode(row?.1.value(), "a record")?;
-        let parent = tables::record(&tables.records, record.parent)?;
-        let placed = record.parent == FileId::ROOT
-            || parent.is_some_and(|parent| parent.body == Body::Directory);
-        if !placed {
-            return Err(ImportError::Mismatch("a file lies in no directory"));
-        }
-    }
-    Ok(())
+    sound::check_tree(tables, sum.counts.records())
 }

@@ -65,7 +65,7 @@ pub struct Page {
 }
 
 /// One row as a page carries it, still encoded.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Row<'a> {
     State(#[serde(borrow)] &'a [u8]),
     Record(FileId, #[serde(borrow)] &'a [u8]),
