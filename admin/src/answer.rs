@@ -51,9 +51,13 @@ pub(crate) fn render(result: Result<Reply, Refusal>, form: Form) -> Vec<u8> {
     }
 }
 
-/// `ERROR code: text`, kept to one line whatever the text holds.
+/// Most characters of a refusal: some repeat what the client said.
+const REFUSAL_CHARS_MAX: usize = 1000;
+
+/// `ERROR code: text`, kept to one line that a terminal can show, whatever the text holds.
 pub(crate) fn refusal(reason: &Refusal) -> Vec<u8> {
-    let text = reason.to_string().replace(['\n', '\r'], " ");
+    let shown = |char: char| if char.is_control() { ' ' } else { char };
+    let text: String = reason.to_string().chars().map(shown).take(REFUSAL_CHARS_MAX).collect();
     format!("ERROR {text}\n").into_bytes()
 }
 
@@ -149,6 +153,22 @@ mod tests {
     fn an_error_is_one_line_whatever_it_quotes() {
         let reason = Refusal::new(Code::NotFound, "no\nsuch\r\nfile");
         assert_eq!(text(Err(reason), Form::Json), "ERROR not-found: no such  file\n");
+        let reason = Refusal::new(Code::BadRequest, "\u{1b}[2J\u{9b}\u{7f}x");
+        assert_eq!(text(Err(reason), Form::Json), "ERROR bad-request:  [2J  x\n");
+    }
+
+    /// fault 62: what a client says is not said back at any length. Source: the target `admin`.
+    #[test]
+    fn an_error_is_short_whatever_it_quotes() {
+        let long = "\u{1}".repeat(1 << 20);
+        for field in ["op", "node_id", "path", "x"] {
+            let json = serde_json::json!({ "op": "?", "path": "a", field: long }).to_string();
+            let refusal = crate::forward::Forward::parse(json.as_bytes()).unwrap_err();
+            assert!(text(Err(refusal), Form::Json).len() < 4096, "{field}");
+        }
+        let json = format!("{{\"{}\":1}}", "x".repeat(1 << 20));
+        let refusal = crate::forward::Forward::parse(json.as_bytes()).unwrap_err();
+        assert!(text(Err(refusal), Form::Json).len() < 4096);
     }
 
     #[test]

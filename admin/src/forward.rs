@@ -99,7 +99,8 @@ impl Forward {
             "write" => parse_write(data, hash)?,
             "delete" => parse_delete(data, hash)?,
             other => {
-                return Err(bad(format!("op is '{}', not write or delete", other.escape_debug())));
+                let shown: String = other.chars().take(32).collect();
+                return Err(bad(format!("op is '{}', not write or delete", shown.escape_debug())));
             }
         };
         Ok(Self {
