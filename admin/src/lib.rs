@@ -78,6 +78,8 @@ pub mod members;
 pub mod node;
 pub mod path_text;
 mod people;
+#[doc(hidden)]
+pub mod probe;
 mod room;
 mod server;
 mod socket_file;

@@ -124,6 +124,17 @@ fn decode(bytes: &[u8]) -> Option<Lineage> {
     sound.then(|| Lineage(runs.iter().map(run).collect()))
 }
 
+/// For fuzzing: takes bytes for the file. What it is can be written in one way only.
+///
+/// # Panics
+/// When it can be written in another.
+#[doc(hidden)]
+pub fn probe(bytes: &[u8]) {
+    if let Some(runs) = decode(bytes) {
+        assert_eq!(encode(&runs), bytes, "there is one way to write it");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

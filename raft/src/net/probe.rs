@@ -3,10 +3,14 @@
 //! Nothing here is part of what this crate offers.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
-use pickbox_raft_core::ids::{ClusterId, Epoch, Fingerprint, Incarnation, Index, NodeId};
+use pickbox_raft_core::ids::{
+    ClusterId, Epoch, Fingerprint, Incarnation, Index, LogPosition, NodeId, Serial, Term,
+};
+use pickbox_raft_core::log::{Content, Entry, Payload, Proposal};
 use pickbox_raft_core::members::Members;
-use pickbox_raft_core::message::Message;
+use pickbox_raft_core::message::{Body, Message};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -166,5 +170,42 @@ pub fn examples() -> Vec<Vec<u8>> {
         encode(Kind::Joined, &joined),
         Frame::new(Kind::Content, vec![7; 300]),
     ];
-    frames.into_iter().flatten().map(|frame| [&frame.header[..], &frame.payload].concat()).collect()
+    let said = messages().into_iter().map(|body| {
+        let (from, to, term) = (NodeId::new(2), NodeId::new(1), Term::new(3));
+        encode(Kind::Entries, &Message { from, to, term, body })
+    });
+    frames
+        .into_iter()
+        .chain(said)
+        .flatten()
+        .map(|frame| [&frame.header[..], &frame.payload].concat())
+        .collect()
+}
+
+/// What members say, a few of each kind.
+fn messages() -> Vec<Body> {
+    let last = LogPosition { index: Index::new(300), term: Term::new(2) };
+    let proposal = Proposal {
+        origin: NodeId::new(2),
+        incarnation: Incarnation::new(7),
+        serial: Serial::new(4),
+        holders: Some(vec![NodeId::new(1)]),
+        payload: Payload::Data(vec![7; 40]),
+    };
+    let proposal = Arc::new(proposal);
+    let contents = [
+        Content::Noop,
+        Content::Proposal(Proposal::clone(&proposal)),
+        Content::Members(Members::bootstrap("node1".into(), "host:1".into(), node(1).key)),
+    ];
+    let entry = |(index, content)| Arc::new(Entry { index, term: Term::new(3), content });
+    let indices = (301..).map(Index::new);
+    let entries = indices.zip(contents).map(entry).collect();
+    vec![
+        Body::Append { previous: last, commit: last.index, entries },
+        Body::AppendRejected { previous: last.index, hint: last },
+        Body::Heartbeat { commit: last.index, matched: last.index, round: 9 },
+        Body::InstallState { at_least: last },
+        Body::Propose(proposal),
+    ]
 }

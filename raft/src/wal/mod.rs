@@ -52,6 +52,8 @@ use spare::Spare;
 mod contents;
 mod error;
 mod open;
+#[doc(hidden)]
+pub mod probe;
 mod read;
 mod record;
 mod scan;

@@ -34,7 +34,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Head,
         Self::HardState,
         Self::Entry,

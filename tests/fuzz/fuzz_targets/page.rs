@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pickbox_tests::fuzz::TARGETS;
+use pickbox_tests::fuzz::run;
 
-fuzz_target!(|bytes: &[u8]| (TARGETS[3].run)(bytes));
+fuzz_target!(|bytes: &[u8]| run("page", bytes));

@@ -11,7 +11,7 @@ use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, LogPosition, NodeI
 use pickbox_raft_core::log::{Content, Entry, HardState, Payload, Proposal};
 use pickbox_raft_core::members::Members;
 
-const OPTIONS: Options = Options { segment_bytes: 16 * 1024, nonce_seed: 7 };
+const OPTIONS: Options = Options { segment_bytes: 8 * 1024, nonce_seed: 7 };
 /// What one change says: which file, where, how many bytes, and these.
 const CHANGE_BYTES: usize = 4;
 
@@ -49,7 +49,7 @@ fn entry(index: u64) -> Entry {
         incarnation: Incarnation::new(1),
         serial: Serial::new(index),
         holders: None,
-        payload: Payload::Data(vec![7; 700]),
+        payload: Payload::Data(vec![7; 100]),
     };
     let is_noop = index.is_multiple_of(7);
     let content = if is_noop { Content::Noop } else { Content::Proposal(proposal) };
@@ -110,7 +110,7 @@ pub(super) fn examples() -> Vec<Vec<u8>> {
         let content = disk.peek(&format!("wal/{name}")).unwrap_or_default();
         let file = u8::try_from(file).unwrap_or(0);
         // Pieces of the file itself, one where it stands and one where it does not.
-        for at in [0_u16, 64, 4_096, 4_160, 5_000, 8_192] {
+        for at in [0_u16, 64, 4_096, 4_160, 5_000, 8_000] {
             let from = usize::from(at);
             let piece = content.get(from..from + 128).unwrap_or_default();
             for to in [at, at + 64] {

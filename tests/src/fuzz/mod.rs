@@ -5,9 +5,17 @@
 //! `tests/fuzz`, which follows the branches of the program, and the test `fuzz`, which needs no
 //! other toolchain and changes the examples at random.
 
+mod admin;
 mod change;
+mod content;
+mod hard_state;
+mod journal;
 mod log;
+mod operation;
 mod page;
+mod path;
+mod token;
+mod world;
 
 use pickbox_raft::net::probe;
 
@@ -28,12 +36,30 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 12] = [
+    Target { name: "admin", run: admin::lines, examples: admin::examples },
+    Target { name: "content", run: content::take, examples: content::examples },
     Target { name: "frame", run: frame, examples: streams },
     Target { name: "handshake", run: handshake, examples: payloads },
+    Target { name: "hard_state", run: hard_state::read, examples: hard_state::examples },
+    Target { name: "join", run: token::request, examples: token::requests },
+    Target { name: "journal", run: journal::read, examples: journal::examples },
     Target { name: "log", run: log::recover, examples: log::examples },
+    Target { name: "operation", run: operation::apply, examples: operation::examples },
     Target { name: "page", run: page::import, examples: page::examples },
+    Target { name: "path", run: path::take, examples: path::examples },
+    Target { name: "token", run: token::line, examples: token::lines },
 ];
+
+/// Gives bytes to the target of this name.
+///
+/// # Panics
+/// When something is wrong, or there is no such target.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    let target = target.unwrap_or_else(|| unreachable!("no target is called {name}"));
+    (target.run)(bytes);
+}
 
 /// A stream of bytes on a connection. The first byte says in which phase it is, the second in which
 /// pieces it comes, the third whether checksums are made right.
@@ -48,7 +74,8 @@ fn frame(bytes: &[u8]) {
 
 fn streams() -> Vec<Vec<u8>> {
     let one = |phase: u8, stream: &[u8]| [&[phase, 32, 0], stream].concat();
-    let phases = [0, 0, 1, 1, 4, 5, 3];
+    // Those of members come last.
+    let phases = [0, 0, 1, 1, 2, 4, 3].into_iter().chain(std::iter::repeat(2));
     probe::examples().iter().zip(phases).map(|(stream, phase)| one(phase, stream)).collect()
 }
 
@@ -61,4 +88,23 @@ fn handshake(bytes: &[u8]) {
 fn payloads() -> Vec<Vec<u8>> {
     let payload = |stream: &Vec<u8>| stream.get(10..).unwrap_or_default().to_vec();
     probe::examples().iter().map(payload).collect()
+}
+
+/// Cuts bytes into parts, each behind its length (two bytes, the larger first). A length that is
+/// too long takes what there is.
+fn parts(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (length, more) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length)).min(more.len());
+        let (part, later) = more.split_at(length);
+        rest = later;
+        Some(part)
+    })
+}
+
+/// A part behind its length.
+fn framed(part: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes();
+    [&length[..], part].concat()
 }

@@ -2,101 +2,99 @@
 
 use std::sync::OnceLock;
 
-use pickbox_raft_core::ids::{Incarnation, Index as LogIndex, NodeId, Serial, Term};
-use pickbox_raft_core::log::{Content, Entry, Payload, Proposal};
-use pickbox_store::agreed::payload;
-use pickbox_store::content_id::ContentId;
-use pickbox_store::index::{Cursor, Index, recompute};
-use pickbox_store::name::RelPath;
-use pickbox_store::op::{Change, Incoming, Op};
-use pickbox_store::record::{Attributes, Body};
-use pickbox_store::time::Time;
+use pickbox_store::index::{Cursor, Importer, Index, Received};
+
+use super::world::{self, Tried};
+use super::{framed, parts};
 
 /// Where the checksum stands in a page, and what it is of.
 const CHECKSUM: std::ops::Range<usize> = 6..10;
+/// Bytes of a page in the examples: some rows.
+const PAGE_BYTES: usize = 600;
 
-/// A small state in pages of a few rows.
-fn pages() -> &'static [Vec<u8>] {
-    static PAGES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
-    PAGES.get_or_init(|| make().unwrap_or_default())
+/// Gives these pages to an empty index; what follows the last page is said by the first node when
+/// the state is in force. The first byte says whether checksums are made right, and what the rows
+/// come to: a bit each.
+pub(super) fn import(bytes: &[u8]) {
+    let Some((mend, rest)) = bytes.split_first() else { return };
+    world::with_empty(|index| {
+        // What was gathered and not installed is forgotten by whoever begins next.
+        let Ok(mut importer) = index.import_start() else { return Tried::Something };
+        let mut rest = parts(rest);
+        for page in rest.by_ref() {
+            let page = if mend & 1 == 0 { mended(page) } else { page.to_vec() };
+            match index.import_page(&mut importer, &page) {
+                Ok(Received::More) => {}
+                Ok(Received::All) => break,
+                Err(_) => return Tried::Nothing,
+            }
+        }
+        if mend & 2 == 0 {
+            importer.mend();
+        }
+        install(index, importer, rest.next().unwrap_or_default())
+    });
 }
 
-fn make() -> Option<Vec<Vec<u8>>> {
-    let mut index = Index::in_memory().ok()?;
-    let open = Payload::Open { name: "node1".into() };
-    let paths = ["a", "b/c", "b/d", "e"];
-    let puts = paths
-        .iter()
-        .map(|path| Some(Op::Put { path: RelPath::new(path.as_bytes()).ok()?, new: file(path) }));
-    let change = Change { wall_ms: 1, ops: puts.collect::<Option<Vec<_>>>()? };
-    let again = Change { wall_ms: 2, ops: vec![Op::Remove { path: RelPath::new(b"a").ok()? }] };
-    let data = [payload::encode(&change).ok()?, payload::encode(&again).ok()?];
-    let payloads = std::iter::once(open).chain(data.into_iter().map(Payload::Data));
-    for (serial, payload) in (1..).zip(payloads) {
-        let proposal = Proposal {
-            origin: NodeId::new(1),
-            incarnation: Incarnation::new(1),
-            serial: Serial::new(serial),
-            holders: None,
-            payload,
-        };
-        let content = Content::Proposal(proposal);
-        let entry = Entry { index: LogIndex::new(serial), term: Term::new(1), content };
-        index.apply(&entry).ok()?;
+/// With the checksum that it should have.
+fn mended(page: &[u8]) -> Vec<u8> {
+    let mut page = page.to_vec();
+    if let Some(body) = page.get(CHECKSUM.end..) {
+        let checksum = crc32fast::hash(body).to_le_bytes();
+        page.splice(CHECKSUM, checksum);
     }
+    page
+}
+
+/// A state that was taken adds up, can be given on, and can be lived with.
+fn install(index: &mut Index, importer: Importer, next: &[u8]) -> Tried {
+    if index.import_install(importer).is_err() {
+        return Tried::Nothing;
+    }
+    world::check(index);
+    let Some(pages) = pages_of(index) else { unreachable!("a sound index can be read") };
+    world::say(index, 1, next);
+    world::check(index);
+    world::with_small(|other| {
+        let Ok(mut importer) = other.import_start() else { return Tried::Something };
+        let mut take = |page: &Vec<u8>| other.import_page(&mut importer, page).map(drop);
+        let taken = pages.iter().try_for_each(&mut take);
+        assert!(taken.is_ok(), "what was taken is given on: {taken:?}");
+        Tried::Nothing
+    });
+    Tried::Something
+}
+
+fn pages_of(index: &mut Index) -> Option<Vec<Vec<u8>>> {
     let snapshot = index.snapshot().ok()?;
     let (mut cursor, mut pages) = (Some(Cursor::default()), Vec::new());
     while let Some(from) = cursor {
-        let page = snapshot.page(&from, 300).ok()?;
+        let page = snapshot.page(&from, PAGE_BYTES).ok()?;
         pages.push(page.bytes);
         cursor = page.next;
     }
     Some(pages)
 }
 
-fn file(text: &str) -> Incoming {
-    let bytes = text.as_bytes();
-    let size = u64::try_from(bytes.len()).unwrap_or(0);
-    Incoming {
-        body: Body::File { size, content: ContentId::of(bytes) },
-        attributes: Attributes { mode: 0o644, mtime: Time { secs: 7, nanos: 8 }, owner: None },
-        inline: Some(bytes.to_vec()),
-    }
+/// The small state in pages of a few rows.
+fn pages() -> &'static [Vec<u8>] {
+    static PAGES: OnceLock<Vec<Vec<u8>>> = OnceLock::new();
+    PAGES.get_or_init(|| {
+        let mut pages = Vec::new();
+        world::with_small(|index| {
+            pages = pages_of(index).unwrap_or_default();
+            Tried::Nothing
+        });
+        pages
+    })
 }
 
-/// Gives these pages, each behind its length, to an empty index. The first byte says whether their
-/// checksums are made right.
-pub(super) fn import(bytes: &[u8]) {
-    let Some((mend, mut rest)) = bytes.split_first() else { return };
-    let Ok(mut index) = Index::in_memory() else { return };
-    let Ok(mut importer) = index.import_start() else { return };
-    while let Some((length, more)) = rest.split_first_chunk::<2>() {
-        let length = usize::from(u16::from_be_bytes(*length)).min(more.len());
-        let (page, later) = more.split_at(length);
-        rest = later;
-        let mut page = page.to_vec();
-        if mend.is_multiple_of(2)
-            && let Some(body) = page.get(CHECKSUM.end..)
-        {
-            let checksum = crc32fast::hash(body).to_le_bytes();
-            page.splice(CHECKSUM, checksum);
-        }
-        if index.import_page(&mut importer, &page).is_err() {
-            return;
-        }
-    }
-    if index.import_install(importer).is_ok() {
-        assert!(recompute(&index).is_ok(), "what was installed adds up");
-    }
-}
-
-/// All pages together, and each alone.
+/// All pages together, with something said afterwards, and each alone.
 pub(super) fn examples() -> Vec<Vec<u8>> {
-    let framed = |page: &Vec<u8>| {
-        let length = u16::try_from(page.len()).unwrap_or(u16::MAX).to_be_bytes();
-        [&length[..], page].concat()
-    };
-    let all: Vec<Vec<u8>> = pages().iter().map(framed).collect();
-    let whole = [vec![0], all.concat()].concat();
-    all.into_iter().map(|page| [vec![0], page].concat()).chain([whole]).collect()
+    let all: Vec<Vec<u8>> = pages().iter().map(|page| framed(page)).collect();
+    let one = |page: &Vec<u8>| [&[0], page.as_slice()].concat();
+    let said = super::operation::examples();
+    let said = said.iter().take(3).map(|said| said.get(1..).unwrap_or_default());
+    let whole = said.map(|said| [&[0][..], &all.concat(), said].concat());
+    all.iter().map(one).chain(whole).collect()
 }
