@@ -16,6 +16,7 @@ mod hang;
 mod hosts;
 mod members;
 mod notify;
+mod peers;
 mod power;
 mod recovery;
 mod sandbox;
