@@ -75,7 +75,7 @@ pub(crate) fn report() -> StatusReport {
         placed_index: 1,
         pending: 0,
         pending_parts: Pending::default(),
-        waiting: Vec::new(),
+        waiting: vec!["secret-name: no space left".to_owned()],
         alarms: Vec::new(),
         conflicts: 0,
         root_digest: "00".repeat(16),
@@ -112,16 +112,21 @@ pub(crate) fn with_server(limits: Limits, test: impl FnOnce(SocketAddr, &FakeNod
 
 /// Runs `test` against such a server; its first address is told.
 pub(crate) fn with_options(options: Options, test: impl FnOnce(SocketAddr, &FakeNode)) {
-    let node = FakeNode::default();
     let admin = Admin::bind(options).unwrap();
     let address = *admin.local_addresses().first().unwrap();
+    with_bound(admin, |node| test(address, node));
+}
+
+/// Runs `test` while this server runs.
+pub(crate) fn with_bound(admin: Admin, test: impl FnOnce(&FakeNode)) {
+    let node = FakeNode::default();
     let stopper = StopOnDrop(admin.stopper());
     std::thread::scope(|scope| {
         let server = scope.spawn({
             let node = SharedNode(&node);
             move || admin.run(&node)
         });
-        test(address, &node);
+        test(&node);
         drop(stopper);
         server.join().unwrap().unwrap();
     });
