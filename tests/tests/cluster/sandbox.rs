@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 
 use pickbox_tests::cluster::{Cluster, Place, Signal, daemon_program};
 
+use crate::hang::can_hang;
+
 /// Somebody with no rights (nobody, on most systems).
 const NOBODY: u32 = 65534;
 /// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_FSETID`, `CAP_LEASE` (`linux/capability.h`).
@@ -222,4 +224,36 @@ fn users_that_come_later_are_known_by_name() {
             "{log}"
         );
     }
+}
+
+/// A kernel without Landlock, played by strace: the daemon says in one line what is missing and serves, or
+/// refuses to start where all of it is required.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn a_kernel_without_landlock_is_told_of() {
+    if !can_hang() {
+        println!("skipped: only root may trace a daemon");
+        return;
+    }
+    let root = tempfile::Builder::new().prefix("pickbox-test-").tempdir().unwrap().keep();
+    let call = "landlock_create_ruleset";
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=ENOSYS"));
+    let launcher = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let launcher = launcher.map(str::to_owned).to_vec();
+    let mut cluster = Cluster::start_in(Place { logs: root.clone(), root, launcher }, 1);
+    cluster.write(0, "a", "a");
+    cluster.await_converged();
+    assert_given_up(&cluster, 0, KEPT & own_capabilities());
+    let log = cluster.daemon(0).log_text();
+    assert_eq!(log.matches("event=sandbox ").count(), 1, "{log}");
+    assert!(log.contains("missing=\"files and ports are not restricted: no Landlock"), "{log}");
+    cluster.terminate(0);
+    let mut command = cluster.daemon(0).command();
+    let output = command.arg("--sandbox=require").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        words.contains("--sandbox require is refused") && words.contains("Linux 6.7"),
+        "{words}"
+    );
 }
