@@ -25,7 +25,7 @@ const NOBODY: u32 = 65534;
 const KEPT: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 28;
 
 /// What the daemon does all day.
-const ALLOWED: [&str; 10] = [
+const ALLOWED: [&str; 12] = [
     "write-folder",
     "make-dir",
     "make-link",
@@ -36,6 +36,8 @@ const ALLOWED: [&str; 10] = [
     "read-passwd",
     "read-own-status",
     "read-boot-id",
+    "read-socket-table",
+    "ask-who-connects",
 ];
 /// What Landlock refuses, whoever asks and whatever the modes say.
 const REFUSED_BY_RULES: [&str; 15] = [

@@ -8,13 +8,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
 use pickbox_cli::sandbox::{self, Policy};
+use pickbox_raft::credentials::{is_self_or_root, peer_of};
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getppid, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -84,6 +85,7 @@ fn attempt_files(directory: &Path) {
     tell("read-passwd", fs::read("/etc/passwd"));
     tell("read-own-status", fs::read("/proc/self/status"));
     tell("read-boot-id", fs::read("/proc/sys/kernel/random/boot_id"));
+    tell("read-socket-table", fs::read("/proc/net/tcp"));
 
     tell("read-shadow", fs::read("/etc/shadow"));
     tell("read-through-link", fs::read(folder.join("link/shadow")));
@@ -101,8 +103,19 @@ fn attempt_files(directory: &Path) {
 
 fn attempt_ports(port: u16, other: u16) {
     tell("own-port", TcpListener::bind(("127.0.0.1", port)));
+    tell("ask-who-connects", who_connects(port));
     tell("other-port", TcpListener::bind(("127.0.0.1", other)));
     tell("any-port", TcpListener::bind(("127.0.0.1", 0)));
+}
+
+/// The user at the other end of a connection of our own.
+fn who_connects(port: u16) -> Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    let _client = TcpStream::connect(listener.local_addr()?)?;
+    match peer_of(listener.accept()?.0)? {
+        Some(uid) if is_self_or_root(uid) => Ok(()),
+        other => Err(format!("it is {other:?}").into()),
+    }
 }
 
 fn attempt_processes(directory: &Path) {
