@@ -19,7 +19,7 @@ fn crowd(port: u16, word: &str) -> Child {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("setpriv, which scripts/setup installs")
+        .unwrap_or_else(|error| panic!("setpriv: {error}; see `make setup`"))
 }
 
 fn refused(cluster: &Cluster, node: usize) -> u64 {
