@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pickbox_admin::client;
+use pickbox_admin::client::{self, Address, Target};
 use pickbox_store::content_id::ContentId;
 use pickbox_tests::cluster::{Cluster, Daemon, PATIENCE, Signal, tool_program};
 use rustix::process::{Gid, Uid};
@@ -299,6 +299,42 @@ fn ten_thousand_idle_connections_keep_nobody_out() {
     assert_eq!(cluster.await_converged().len(), 21);
     let report = cluster.status(leader).unwrap();
     assert_eq!((cluster.leader(), report.term), (leader, term), "nobody had to be elected");
+}
+
+/// The users of the group that `--admin-group` names may do everything, at the port and at the socket;
+/// also in the sandbox the daemon knows who is in it. (On Debian the user daemon is number 1.)
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn the_admin_group_may_do_everything() {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap();
+    if !can_play() || !accounts.lines().any(|line| line.starts_with("daemon:x:1:1:")) {
+        println!("skipped: there is no user daemon here");
+        return;
+    }
+    let mut cluster = open_cluster(1);
+    cluster.terminate(0);
+    let path = cluster.root().join("group.sock");
+    let flags = [format!("--admin-socket={}", path.display()), "--admin-group=daemon".to_owned()];
+    cluster.daemon_mut(0).entry.extend(flags);
+    cluster.restart(0);
+    assert_eq!(cluster.leader(), 0);
+    assert!(cluster.forward_write(0, "file", b"content").starts_with("OK"));
+    let stat = fs::metadata(&path).unwrap();
+    assert_eq!((stat.permissions().mode() & 0o777, stat.gid()), (0o660, 1));
+    let address = cluster.daemon(0).admin_address();
+    let socket = Target { address: Address::Unix(path), token: None };
+    as_user(1, || {
+        for target in [Target::from(address), socket.clone()] {
+            let answer = client::ask(target, "LOG file", PATIENCE).unwrap();
+            assert!(answer.starts_with("OK ["), "{answer}");
+        }
+    });
+    as_user(NOBODY, || {
+        let answer = client::ask(address, "LOG file", PATIENCE).unwrap();
+        assert!(answer.contains("root and the group daemon; you are uid 65534"), "{answer}");
+        let error = client::ask(&socket, "STATUS", PATIENCE).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    });
 }
 
 /// The socket is where one says, as long as the daemon runs; what a killed one left is replaced.
