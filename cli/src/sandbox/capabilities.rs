@@ -53,17 +53,11 @@ impl fmt::Display for NotGivenUp {
 pub(super) fn give_up() -> Result<(), NotGivenUp> {
     let sets = capabilities(None).map_err(|errno| NotGivenUp::Call("capget", errno))?;
     let kept = sets.permitted & KEPT;
-    if sets.effective.contains(CapabilitySet::SETPCAP) {
-        for capability in bounding().difference(kept).iter() {
-            remove_capability_from_bounding_set(capability)
-                .map_err(|errno| NotGivenUp::Call("PR_CAPBSET_DROP", errno))?;
-        }
-        capabilities_secure_bits()
-            .and_then(|bits| set_capabilities_secure_bits(bits | SECURE_BITS))
-            .map_err(|errno| NotGivenUp::Call("PR_SET_SECUREBITS", errno))?;
-    }
-    clear_ambient_capability_set()
-        .map_err(|errno| NotGivenUp::Call("PR_CAP_AMBIENT_CLEAR_ALL", errno))?;
+    // What follows is done whatever becomes of this.
+    let bounded =
+        if sets.effective.contains(CapabilitySet::SETPCAP) { bound(kept) } else { Ok(()) };
+    let cleared = clear_ambient_capability_set()
+        .map_err(|errno| NotGivenUp::Call("PR_CAP_AMBIENT_CLEAR_ALL", errno));
     let none = CapabilitySet::empty();
     let reduced = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
     if sets != reduced {
@@ -71,10 +65,21 @@ pub(super) fn give_up() -> Result<(), NotGivenUp> {
         set_capabilities(None, reduced).map_err(|errno| NotGivenUp::Call("capset", errno))?;
     }
     match capabilities(None) {
-        Ok(now) if now == reduced => Ok(()),
+        Ok(now) if now == reduced => bounded.and(cleared),
         Ok(now) => Err(NotGivenUp::Held(now.permitted | now.inheritable)),
         Err(errno) => Err(NotGivenUp::Call("capget", errno)),
     }
+}
+
+/// Lets no execve(2) give this thread and those that it starts more than `kept`.
+fn bound(kept: CapabilitySet) -> Result<(), NotGivenUp> {
+    for capability in bounding().difference(kept).iter() {
+        remove_capability_from_bounding_set(capability)
+            .map_err(|errno| NotGivenUp::Call("PR_CAPBSET_DROP", errno))?;
+    }
+    capabilities_secure_bits()
+        .and_then(|bits| set_capabilities_secure_bits(bits | SECURE_BITS))
+        .map_err(|errno| NotGivenUp::Call("PR_SET_SECUREBITS", errno))
 }
 
 /// Lets what this thread holds outlive its next execve(2), although being root grants nothing
