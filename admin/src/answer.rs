@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::command::Form;
+use crate::join_tokens;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::node::{Code, Piece, Refusal, Reply};
 
@@ -24,6 +25,10 @@ PROMOTE id                make a learner a voter
 DEMOTE id                 make a voter a learner
 MOVE id address           a member is somewhere else now
 TRANSFER [id]             hand leadership to a voter
+TOKEN CREATE [for NAME] [ttl DURATION]  make a line that lets one node join, within the hour unless said
+TOKEN LIST                who may still join; TOKEN LIST json for programs
+TOKEN REVOKE id           end one of these
+ROTATE_KEY                give this node a new key; its former one counts no more
 LOG path                  the versions of a file
 CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
@@ -72,6 +77,11 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
         (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
         (Reply::Changed { number, change }, _) => Ok(format!("OK member {number}: {change}\n")),
         (Reply::Leads(name), _) => Ok(format!("OK leader {name}\n")),
+        (Reply::Token(line), _) => Ok(format!("OK {}\n", *line.0)),
+        (Reply::Tokens(list), Form::Text) => Ok(join_tokens::list_text(list)),
+        (Reply::Tokens(list), _) => json(list).map(|text| format!("{text}\n")),
+        (Reply::Revoked(id), _) => Ok(format!("OK token {id} revoked\n")),
+        (Reply::KeyChanged(key), _) => Ok(format!("OK key {key}\n")),
         (Reply::Versions(list) | Reply::Found(list), _) => {
             json(list).map(|text| format!("OK {text}\n"))
         }

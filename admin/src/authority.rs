@@ -26,7 +26,14 @@ impl Request {
     pub(crate) fn needs(&self) -> Need {
         match self {
             Self::Status => Need::Local,
-            Self::Forward(_) | Self::Change(_) | Self::Transfer(_) | Self::Read(..) => Need::Trust,
+            // The list of tokens too: who may be let in, and for how long, is the business of those
+            // who decide it.
+            Self::Forward(_)
+            | Self::Change(_)
+            | Self::Transfer(_)
+            | Self::Token(_)
+            | Self::RotateKey(_)
+            | Self::Read(..) => Need::Trust,
         }
     }
 }
@@ -140,7 +147,7 @@ mod tests {
     ];
 
     /// Every command, with who may: a letter for each of [`CALLERS`] in their order, `-` for no.
-    const TABLE: [(&str, &str); 20] = [
+    const TABLE: [(&str, &str); 25] = [
         ("STATUS", "omtsgu-"),
         ("STATUS json", "omtsgu-"),
         ("MEMBERS", "omtsgu-"),
@@ -157,6 +164,11 @@ mod tests {
         ("DEMOTE node1", "omt----"),
         ("MOVE node1 127.0.0.1:8004", "omt----"),
         ("TRANSFER", "omt----"),
+        ("TOKEN CREATE for node4 ttl 1h", "omt----"),
+        ("TOKEN LIST", "omt----"),
+        ("TOKEN LIST json", "omt----"),
+        ("TOKEN REVOKE 0123456789abcdef", "omt----"),
+        ("ROTATE_KEY", "omt----"),
         ("LOG a", "omt----"),
         ("CAT a@1", "omt----"),
         ("FIND e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "omt----"),

@@ -4,8 +4,9 @@ use pickbox_store::name::RelPath;
 
 use crate::authority::Need;
 use crate::forward::Forward;
+use crate::join_tokens::{self, TokenRequest};
 use crate::members;
-use crate::node::{Code, ContentHash, Freshness, Look, Refusal, Request};
+use crate::node::{Absent, Code, ContentHash, Freshness, Look, Refusal, Request};
 use crate::path_text;
 use crate::token::Said;
 
@@ -43,6 +44,10 @@ impl Command {
             Self::Ask(Request::Forward(_), _) => "FORWARD",
             Self::Ask(Request::Change(change), _) => change.word(),
             Self::Ask(Request::Transfer(_), _) => "TRANSFER",
+            Self::Ask(Request::Token(TokenRequest::Create { .. }), _) => "TOKEN CREATE",
+            Self::Ask(Request::Token(TokenRequest::List), _) => "TOKEN LIST",
+            Self::Ask(Request::Token(TokenRequest::Revoke(_)), _) => "TOKEN REVOKE",
+            Self::Ask(Request::RotateKey(_), _) => "ROTATE_KEY",
             Self::Ask(Request::Read(Look::Log(_), _), _) => "LOG",
             Self::Ask(Request::Read(Look::Cat { .. }, _), _) => "CAT",
             Self::Ask(Request::Read(Look::Find(_), _), _) => "FIND",
@@ -72,6 +77,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"FORWARD" => ask(Request::Forward(Forward::parse(rest)?)),
         b"MEMBERS" => parse_members(rest),
         b"LOCAL" => parse_local(rest),
+        b"TOKEN" => parse_token(rest),
+        b"ROTATE_KEY" => parse_rotate(rest),
         b"AUTH" if !rest.is_empty() => Ok(Command::Auth(Said(rest.to_vec()))),
         b"AUTH" => Err(bad("say AUTH and the token")),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
@@ -148,6 +155,35 @@ fn parse_members(rest: &[u8]) -> Result<Command, Refusal> {
         _ => return Err(bad("say MEMBERS or MEMBERS json")),
     };
     Ok(Command::Ask(Request::Status, form))
+}
+
+fn parse_token(rest: &[u8]) -> Result<Command, Refusal> {
+    let text = str::from_utf8(rest).unwrap_or_default();
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let usage = "say TOKEN CREATE [for NAME] [ttl DURATION], TOKEN LIST [json] or TOKEN REVOKE id";
+    let (word, rest) = words.split_first().ok_or_else(|| bad(usage))?;
+    let (request, form) = match (word.to_ascii_uppercase().as_str(), rest) {
+        ("CREATE", words) => (join_tokens::parse_create(words)?, Form::Text),
+        ("REVOKE", words) => (join_tokens::parse_revoke(words)?, Form::Text),
+        ("LIST", []) => (TokenRequest::List, Form::Text),
+        ("LIST", [form]) if form.eq_ignore_ascii_case("json") => (TokenRequest::List, Form::Json),
+        _ => return Err(bad(usage)),
+    };
+    Ok(Command::Ask(Request::Token(request), form))
+}
+
+fn parse_rotate(rest: &[u8]) -> Result<Command, Refusal> {
+    let absent = match rest.to_ascii_lowercase().as_slice() {
+        b"" => Absent::Refuse,
+        b"anyway" => Absent::Leave,
+        _ => {
+            return Err(bad(
+                "say ROTATE_KEY to the node whose key it is; ROTATE_KEY anyway also while \
+                            members cannot be reached",
+            ));
+        }
+    };
+    Ok(Command::Ask(Request::RotateKey(absent), Form::Text))
 }
 
 fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
@@ -264,6 +300,12 @@ mod tests {
         assert_eq!(request("transfer n2"), Request::Transfer(Some(id("n2"))));
         assert!(request("TRANSFER").is_change());
         let members = |form| Command::Ask(Request::Status, form);
+        assert!(request("TOKEN CREATE").is_change() && request("rotate_key").is_change());
+        assert!(request("token revoke 0123456789abcdef").is_change());
+        let list = |form| Command::Ask(Request::Token(TokenRequest::List), form);
+        assert_eq!(parse(b"TOKEN LIST").unwrap(), list(Form::Text));
+        assert_eq!(parse(b"token list JSON").unwrap(), list(Form::Json));
+        assert_eq!(request("ROTATE_KEY Anyway"), Request::RotateKey(Absent::Leave));
         assert_eq!(parse(b"MEMBERS").unwrap(), members(Form::MembersText));
         assert_eq!(parse(b"members JSON").unwrap(), members(Form::MembersJson));
     }
@@ -284,6 +326,13 @@ mod tests {
             ("DEMOTE \u{e9}", Code::BadRequest),
             ("REPLACE node3 node4", Code::BadRequest),
             ("MOVE node3", Code::BadRequest),
+            ("TOKEN", Code::BadRequest),
+            ("TOKEN LIST xml", Code::BadRequest),
+            ("TOKEN SHOW", Code::BadRequest),
+            ("TOKEN CREATE node4", Code::BadRequest),
+            ("TOKEN REVOKE", Code::BadRequest),
+            ("TOKEN \u{e9}", Code::BadRequest),
+            ("ROTATE_KEY node1", Code::BadRequest),
             ("TRANSFER a b", Code::BadRequest),
             ("MEMBERS xml", Code::BadRequest),
             ("LOG", Code::BadRequest),
@@ -308,7 +357,7 @@ mod tests {
         /// fault 60: no bytes upset the parser, and its words fit on one short line.
         #[test]
         fn garbage_gets_a_short_answer(
-            word in prop_oneof![Just("CAT "), Just("LOG "), Just("FORWARD {"), Just("ADD_VOTER "), Just("REPLACE "), Just("")],
+            word in prop_oneof![Just("CAT "), Just("LOG "), Just("FORWARD {"), Just("ADD_VOTER "), Just("REPLACE "), Just("TOKEN CREATE for "), Just("")],
             tail in prop::collection::vec(any::<u8>(), 1..200),
         ) {
             let line = [word.as_bytes(), &tail].concat();

@@ -24,6 +24,10 @@
 //! | `MEMBERS json` | one line of JSON: a list of [`status::MemberReport`] |
 //! | `ADD_VOTER`, `ADD_LEARNER`, `REMOVE`, `PROMOTE`, `DEMOTE`, `REPLACE`, `MOVE` | `OK member N: ...` when committed, see [`members`] |
 //! | `TRANSFER [id]` | `OK leader id` once another node leads |
+//! | `TOKEN CREATE [for NAME] [ttl DURATION]` | `OK` and the line that lets a node join, once it is committed, see [`join_tokens`] |
+//! | `TOKEN LIST`, `TOKEN LIST json` | the join tokens that are not over, without their secrets: as `MEMBERS` |
+//! | `TOKEN REVOKE id` | `OK token id revoked` when committed |
+//! | `ROTATE_KEY [anyway]` | `OK key FINGERPRINT`: the node that is asked has a new key, and its former one counts no more |
 //! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
 //! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64, and the SHA-256 of all of it |
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
@@ -72,6 +76,7 @@ mod connection;
 mod doors;
 pub mod forward;
 mod gate;
+pub mod join_tokens;
 pub mod limits;
 mod lines;
 pub mod members;

@@ -9,6 +9,7 @@ use pickbox_store::name::RelPath;
 use serde::{Deserialize, Serialize};
 
 use crate::forward::Forward;
+use crate::join_tokens::{JoinLine, TokenId, TokenReport, TokenRequest};
 use crate::members::MemberChange;
 use crate::path_text;
 use crate::status::StatusReport;
@@ -31,8 +32,21 @@ pub enum Request {
     Change(MemberChange),
     /// Hand leadership to the voter of this name, or to the one that is furthest.
     Transfer(Option<NodeName>),
+    /// Make, list or end what lets nodes join.
+    Token(TokenRequest),
+    /// Give the node that is asked a new key; answered when its former one counts no more.
+    RotateKey(Absent),
     /// Look something up.
     Read(Look, Freshness),
+}
+
+/// What about members that cannot be reached, and so do not learn of a change now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Nothing is changed.
+    Refuse,
+    /// It is changed without them.
+    Leave,
 }
 
 /// What is looked up.
@@ -73,7 +87,14 @@ impl Request {
 
     /// Whether this changes something, so that half of it must not be acted upon.
     pub(crate) fn is_change(&self) -> bool {
-        matches!(self, Self::Forward(_) | Self::Change(_) | Self::Transfer(_))
+        match self {
+            Self::Status | Self::Read(..) | Self::Token(TokenRequest::List) => false,
+            Self::Forward(_)
+            | Self::Change(_)
+            | Self::Transfer(_)
+            | Self::Token(TokenRequest::Create { .. } | TokenRequest::Revoke(_))
+            | Self::RotateKey(_) => true,
+        }
     }
 }
 
@@ -96,6 +117,14 @@ pub enum Reply {
     },
     /// To [`Request::Transfer`]: the name of the node that leads now.
     Leads(String),
+    /// To [`TokenRequest::Create`].
+    Token(JoinLine),
+    /// To [`TokenRequest::List`]: those that are not over, the oldest first.
+    Tokens(Vec<TokenReport>),
+    /// To [`TokenRequest::Revoke`].
+    Revoked(TokenId),
+    /// To [`Request::RotateKey`]: the new key, in hex.
+    KeyChanged(String),
     /// To [`Look::Log`], the newest first.
     Versions(Vec<VersionReport>),
     /// To [`Look::Cat`].

@@ -11,10 +11,11 @@ use pickbox_store::name::RelPath;
 use crate::answer;
 use crate::command::{self, Command, Form};
 use crate::forward::{Forward, Operation};
+use crate::join_tokens::TokenRequest;
 use crate::limits::{FORWARD_DATA_BYTES_MAX, ORIGIN_BYTES_MAX};
 use crate::lines::LineBuffer;
 use crate::members::{Aim, MemberChange};
-use crate::node::{Freshness, Look, Request};
+use crate::node::{Absent, Freshness, Look, Request};
 use crate::path_text;
 
 /// An answer that is an error is no longer than this.
@@ -94,6 +95,9 @@ fn say(request: &Request, form: Form) -> String {
         Request::Change(change) => say_change(change),
         Request::Transfer(None) => "TRANSFER".into(),
         Request::Transfer(Some(id)) => format!("TRANSFER {id}"),
+        Request::Token(request) => say_token(request, form),
+        Request::RotateKey(Absent::Refuse) => "ROTATE_KEY".into(),
+        Request::RotateKey(Absent::Leave) => "ROTATE_KEY anyway".into(),
         Request::Read(look, freshness) => {
             let local = if *freshness == Freshness::Local { "LOCAL " } else { "" };
             format!("{local}{}", say_look(look))
@@ -112,6 +116,18 @@ fn say_look(look: &Look) -> String {
 /// White space at its ends would be taken for that of the line.
 fn say_path(path: &RelPath) -> String {
     path.to_string().replace(' ', "\\x20")
+}
+
+fn say_token(request: &TokenRequest, form: Form) -> String {
+    match request {
+        TokenRequest::Create { name, lifetime } => {
+            let name = name.as_ref().map(|name| format!(" for {name}")).unwrap_or_default();
+            format!("TOKEN CREATE{name} ttl {}s", lifetime.as_secs())
+        }
+        TokenRequest::List if form == Form::Json => "TOKEN LIST json".into(),
+        TokenRequest::List => "TOKEN LIST".into(),
+        TokenRequest::Revoke(id) => format!("TOKEN REVOKE {id}"),
+    }
 }
 
 fn say_change(change: &MemberChange) -> String {

@@ -113,6 +113,8 @@ pub struct MemberReport {
     pub number: u64,
     /// Where its peers reach it.
     pub address: String,
+    /// The fingerprint of its key, 64 hex digits; none: it is listed, and was never there.
+    pub key: Option<String>,
     /// Whether it votes.
     pub role: MemberRole,
     /// While it is staging: the number of the member whose place it takes, which may be gone already.
@@ -310,7 +312,8 @@ impl fmt::Display for MemberReport {
         write!(f, " number {}", self.number)?;
         let known = [("matched", self.matched), ("applied", self.applied), ("placed", self.placed)];
         let mut known = known.into_iter().filter_map(|(name, index)| Some((name, index?)));
-        known.try_for_each(|(name, index)| write!(f, " {name} {index}"))
+        known.try_for_each(|(name, index)| write!(f, " {name} {index}"))?;
+        write!(f, " key {}", self.key.as_deref().unwrap_or("-"))
     }
 }
 
@@ -324,6 +327,7 @@ pub(crate) mod tests {
             node_id: format!("node{number}"),
             number: number.into(),
             address: format!("127.0.0.1:{}", 8000 + number),
+            key: (number != 3).then(|| format!("{number:064x}")),
             role: MemberRole::Voter,
             replaces: None,
             connected: true,
@@ -363,10 +367,12 @@ pub(crate) mod tests {
             "OK  3/3 nodes  index 18204 everywhere  root 9f3c21aa..  0 pending  0 conflicts"
         );
         assert!(text.lines().skip(1).all(|line| line.contains(": ")), "{text}");
-        assert!(text.contains(
+        let key = format!("{:064x}", 2);
+        assert!(text.contains(&format!(
             "\nmember.node2: 127.0.0.1:8002 voter connected number 2 matched 18204 applied 18204 \
-             placed 18204\n"
-        ));
+             placed 18204 key {key}\n"
+        )));
+        assert!(text.contains("placed 18204 key -\n"), "it was never there");
     }
 
     #[test]

@@ -35,6 +35,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::accounts;
+use crate::admitting::Own;
 use crate::exit::CliError;
 use crate::joining;
 use crate::node::DaemonNode;
@@ -413,7 +414,8 @@ fn start(
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
     let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
-    spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing })
+    let own = Own { log: parts.handle.clone(), keys, disk: losing.disk.clone() };
+    spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing, own })
 }
 
 /// Starts the trace's thread, if a trace was asked for.
@@ -540,6 +542,7 @@ struct Pieces {
     seen: Receiver<pickbox_store::observation::Sighting>,
     admin: Admin,
     losing: Losing,
+    own: Own,
 }
 
 /// What it takes to note that the state of this node is lost.
@@ -567,7 +570,7 @@ impl Losing {
 }
 
 fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
-    let Pieces { parts, store, watch, watch_handle, seen, admin, losing } = pieces;
+    let Pieces { parts, store, watch, watch_handle, seen, admin, losing, own } = pieces;
     let (requests, asked) = bounded(REQUESTS_MAX);
     let (engine_stop, engine_stops) = bounded(1);
     let running = Running {
@@ -579,7 +582,6 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
         contents: store.contents.clone(),
     };
     let node_name = parts.me.name.clone();
-    let log = parts.handle.clone();
     let channels = spawn_store(
         crew,
         &parts,
@@ -604,7 +606,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     crew.start("watch", move || watch.run().err().map(|error| error.to_string()))?;
     let (engine, channels) = channels;
     crew.start("apply", move || engine.run(&channels).err().map(|error| ended(&error)))?;
-    spawn_admin(crew, admin, log, watch_handle, requests, node_name)?;
+    spawn_admin(crew, admin, own, watch_handle, requests, node_name)?;
     Ok(running)
 }
 
@@ -676,15 +678,15 @@ fn send_page(bulk: &BulkHandle, to: pickbox_raft::core::ids::NodeId, bytes: &[u8
 fn spawn_admin(
     crew: &mut Crew,
     admin: Admin,
-    log: pickbox_raft::Handle,
+    own: Own,
     watch: pickbox_watch::Handle,
     engine: Sender<Request>,
     name: String,
 ) -> io::Result<()> {
     let (wishes, asked_for) = bounded(WISHES_MAX);
-    let members_log = log.clone();
+    let log = own.log.clone();
     crew.start("members", move || {
-        run_wishes(&asked_for, &members_log);
+        run_wishes(&asked_for, &own);
         None
     })?;
     let node = DaemonNode { engine, wishes, log, watch, name };

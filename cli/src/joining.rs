@@ -13,13 +13,23 @@ use crate::daemon::AnyError;
 use crate::options::{DaemonOptions, Entry};
 use crate::secret_file;
 
-/// The members that the command line names, and the join token. It is read here and nowhere else:
-/// only a node that joins needs it, and its file may be gone afterwards.
+/// The members that the command line names, and the join token.
 pub(crate) fn seeds(options: &DaemonOptions) -> Result<(Vec<Seed>, Option<Token>), AnyError> {
-    let Entry::Join(address) = &options.entry else { return Ok((Vec::new(), None)) };
-    let token = options.token_file.as_deref().map(read_token).transpose()?;
+    let token = token(options)?;
+    Ok((seeds_with(options, token.as_ref()), token))
+}
+
+/// The join token. It is read here and nowhere else: only a node that joins needs it, and its file may
+/// be gone afterwards.
+pub(crate) fn token(options: &DaemonOptions) -> Result<Option<Token>, AnyError> {
+    options.token_file.as_deref().map(read_token).transpose()
+}
+
+/// The members that the command line and this token name.
+pub(crate) fn seeds_with(options: &DaemonOptions, token: Option<&Token>) -> Vec<Seed> {
+    let Entry::Join(address) = &options.entry else { return Vec::new() };
     let named = address.as_ref().map(|address| Seed { address: address.to_string(), key: None });
-    let of_token = token.as_ref().map(|token| {
+    let of_token = token.map(|token| {
         let (address, key) = (token.address.clone(), Some(token.key));
         Seed { address, key }
     });
@@ -31,7 +41,7 @@ pub(crate) fn seeds(options: &DaemonOptions) -> Result<(Vec<Seed>, Option<Token>
     {
         seeds.remove(0);
     }
-    Ok((seeds, token))
+    seeds
 }
 
 /// Reads a join token; `-` is standard input.

@@ -12,6 +12,7 @@
 //! | 64 | the command line is wrong (`EX_USAGE`, sysexits.h) |
 
 mod accounts;
+mod admitting;
 mod arguments;
 mod ask;
 mod cluster;
@@ -29,6 +30,7 @@ pub mod sandbox;
 mod secret_file;
 pub mod start;
 mod threads;
+mod token;
 pub mod tool;
 mod vitals;
 mod wishes;

@@ -39,9 +39,10 @@ enum Action {
     Demote(Demote),
     Move(Move),
     Transfer(Transfer),
+    RotateKey(RotateKey),
 }
 
-fn default_address() -> String {
+pub(crate) fn default_address() -> String {
     ADDRESS_DEFAULT.to_owned()
 }
 
@@ -242,6 +243,27 @@ struct Transfer {
     json: bool,
 }
 
+/// Give the node that is asked a new key: its former one counts no more. If it stopped half-way, ask again.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "rotate-key")]
+struct RotateKey {
+    /// also while members cannot be reached, which then may not know this node any more
+    #[argh(switch)]
+    anyway: bool,
+
+    /// admin address of the node, HOST:PORT or unix:PATH (default 127.0.0.1:9001)
+    #[argh(option, default = "default_address()")]
+    addr: String,
+
+    /// file with the token of a node on another host (mode 0600)
+    #[argh(option)]
+    token_file: Option<PathBuf>,
+
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
 pub(crate) fn run(arguments: &MemberArguments) -> Result<Exit, CliError> {
     match &arguments.action {
         Action::List(List { addr, token_file, json }) => {
@@ -300,6 +322,10 @@ pub(crate) fn run(arguments: &MemberArguments) -> Result<Exit, CliError> {
             ask::target(addr, token_file.as_deref())?,
             Output::from(*json),
         ),
+        Action::RotateKey(RotateKey { anyway, addr, token_file, json }) => {
+            let line = if *anyway { "ROTATE_KEY anyway" } else { "ROTATE_KEY" };
+            rotate_key(line, ask::target(addr, token_file.as_deref())?, Output::from(*json))
+        }
     }
 }
 
@@ -314,8 +340,10 @@ fn list(target: Target, output: Output) -> Result<Exit, CliError> {
 }
 
 fn member_table(members: &[MemberReport]) -> String {
-    let head =
-        ["NODE", "NUMBER", "ROLE", "ADDRESS", "REACHED", "LEADS", "IN LOG", "APPLIED", "PLACED"];
+    let head = [
+        "NODE", "NUMBER", "ROLE", "ADDRESS", "REACHED", "LEADS", "IN LOG", "APPLIED", "PLACED",
+        "KEY",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let yes = |is_so: bool| if is_so { "yes" } else { "no" }.to_owned();
     let known =
@@ -331,6 +359,7 @@ fn member_table(members: &[MemberReport]) -> String {
             known(member.matched),
             known(member.applied),
             known(member.placed),
+            member.key.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table(&rows)
@@ -420,13 +449,29 @@ fn transfer(name: Option<&str>, target: Target, output: Output) -> Result<Exit, 
     Ok(Exit::Ok)
 }
 
-fn show_json(value: &impl Serialize) -> Result<(), CliError> {
+/// The key that a node has now, for programs.
+#[derive(Serialize)]
+struct Key<'a> {
+    key: &'a str,
+}
+
+fn rotate_key(line: &str, target: Target, output: Output) -> Result<Exit, CliError> {
+    let answer = ask::ask_ok(target, line)?;
+    let key = answer.strip_prefix("key ").ok_or_else(|| CliError::Answer(answer.clone()))?;
+    match output {
+        Output::Json => show_json(&Key { key })?,
+        Output::People => show(format!("the key is {key} now\n").as_bytes())?,
+    }
+    Ok(Exit::Ok)
+}
+
+pub(crate) fn show_json(value: &impl Serialize) -> Result<(), CliError> {
     let text = serde_json::to_string(value).map_err(|error| CliError::Answer(error.to_string()))?;
     show(format!("{text}\n").as_bytes())
 }
 
 /// An argument that is one word of a request.
-fn one_word(text: &str) -> Result<&str, CliError> {
+pub(crate) fn one_word(text: &str) -> Result<&str, CliError> {
     let is_word = !text.is_empty() && !text.contains(char::is_whitespace);
     is_word.then_some(text).ok_or_else(|| {
         let shown = text.escape_debug();
@@ -505,6 +550,7 @@ mod tests {
             node_id: name.to_owned(),
             number,
             address: format!("127.0.0.1:{}", 8000 + number),
+            key: (number != 4).then(|| format!("{number:064x}")),
             role,
             replaces: None,
             connected: true,
@@ -527,6 +573,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].starts_with("node1  1       voter"), "{text}");
         assert!(lines[3].contains("staging for node3  127.0.0.1:8004  yes"), "{text}");
+        assert!(lines[1].ends_with("01") && lines[3].ends_with("  -"), "keys: {text}");
         members.remove(1);
         assert!(member_table(&members).contains("staging, was 3"));
     }

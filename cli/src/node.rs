@@ -67,6 +67,8 @@ impl Node for DaemonNode {
             }
             Request::Change(change) => self.wish(What::Change(change), ticket),
             Request::Transfer(to) => self.wish(What::Transfer(to), ticket),
+            Request::Token(request) => self.wish(What::Token(request), ticket),
+            Request::RotateKey(absent) => self.wish(What::RotateKey(absent), ticket),
             Request::Read(look, freshness) => self.read(look, freshness, ticket),
         }
     }

@@ -222,7 +222,15 @@ fn seeds(
         let others = position.members.peers().filter(|member| member.id != readmission.number);
         known = others.filter_map(seed).collect();
     }
-    let (mut seeds, token) = joining::seeds(options)?;
+    let token = match joining::token(options) {
+        // Nobody has asked for it: the file of the first start may be gone, and the key may do.
+        Err(error) if !options.rejoin => {
+            log::warn!("event=no_join_token error=\"{error}\"");
+            None
+        }
+        token => token?,
+    };
+    let mut seeds = joining::seeds_with(options, token.as_ref());
     for seed in &mut seeds {
         let same = known.iter().find(|known| known.address == seed.address);
         seed.key = seed.key.or(same.and_then(|known| known.key));

@@ -1,9 +1,9 @@
-//! Files that hold a secret: read only if nobody else can.
+//! Files that hold a secret: read only if nobody else can, written so that nobody else can.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::Path;
 
 use crate::exit::CliError;
@@ -45,6 +45,43 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CliError> {
     Ok(secret)
 }
 
+/// A file that was not there before, for this user alone; empty yet.
+#[derive(Debug)]
+pub(crate) struct NewFile<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> NewFile<'a> {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When the name is taken, or the file cannot be made.
+    pub(crate) fn create(path: &'a Path) -> Result<Self, CliError> {
+        let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(CliError::local(cannot_write(path)))?;
+        Ok(Self { path, file })
+    }
+
+    /// Writes the secret into it, durably.
+    ///
+    /// # Errors
+    /// When the disk is full or failed.
+    pub(crate) fn write(mut self, secret: &str) -> Result<(), CliError> {
+        let written = self.file.write_all(secret.as_bytes()).and_then(|()| self.file.sync_all());
+        written.map_err(CliError::local(cannot_write(self.path)))
+    }
+
+    /// Takes it away again: it is empty, and its name was free.
+    pub(crate) fn discard(self) {
+        let _ = fs::remove_file(self.path);
+    }
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("Cannot write the new file {}", path.display())
+}
+
 /// That a file does not hold what it must.
 pub(crate) fn bad(path: &Path, why: impl fmt::Display) -> CliError {
     let shown = path.display();
@@ -59,6 +96,19 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
+
+    /// fault 91: nobody else reads the file, and none that was there is written over.
+    #[test]
+    fn a_secret_is_written_for_its_user_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        NewFile::create(&path).unwrap().discard();
+        NewFile::create(&path).unwrap().write("line\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(NewFile::create(&path).unwrap_err().to_string().contains("token"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
+    }
 
     fn place(mode: u32) -> (tempfile::TempDir, PathBuf) {
         let directory = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use crate::cluster::{self, ClusterArguments};
 use crate::exit::{CliError, Exit};
 use crate::member::{self, MemberArguments};
 use crate::recover::{self, RecoverArguments};
+use crate::token::{self, TokenArguments};
 use crate::{output, start};
 
 /// Keep a folder the same on several hosts: people's tool.
@@ -33,6 +34,7 @@ enum Command {
     Cat(CatArguments),
     Find(FindArguments),
     Member(MemberArguments),
+    Token(TokenArguments),
     Cluster(ClusterArguments),
     Recover(RecoverArguments),
     Node(NodeArguments),
@@ -86,6 +88,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Cat(arguments)) => ask::cat(&arguments),
         Some(Command::Find(arguments)) => ask::find(&arguments),
         Some(Command::Member(arguments)) => member::run(&arguments),
+        Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Node(arguments)) => Err(CliError::Usage(format!(
@@ -94,7 +97,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, member, cluster, recover or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, member, token, cluster, recover or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

@@ -1,10 +1,12 @@
-//! Orders about the members, on the daemon's side: names become numbers, refusals sentences.
+//! Orders about the members, on the daemon's side: names become numbers, refusals sentences. Those
+//! about tokens and keys: see [`crate::admitting`].
 
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
+use pickbox_admin::join_tokens::TokenRequest;
 use pickbox_admin::members::{Aim as Wanted, MemberChange};
-use pickbox_admin::node::NodeName;
+use pickbox_admin::node::{Absent, NodeName};
 use pickbox_admin::status::{MemberReport, MemberRole};
 use pickbox_admin::{Code, Refusal, Reply, Ticket};
 use pickbox_raft::Handle;
@@ -16,11 +18,12 @@ use pickbox_raft::core::ids::NodeId;
 use pickbox_raft::core::limits::{MEMBERS_MAX, TOKENS_MAX};
 use pickbox_raft::core::members::{Member, MemberRole as RaftRole};
 
+use crate::admitting::Own;
 use crate::node::tell;
 
 /// How long a change of the members or the leader may take.
-const CHANGE: Duration = Duration::from_secs(15);
-/// How long a removal whose outcome is open is looked after: an election or two.
+pub(crate) const CHANGE: Duration = Duration::from_secs(15);
+/// How long something that is committed, or may be, is looked for here: an election or two.
 const GOING: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -38,15 +41,33 @@ pub(crate) enum What {
     Change(MemberChange),
     /// Another leader.
     Transfer(Option<NodeName>),
+    /// Something about join tokens.
+    Token(TokenRequest),
+    /// A new key for this node.
+    RotateKey(Absent),
 }
 
-/// The body of the thread `members`: one wish at a time.
-pub(crate) fn run_wishes(wishes: &Receiver<Wish>, log: &Handle) {
-    for Wish { what, ticket } in wishes {
-        ticket.answer(match what {
-            What::Change(change) => change_members(change, log),
-            What::Transfer(to) => transfer(to.as_ref(), log),
-        });
+/// The body of the thread `members`: one wish at a time, and in between the files of the keys follow
+/// the log.
+pub(crate) fn run_wishes(wishes: &Receiver<Wish>, own: &Own) {
+    let news = own.keys.news();
+    loop {
+        select! {
+            recv(wishes) -> wish => match wish {
+                Ok(Wish { what, ticket }) => ticket.answer(grant(what, own)),
+                Err(_) => return,
+            },
+            recv(news) -> _ => own.settle(),
+        }
+    }
+}
+
+fn grant(what: What, own: &Own) -> Result<Reply, Refusal> {
+    match what {
+        What::Change(change) => change_members(change, &own.log),
+        What::Transfer(to) => transfer(to.as_ref(), &own.log),
+        What::Token(request) => own.tokens(request),
+        What::RotateKey(absent) => own.rotate(absent),
     }
 }
 
@@ -67,14 +88,27 @@ fn change_members(change: MemberChange, log: &Handle) -> Result<Reply, Refusal> 
     }
 }
 
+/// Has a change committed.
+pub(crate) fn change(log: &Handle, change: Change) -> Result<Member, Refusal> {
+    let answer = ask(log, |reply| Command::ChangeMembers { change, reply });
+    answer.unwrap_or(Err(ChangeRefusal::Unknown)).map_err(not_changed)
+}
+
 /// Whether a member goes, of which the leader left the answer open: a leader that removes itself
 /// may be gone before its answer arrives, and then the list tells.
 fn await_gone(id: NodeId, log: &Handle) -> bool {
+    await_status(log, |status| {
+        let is_member = status.members.iter().any(|known| known.member.id == id);
+        !is_member && !status.changing
+    })
+}
+
+/// Whether this node comes to see something soon.
+pub(crate) fn await_status(log: &Handle, is_so: impl Fn(&Status) -> bool) -> bool {
     let end = clock::now() + GOING;
     while clock::now() < end {
         let Ok(status) = status(log) else { return false };
-        let is_member = status.members.iter().any(|known| known.member.id == id);
-        if !is_member && !status.changing {
+        if is_so(&status) {
             return true;
         }
         std::thread::sleep(LOOK_AGAIN);
@@ -100,7 +134,7 @@ fn transfer(to: Option<&NodeName>, log: &Handle) -> Result<Reply, Refusal> {
     }
 }
 
-fn status(log: &Handle) -> Result<Status, Refusal> {
+pub(crate) fn status(log: &Handle) -> Result<Status, Refusal> {
     tell(|reply| log.send(Command::Status(reply)).is_ok()).ok_or_else(|| {
         Refusal::new(Code::Stopping, "the log does not answer: the node is stopping")
     })
@@ -148,7 +182,7 @@ fn find(name: &NodeName, members: &[MemberStatus]) -> Result<NodeId, Refusal> {
     })
 }
 
-fn name_of(id: NodeId, members: &[MemberStatus]) -> String {
+pub(crate) fn name_of(id: NodeId, members: &[MemberStatus]) -> String {
     let found = members.iter().find(|known| known.member.id == id);
     found.map_or_else(|| format!("number {id}"), |known| known.member.name.clone())
 }
@@ -287,6 +321,7 @@ pub(crate) fn member_report(known: &MemberStatus, log: &Status) -> MemberReport 
         node_id: known.member.name.clone(),
         number: known.member.id.get(),
         address: known.member.address.clone(),
+        key: known.member.key.map(|key| key.to_string()),
         role: match known.member.role {
             RaftRole::Voter => MemberRole::Voter,
             RaftRole::Learner => MemberRole::Learner,
@@ -356,6 +391,7 @@ mod tests {
             first: Index::new(1),
             members: members.into_iter().map(known).collect(),
             changing: false,
+            tokens: Vec::new(),
             alarms: Vec::new(),
             is_removed: false,
             counters: Counters::default(),

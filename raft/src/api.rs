@@ -12,7 +12,7 @@ use pickbox_raft_core::ids::{
     ClusterId, Incarnation, Index, LogPosition, NodeId, ReadId, Serial, Term,
 };
 use pickbox_raft_core::log::{Entry, Proposal};
-use pickbox_raft_core::members::{Member, Members};
+use pickbox_raft_core::members::{JoinToken, Member, Members};
 
 use crate::net::Runs;
 
@@ -158,6 +158,8 @@ pub struct Status {
     pub members: Vec<MemberStatus>,
     /// Whether a change of the members is not over yet: until it is, the former voters count too.
     pub changing: bool,
+    /// The join tokens in the list in force; a leader lets nobody in with one that is over.
+    pub tokens: Vec<JoinToken>,
     /// What somebody should look at, in words.
     pub alarms: Vec<String>,
     /// Whether this node was a member once and is none any more, for good. A node that still catches

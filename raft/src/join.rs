@@ -360,7 +360,7 @@ impl<'a> Line<'a> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(LISTEN))?;
         socket.set_write_timeout(Some(CONNECT_MAX))?;
-        let dialer = tls::dialer(keys, pin, alpn).map_err(io::Error::other)?;
+        let dialer = tls::dialer(&keys.current(), pin, alpn).map_err(io::Error::other)?;
         let awaited = if alpn == tls::JOIN { Phase::AwaitJoined } else { Phase::AwaitWelcome };
         let parser = Parser::new(awaited);
         let mut line = Self { secured: Secured::new(socket, dialer), parser, cancelled };

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use crossbeam_channel::{Receiver, Sender, bounded};
 use pickbox_raft_core::ids::Fingerprint;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rustls::pki_types::pem::PemObject as _;
@@ -164,6 +165,17 @@ pub(crate) fn fingerprint(public: &[u8]) -> Fingerprint {
     Fingerprint(Sha256::digest(public).into())
 }
 
+/// Which of the two keys is shown. While the key is changed nobody can know which of them a peer
+/// has in its list: it may have learned of the change before this node has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// The one in force.
+    #[default]
+    Current,
+    /// The one that is to follow it, if there is one.
+    Next,
+}
+
 #[derive(Debug)]
 struct Keys {
     current: NodeKey,
@@ -172,9 +184,17 @@ struct Keys {
 
 /// The key of this node, and the one that is to follow it. Clones share them.
 #[derive(Clone, Debug)]
-pub struct KeyRing(Arc<RwLock<Keys>>);
+pub struct KeyRing {
+    keys: Arc<RwLock<Keys>>,
+    /// Told when the next key comes into force.
+    news: (Sender<()>, Receiver<()>),
+}
 
 impl KeyRing {
+    fn of(current: NodeKey, next: Option<NodeKey>) -> Self {
+        Self { keys: Arc::new(RwLock::new(Keys { current, next })), news: bounded(1) }
+    }
+
     /// Reads the keys of a state directory; `None` if it has none.
     ///
     /// # Errors
@@ -182,7 +202,7 @@ impl KeyRing {
     pub fn load<D: Disk>(disk: &D) -> Result<Option<Self>, KeyError> {
         let Some(current) = NodeKey::load(disk, PATH)? else { return Ok(None) };
         let next = NodeKey::load(disk, NEXT)?;
-        Ok(Some(Self(Arc::new(RwLock::new(Keys { current, next })))))
+        Ok(Some(Self::of(current, next)))
     }
 
     /// As [`KeyRing::load`]; a node that has no key yet gets one, durably.
@@ -195,14 +215,14 @@ impl KeyRing {
         }
         let current = NodeKey::create(disk, PATH)?;
         log::info!("new key: fingerprint={}", current.fingerprint);
-        Ok(Self(Arc::new(RwLock::new(Keys { current, next: None }))))
+        Ok(Self::of(current, None))
     }
 
     /// A key that is the same in each run.
     #[cfg(test)]
     pub(crate) fn of_number(number: u8) -> Self {
         let (current, _) = NodeKey::from_seed(&[number; 32]).unwrap();
-        Self(Arc::new(RwLock::new(Keys { current, next: None })))
+        Self::of(current, None)
     }
 
     /// The key in force.
@@ -215,6 +235,13 @@ impl KeyRing {
     #[must_use]
     pub fn next(&self) -> Option<NodeKey> {
         self.read().next.clone()
+    }
+
+    /// The key to show to somebody who knows the one in force, or not yet or no more.
+    pub(crate) fn shown(&self, shown: Shown) -> NodeKey {
+        let keys = self.read();
+        let next = keys.next.as_ref().filter(|_| shown == Shown::Next);
+        next.unwrap_or(&keys.current).clone()
     }
 
     /// The key with this fingerprint, else the one in force.
@@ -232,8 +259,19 @@ impl KeyRing {
         self.settle(disk)?;
         let known = self.next();
         let next = known.map_or_else(|| NodeKey::create(disk, NEXT), Ok)?;
-        self.write().next = Some(next.clone());
+        let mut keys = self.write();
+        // It may have come into force since it was looked up.
+        if keys.current.fingerprint != next.fingerprint {
+            keys.next = Some(next.clone());
+        }
         Ok(next)
+    }
+
+    /// Tells each time that the next key has come into force: then [`KeyRing::settle`] is due. For
+    /// one listener.
+    #[must_use]
+    pub fn news(&self) -> Receiver<()> {
+        self.news.1.clone()
     }
 
     /// The members say that this is the key of this node; whether that is news.
@@ -244,6 +282,9 @@ impl KeyRing {
             if let Some(next) = keys.next.take() {
                 keys.current = next;
             }
+            drop(keys);
+            // Full: it is about to look anyway.
+            let _ = self.news.0.try_send(());
         }
         is_next
     }
@@ -263,11 +304,11 @@ impl KeyRing {
 
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
         // Nothing done under the lock can leave the keys half changed.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Keys> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.keys.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -339,8 +380,13 @@ mod tests {
         assert_eq!(ring.wanted(Some(next)).fingerprint(), next);
         assert_eq!(ring.wanted(Some(Fingerprint::default())).fingerprint(), former);
         assert!(!ring.is_listed(former), "it is in force already");
+        assert_eq!(ring.shown(Shown::Next).fingerprint(), next);
+        assert_eq!(ring.shown(Shown::Current).fingerprint(), former);
+        assert!(ring.news().is_empty());
         assert!(ring.is_listed(next));
         assert_eq!(ring.current().fingerprint(), next);
+        assert_eq!(ring.shown(Shown::Next).fingerprint(), next, "there is no other");
+        assert_eq!(ring.news().len(), 1, "it is to be settled");
         ring.settle(&disk).unwrap();
         let ring = KeyRing::load(&disk).unwrap().unwrap();
         assert_eq!((ring.current().fingerprint(), ring.next().is_none()), (next, true));

@@ -234,6 +234,15 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
     let incarnation = Incarnation::new(identity::random_u64()?.max(1));
     let opened = options.runs.get(&identity.node).copied();
     let lineage = runs::begin(&options.disk, incarnation, opened).map_err(Error::Disk)?;
+    let config = Config::new(identity.node, identity::random_u64()?);
+    let last = restored.last().index;
+    let core = Core::new(config, restored, options.applied.index, Time::default());
+    // A change of the key may have been cut short: the log says which one is in force.
+    if let Some(key) = core.committed_members().get(identity.node).and_then(|me| me.key)
+        && options.keys.is_listed(key)
+    {
+        options.keys.settle(&options.disk)?;
+    }
     let me = LocalNode {
         cluster: identity.cluster,
         epoch: identity.epoch,
@@ -244,7 +253,6 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
         lineage,
         key: options.keys.current().fingerprint(),
     };
-    let last = restored.last().index;
     let applied = options.applied;
     if applied.index > last && options.installed.is_none() {
         return Err(Error::LogBehind { applied: applied.index, last });
@@ -254,11 +262,11 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
     let bell = Bell::new(poll.registry(), transport::BELL)?;
     let of = (me.cluster, me.epoch);
     let (gate, door) = Gate::open(options.listener, &options.keys, of, bell.clone())?;
-    let config = Config::new(me.node, identity::random_u64()?);
-    let core = Core::new(config, restored, applied.index, Time::default());
     let mut trust = Trust::new(core.members().clone(), core.committed_members().clone());
     if let Some(vouched) = roster::load(&options.disk)? {
-        trust.vouch(vouched, core.commit());
+        // What was told is committed, so a log that reaches beyond it has it. Keys that are in it and
+        // count no more must not come to count again with each start.
+        trust.vouch(vouched, last);
     }
     let transport = Transport::new(
         (poll, bell.clone()),

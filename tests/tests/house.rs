@@ -146,7 +146,7 @@ mod tests {
                     "makes the folder and the state directory at the first start: there is nothing \
                      yet that a door could be opened on",
                 ),
-                ("cli/src/secret_file.rs", "reads a secret that the command line names"),
+                ("cli/src/secret_file.rs", "reads or makes a secret that the command line names"),
             ],
         },
         Door {

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use pickbox_admin::join_tokens::{JoinLine, TokenRequest};
 use pickbox_admin::node::{Code, Look, Piece};
 use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
 use pickbox_admin::{
@@ -31,6 +32,12 @@ impl Node for FakeNode {
             Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
             Request::Change(change) => ticket.answer(Ok(Reply::Changed { number: 4, change })),
             Request::Transfer(_) => ticket.answer(Ok(Reply::Leads("node2".to_owned()))),
+            Request::Token(TokenRequest::List) => ticket.answer(Ok(Reply::Tokens(Vec::new()))),
+            Request::Token(TokenRequest::Revoke(id)) => ticket.answer(Ok(Reply::Revoked(id))),
+            Request::Token(TokenRequest::Create { .. }) => {
+                ticket.answer(Ok(Reply::Token(JoinLine(String::from("line").into()))));
+            }
+            Request::RotateKey(_) => ticket.answer(Ok(Reply::KeyChanged("00".repeat(32)))),
             Request::Read(Look::Log(_), _) => {
                 ticket.answer(Err(Refusal::new(Code::NotFound, "no such file")));
             }
@@ -83,6 +90,7 @@ pub(crate) fn report() -> StatusReport {
             node_id: "node1".to_owned(),
             number: 1,
             address: "127.0.0.1:8001".to_owned(),
+            key: None,
             role: MemberRole::Voter,
             replaces: None,
             connected: true,

@@ -102,7 +102,8 @@ fn say_hello(to: &Node, with: &Node, hello: &Hello) -> Secured<TcpStream> {
     let socket = TcpStream::connect(to.address).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let pin = Pin::OneOf(vec![to.me.key]);
-    let mut line = Secured::new(socket, tls::dialer(&with.keys, pin, tls::MEMBER).unwrap());
+    let mut line =
+        Secured::new(socket, tls::dialer(&with.keys.current(), pin, tls::MEMBER).unwrap());
     assert!(line.shake_hands().unwrap());
     let frame = hello::encode(Kind::Hello, hello).unwrap();
     let bytes = [&frame.header[..], &frame.payload].concat();

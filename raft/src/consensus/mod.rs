@@ -503,6 +503,7 @@ impl Consensus {
             first: self.core.base().index.next(),
             members: members.collect(),
             changing: self.core.is_changing_members(),
+            tokens: self.core.members().tokens.clone(),
             alarms: self.alarms(),
             is_removed: self.is_removed(),
             counters: self.counters(),

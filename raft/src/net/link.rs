@@ -18,7 +18,7 @@ use super::outbox::Outbox;
 use super::stream::Stream;
 use super::tls::{self, Pin};
 use super::trust::Contact;
-use crate::keys::KeyRing;
+use crate::keys::{KeyRing, Shown};
 
 /// Connecting and the handshake together take no longer.
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -162,8 +162,12 @@ pub(crate) struct Link {
     to: NodeId,
     /// What the members say.
     listed: String,
-    /// Keys that it may show, the likeliest first.
+    /// Keys that it may show; the first one is asked for next.
     keys: Vec<Fingerprint>,
+    /// Which key of this node it is shown.
+    shown: Shown,
+    /// That key, as of the last try.
+    showed: Fingerprint,
     /// Where it is dialed: what it last said itself, else what the members say.
     address: String,
     purpose: Purpose,
@@ -182,6 +186,8 @@ impl Link {
             to,
             listed: address.clone(),
             keys,
+            shown: Shown::default(),
+            showed: Fingerprint::default(),
             address,
             purpose: plan.purpose,
             state: State::Waiting(plan.now),
@@ -309,7 +315,9 @@ impl Link {
     fn dial(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
         let address: SocketAddr = resolve(&self.address).ok_or(Trouble::Address)?;
         let pin = Pin::OneOf(self.keys.clone());
-        let dialer = tls::dialer(cx.keys, pin, tls::MEMBER).map_err(Trouble::Tls)?;
+        let mine = cx.keys.shown(self.shown);
+        self.showed = mine.fingerprint();
+        let dialer = tls::dialer(&mine, pin, tls::MEMBER).map_err(Trouble::Tls)?;
         let mut stream = Stream::connect(address, dialer)?;
         let token = cx.tokens.next();
         stream.register(cx.registry, token)?;
@@ -394,9 +402,23 @@ impl Link {
         }
     }
 
+    /// The peer does not know the key that it was shown; whether it has yet to see another one. While
+    /// there are two they are shown in turn.
+    fn turns_to_other_key(&mut self, keys: &KeyRing) -> bool {
+        let (current, has_two) = (keys.current().fingerprint(), keys.next().is_some());
+        let saw_current = self.showed == current;
+        self.shown = if saw_current && has_two { Shown::Next } else { Shown::Current };
+        // With one key only, another one than that was the former one.
+        saw_current == has_two
+    }
+
     /// Closes what is open, says so once, and plans the next try.
     fn fail(&mut self, cx: &mut Context<'_>, trouble: &Trouble) -> Option<LinkChange> {
         let was_up = self.is_up();
+        if !was_up && self.keys.len() > 1 {
+            // A peer that has two keys shows the one that it is asked for: ask for each in turn.
+            self.keys.rotate_left(1);
+        }
         self.outbox.clear();
         self.writable = false;
         self.state = State::Waiting(cx.now + self.backoff.next_wait());
@@ -410,6 +432,7 @@ impl Link {
             );
         }
         match trouble {
+            Trouble::Refused(Refusal::UnknownKey) if self.turns_to_other_key(cx.keys) => None,
             Trouble::Refused(refusal) if !was_up => {
                 refusal.outcast(cx.me).map(|why| LinkChange::Refused(self.to, why))
             }

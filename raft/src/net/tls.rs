@@ -25,7 +25,7 @@ use rustls::{
     DistinguishedName, Error, PeerIncompatible, ServerConfig, SignatureScheme,
 };
 
-use crate::keys::{KeyRing, fingerprint};
+use crate::keys::{KeyRing, NodeKey, fingerprint};
 
 /// What members speak (RFC 7301); the number is that of the protocol.
 pub(crate) const MEMBER: &[u8] = b"pickbox/3";
@@ -71,26 +71,26 @@ pub(crate) enum Pin {
     Any,
 }
 
-/// A connection that is to be dialed.
+/// A connection that is to be dialed by the node with the key `mine`.
 ///
 /// # Errors
 /// None with the provider above.
-pub(crate) fn dialer(keys: &KeyRing, pin: Pin, alpn: &[u8]) -> Result<ClientConnection, Error> {
+pub(crate) fn dialer(mine: &NodeKey, pin: Pin, alpn: &[u8]) -> Result<ClientConnection, Error> {
     let name = match &pin {
         Pin::OneOf(keys) => server_name(keys.first().copied().unwrap_or_default()),
         Pin::Any => server_name(Fingerprint::default()),
     };
-    ClientConnection::new(Arc::new(configuration(keys, pin, alpn)?), name?)
+    ClientConnection::new(Arc::new(configuration(mine, pin, alpn)?), name?)
 }
 
 /// What connections are dialed with.
 ///
 /// # Errors
 /// None with the provider above.
-pub(crate) fn configuration(keys: &KeyRing, pin: Pin, alpn: &[u8]) -> Result<ClientConfig, Error> {
+pub(crate) fn configuration(mine: &NodeKey, pin: Pin, alpn: &[u8]) -> Result<ClientConfig, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
-    let mine = AlwaysResolvesClientRawPublicKeys::new(keys.current().certified());
+    let mine = AlwaysResolvesClientRawPublicKeys::new(mine.certified());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()

@@ -180,6 +180,7 @@ impl Transport {
         trust.follow(in_force, committed, commit);
         if let Some(key) = committed.get(self.me.node).and_then(|me| me.key) {
             self.keys.is_listed(key);
+            self.me.key = self.keys.current().fingerprint();
         }
         self.set_trust(trust, incoming);
     }

@@ -86,7 +86,8 @@ fn greet(at: &str, number: u64, hello: &Hello) -> Result<Welcome, Refusal> {
 pub(super) fn dial(at: &str, keys: &KeyRing, alpn: &[u8]) -> Secured<TcpStream> {
     let socket = TcpStream::connect(at).expect("somebody listens");
     socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    let tls = tls::dialer(keys, Pin::OneOf(vec![key(1)]), alpn).expect("a configuration");
+    let tls =
+        tls::dialer(&keys.current(), Pin::OneOf(vec![key(1)]), alpn).expect("a configuration");
     let mut line = Secured::new(socket, tls);
     assert!(line.shake_hands().expect("it is node 1"));
     line

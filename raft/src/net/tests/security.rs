@@ -144,7 +144,8 @@ impl Open {
 }
 
 fn resuming_client() -> Arc<ClientConfig> {
-    let mut dialer = tls::configuration(&keys(2), Pin::OneOf(vec![key(1)]), tls::MEMBER).unwrap();
+    let mut dialer =
+        tls::configuration(&keys(2).current(), Pin::OneOf(vec![key(1)]), tls::MEMBER).unwrap();
     dialer.resumption = Resumption::in_memory_sessions(32);
     Arc::new(dialer)
 }
@@ -218,7 +219,7 @@ fn whatever_is_no_handshake_of_ours_is_closed() {
 
 /// The first flight of a dialer.
 fn client_hello(alpn: &[u8]) -> Vec<u8> {
-    let mut client = tls::dialer(&keys(2), Pin::OneOf(vec![key(1)]), alpn).unwrap();
+    let mut client = tls::dialer(&keys(2).current(), Pin::OneOf(vec![key(1)]), alpn).unwrap();
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();
     bytes
@@ -345,7 +346,8 @@ fn a_recorded_connection_is_not_replayed() {
     let mut recorded = Vec::new();
     {
         let mut socket = TcpStream::connect(&at).unwrap();
-        let mut client = tls::dialer(&keys(2), Pin::OneOf(vec![key(1)]), tls::MEMBER).unwrap();
+        let mut client =
+            tls::dialer(&keys(2).current(), Pin::OneOf(vec![key(1)]), tls::MEMBER).unwrap();
         client.writer().write_all(&greeting(2, Purpose::Consensus)).unwrap();
         while client.is_handshaking() || client.wants_write() {
             let mut flight = Vec::new();
@@ -388,7 +390,7 @@ fn the_key_that_is_asked_for_is_shown() {
     let one = Node::with_keys((me, ring), listener, &members(&[at]));
     let shakes = |pin: Vec<Fingerprint>| {
         let socket = TcpStream::connect(at).unwrap();
-        let dialer = tls::dialer(&keys(2), Pin::OneOf(pin), tls::MEMBER).unwrap();
+        let dialer = tls::dialer(&keys(2).current(), Pin::OneOf(pin), tls::MEMBER).unwrap();
         let mut line = Secured::new(socket, dialer);
         matches!(line.shake_hands(), Ok(true)).then(|| line.peer_key()).flatten()
     };
