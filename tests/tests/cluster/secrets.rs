@@ -23,13 +23,13 @@ const WINDOW: usize = 16;
 const NO_KEYS: [&str; 6] = ["identity", "index.redb", "journal.", "peers", "run", "readmission"];
 
 /// Something that must not be found.
-struct Secret {
+pub(super) struct Secret {
     name: String,
     bytes: Vec<u8>,
 }
 
 impl Secret {
-    fn new(name: &str, bytes: impl AsRef<[u8]>) -> Self {
+    pub(super) fn new(name: &str, bytes: impl AsRef<[u8]>) -> Self {
         Self { name: name.to_owned(), bytes: bytes.as_ref().to_vec() }
     }
 
@@ -54,14 +54,14 @@ impl Secret {
         forms
     }
 
-    fn assert_absent(&self, place: &str, text: &[u8]) {
+    pub(super) fn assert_absent(&self, place: &str, text: &[u8]) {
         let is_in = |form: &Vec<u8>| text.windows(form.len()).any(|part| part == form);
         let found = self.forms().into_iter().find(is_in);
         assert!(found.is_none(), "{} stands in {place}", self.name);
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
@@ -112,7 +112,7 @@ fn say(port: u16, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Nodes at their most talkative, with a token.
-fn talkative(token: &str) -> Cluster {
+pub(super) fn talkative(token: &str) -> Cluster {
     let mut cluster = Cluster::start(0);
     let file = cluster.root().join("token");
     fs::write(&file, format!("{token}\n")).unwrap();
@@ -218,7 +218,7 @@ fn is_key_file(state: &Path, file: &Path) -> bool {
 }
 
 /// Files that are made in advance are mostly zeros, and no secret is.
-fn without_zeros(text: &[u8]) -> Vec<u8> {
+pub(super) fn without_zeros(text: &[u8]) -> Vec<u8> {
     text.split(|byte| *byte == 0).filter(|part| part.len() >= WINDOW).flatten().copied().collect()
 }
 
