@@ -1,7 +1,7 @@
 //! One daemon as a process.
 
 use std::fs::{self, OpenOptions};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -66,6 +66,13 @@ impl Daemon {
         SocketAddr::from(([127, 0, 0, 1], self.admin_port))
     }
 
+    /// Where its peers reach it.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        let address = self.host.as_ref().map_or(Ipv4Addr::LOCALHOST, |host| host.address);
+        SocketAddr::from((address, self.port))
+    }
+
     /// How one gets there.
     #[must_use]
     pub fn door(&self) -> Door {
@@ -91,6 +98,9 @@ impl Daemon {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         command.arg(format!("--node-id={}", self.name));
+        if let Some(host) = &self.host {
+            command.arg(format!("--host={}", host.address));
+        }
         command.arg(format!("--port={}", self.port));
         command.arg(format!("--admin-port={}", self.admin_port));
         command.arg("--data-dir").arg(&self.folder).arg("--state-dir").arg(&self.state);

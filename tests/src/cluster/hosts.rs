@@ -125,9 +125,17 @@ impl Network {
         ]);
     }
 
-    /// Drops what `from` sends to `to`; not what `to` sends to `from`.
-    pub fn drop_one_way(&self, from: &Host, to: &Host) {
-        self.break_by(&[format!("iifname {:?} oifname {:?} drop", from.port, to.port)]);
+    /// Cuts these two off from each other. Both still reach all others.
+    pub fn cut_between(&self, one: &Host, other: &Host) {
+        let rule =
+            |from: &Host, to: &Host| format!("iifname {:?} oifname {:?} drop", from.port, to.port);
+        self.break_by(&[rule(one, other), rule(other, one)]);
+    }
+
+    /// Drops what each of `from` sends to `to`; not what `to` sends to them.
+    pub fn drop_one_way(&self, from: &[&Host], to: &Host) {
+        let rule = |from: &&Host| format!("iifname {:?} oifname {:?} drop", from.port, to.port);
+        self.break_by(&from.iter().map(rule).collect::<Vec<String>>());
     }
 
     /// Drops so many of a hundred packets of everybody, at random; less than all of them.
@@ -197,6 +205,14 @@ impl Host {
     #[must_use]
     pub fn launcher(&self) -> Vec<String> {
         ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
+    }
+
+    /// Runs there what is given to it as arguments.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]);
+        command
     }
 
     /// Does something on that host: its sockets belong there for good, wherever they are used then.

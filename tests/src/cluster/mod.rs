@@ -7,6 +7,7 @@
 
 mod daemon;
 mod door;
+mod hosted;
 pub mod hosts;
 mod load;
 mod ports;
@@ -36,6 +37,8 @@ pub use tree::{Entry, Kind, Tree, differences, read_tree};
 pub const PATIENCE: Duration = Duration::from_mins(2);
 /// Pause between two looks.
 pub const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Port and admin port of a node that has its host to itself.
+const HOST_PORTS: (u16, u16) = (8001, 9001);
 /// How long a daemon may take to say how it is, which it does at once.
 const STATUS_ANSWER: Duration = Duration::from_secs(5);
 /// How long another answer of a daemon may take.
@@ -46,6 +49,8 @@ const ANSWER: Duration = Duration::from_secs(40);
 pub struct Cluster {
     place: Place,
     daemons: Vec<Daemon>,
+    /// Where they are hosts; none when all run on this machine.
+    network: Option<Network>,
 }
 
 /// Where and how the daemons of a cluster run.
@@ -59,19 +64,33 @@ pub struct Place {
     pub launcher: Vec<String>,
 }
 
+impl Place {
+    /// A new directory for all.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("pickbox-test-").tempdir().expect("a directory");
+        let root = root.keep();
+        Self { logs: root.clone(), root, launcher: Vec::new() }
+    }
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cluster {
     /// A cluster of `count` nodes, all voters, with empty folders.
     #[must_use]
     pub fn start(count: usize) -> Self {
-        let root = tempfile::Builder::new().prefix("pickbox-test-").tempdir().expect("a directory");
-        let root = root.keep();
-        Self::start_in(Place { logs: root.clone(), root, launcher: Vec::new() }, count)
+        Self::start_in(Place::new(), count)
     }
 
     /// The same in a directory that exists.
     #[must_use]
     pub fn start_in(place: Place, count: usize) -> Self {
-        let mut cluster = Self { place, daemons: Vec::new() };
+        let mut cluster = Self { place, daemons: Vec::new(), network: None };
         for _ in 0..count {
             cluster.add_node();
         }
@@ -100,12 +119,18 @@ impl Cluster {
     /// As [`Cluster::add_node`], but it does not run yet.
     pub fn prepare_node(&mut self) -> usize {
         let number = self.daemons.len();
-        let (port, admin_port) = ports::free_pair();
+        let host = self.network.as_mut().map(Network::add_host);
+        // Whoever has a host to itself has all its ports.
+        let (port, admin_port) = if host.is_some() { HOST_PORTS } else { ports::free_pair() };
         let mut daemon = Daemon::new(&self.place, number, port, admin_port);
+        daemon.host = host;
         daemon.entry = match self.daemons.first() {
             None => vec!["--bootstrap".to_owned()],
-            Some(first) => vec![format!("--join=127.0.0.1:{}", first.port)],
+            Some(first) => vec![format!("--join={}", first.peer_address())],
         };
+        if number > 0 && daemon.host.is_some() {
+            daemon.entry.push(format!("--token-file={}", self.create_token(0).display()));
+        }
         self.daemons.push(daemon);
         number
     }

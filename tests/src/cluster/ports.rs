@@ -12,6 +12,11 @@ const COUNT: u32 = 20_000;
 /// Where this process goes on looking.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// A number that this process has not had yet.
+pub(super) fn next() -> u32 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Two ports that are free now.
 #[must_use]
 pub fn free_pair() -> (u16, u16) {
@@ -22,7 +27,7 @@ fn free() -> u16 {
     // Test processes that run side by side start far apart.
     let start = std::process::id().wrapping_mul(97);
     for _ in 0..COUNT {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let step = next();
         let port = FIRST + start.wrapping_add(step) % COUNT;
         let port = u16::try_from(port).expect("below 30000");
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
