@@ -481,3 +481,33 @@ pub(crate) fn resolve(address: &str) -> Option<SocketAddr> {
         None => address.parse().ok(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::rig::{identity, key, keys, node};
+    use super::*;
+    use crate::clock;
+    use crate::disk::sim::SimDisk;
+
+    /// fault 69: while a node has two keys a peer may know either of them, and while the change
+    /// comes into force here it may have been shown the former one.
+    #[test]
+    fn a_peer_is_shown_each_of_two_keys_in_turn() {
+        let (me, keys) = (identity(1, "127.0.0.1:1".parse().unwrap()), keys(1));
+        let contact = Contact { id: node(2), address: "127.0.0.1:2".into(), keys: vec![key(2)] };
+        let (purpose, now) = (Purpose::Consensus, clock::now());
+        let mut link = Link::new(&me, contact, Plan { purpose, queue_bytes_max: 1, now });
+        link.showed = key(1);
+        assert!(!link.turns_to_other_key(&keys), "there is no other");
+        let next = keys.prepare_next(&SimDisk::new()).unwrap().fingerprint();
+        assert!(link.turns_to_other_key(&keys));
+        assert_eq!(link.shown, Shown::Next);
+        link.showed = next;
+        assert!(!link.turns_to_other_key(&keys), "it knows neither");
+        assert_eq!(link.shown, Shown::Current);
+        link.showed = key(1);
+        assert!(keys.is_listed(next));
+        assert!(link.turns_to_other_key(&keys), "it has not seen the one in force");
+        assert_eq!(link.shown, Shown::Current);
+    }
+}
