@@ -20,6 +20,8 @@ use pickbox_raft_core::log::Entry;
 
 use crate::disk::Disk;
 use crate::handoff::{Inlet, Outlet};
+use crate::net::Vouched;
+use crate::roster;
 use crate::wal::{Maintained, Wal, WalCounters, WalError};
 
 /// Jobs that one batch takes at most.
@@ -42,6 +44,9 @@ pub enum Job {
     },
     /// Read entries back; sees all jobs before it and none behind it.
     Read(LogRead),
+    /// Remember who the members are, for the next start: it knows only what is committed as of the last
+    /// checkpoint, and would let in who was removed since.
+    Remember(Vouched),
     /// Answer when it is come by, whether or not what is before it is durable: the thread is at work.
     Pulse(Sender<()>),
 }
@@ -156,6 +161,7 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
             match job {
                 Job::Write { io, ops } => self.write(io, ops)?,
                 Job::Read(read) => self.read(&read)?,
+                Job::Remember(peers) => self.remember(&peers),
                 Job::Pulse(reply) => beat(&reply),
             }
         }
@@ -211,8 +217,8 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
                     io = later;
                     ops.extend(more);
                 }
-                Job::Read(_) => {
-                    // It must not see what comes behind it.
+                Job::Read(_) | Job::Remember(_) => {
+                    // A read must not see what comes behind it.
                     self.held.push_front(job);
                     break;
                 }
@@ -268,6 +274,13 @@ impl<D: Disk, J: Outlet<Job>, E: Inlet<LogEvent>> LogWriter<D, J, E> {
     fn read(&mut self, read: &LogRead) -> Result<(), End> {
         let entries = self.wal.read(read.from, read.through)?;
         self.tell(LogEvent::Read { purpose: read.purpose, entries })
+    }
+
+    /// Without it, too, the log says it all, later.
+    fn remember(&self, peers: &Vouched) {
+        if let Err(error) = roster::store(self.wal.disk(), peers) {
+            log::warn!("event=peers_not_remembered error={error:?}");
+        }
     }
 
     fn tell(&self, event: LogEvent) -> Result<(), End> {

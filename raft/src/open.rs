@@ -25,7 +25,7 @@ use crate::log_writer::LogWriter;
 use crate::net::bell::Bell;
 use crate::net::gate::Gate;
 use crate::net::transport::{self, Transport};
-use crate::net::trust::Trust;
+use crate::net::trust::{Logged, Trust};
 use crate::net::{LocalNode, Runs};
 use crate::token::Token;
 use crate::trace::Tracer;
@@ -234,11 +234,19 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
     let incarnation = Incarnation::new(identity::random_u64()?.max(1));
     let opened = options.runs.get(&identity.node).copied();
     let lineage = runs::begin(&options.disk, incarnation, opened).map_err(Error::Disk)?;
+    let (last, applied) = (restored.last().index, options.applied);
+    if applied.index > last && options.installed.is_none() {
+        return Err(Error::LogBehind { applied: applied.index, last });
+    }
     let config = Config::new(identity.node, identity::random_u64()?);
-    let last = restored.last().index;
-    let core = Core::new(config, restored, options.applied.index, Time::default());
-    // A change of the key may have been cut short: the log says which one is in force.
-    if let Some(key) = core.committed_members().get(identity.node).and_then(|me| me.key)
+    let core = Core::new(config, restored, applied.index, Time::default());
+    let logged = Logged {
+        in_force: (core.members(), core.members_index()),
+        committed: (core.committed_members(), core.commit()),
+    };
+    let trust = Trust::new(logged, roster::load(&options.disk)?);
+    // A change of the key may have been cut short: the members say which one is in force.
+    if let Some(key) = trust.newest().members.get(identity.node).and_then(|me| me.key)
         && options.keys.is_listed(key)
     {
         options.keys.settle(&options.disk)?;
@@ -253,21 +261,11 @@ pub fn open<D: Disk + Clone>(options: Options<'_, D>) -> Result<Parts<D>, Error>
         lineage,
         key: options.keys.current().fingerprint(),
     };
-    let applied = options.applied;
-    if applied.index > last && options.installed.is_none() {
-        return Err(Error::LogBehind { applied: applied.index, last });
-    }
     let bulk = Bulk::open(me.clone(), options.keys.clone())?;
     let poll = Poll::new()?;
     let bell = Bell::new(poll.registry(), transport::BELL)?;
     let of = (me.cluster, me.epoch);
     let (gate, door) = Gate::open(options.listener, &options.keys, of, bell.clone())?;
-    let mut trust = Trust::new(core.members().clone(), core.committed_members().clone());
-    if let Some(vouched) = roster::load(&options.disk)? {
-        // What was told is committed, so a log that reaches beyond it has it. Keys that are in it and
-        // count no more must not come to count again with each start.
-        trust.vouch(vouched, last);
-    }
     let transport = Transport::new(
         (poll, bell.clone()),
         (me.clone(), options.keys.clone()),

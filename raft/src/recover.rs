@@ -17,7 +17,9 @@ use pickbox_raft_core::members::{Departed, Member, MemberRole, Members};
 use crate::disk::Disk;
 use crate::identity::{self, Identity};
 use crate::keys::KeyRing;
+use crate::net::Vouched;
 use crate::open::Error;
+use crate::roster;
 use crate::wal::{Options, Wal};
 
 /// Numbers of members that are never given out after a cluster was founded anew.
@@ -95,8 +97,10 @@ impl<D: Disk + Clone> Survivor<D> {
         // The lost nodes may have given out numbers that this one never heard of.
         let known = self.restored.members().next_id.max(me.next());
         let next_id = NodeId::new(known.get() + NUMBERS_SKIPPED);
-        let key = KeyRing::load_or_create(&self.disk)?.current().fingerprint();
-        let key = Some(key);
+        let keys = KeyRing::load_or_create(&self.disk)?;
+        // While a key was being changed: the one that was in force, not one that was given up.
+        let listed = self.members().get(me).and_then(|member| member.key);
+        let key = Some(keys.wanted(listed).fingerprint());
         let member = Member {
             id: me,
             name: identity.name,
@@ -107,6 +111,8 @@ impl<D: Disk + Clone> Survivor<D> {
         let departed = self.others(index);
         let members =
             Members { members: vec![member], next_id, epoch, departed, ..Members::default() };
+        // Nobody else is let in from now on.
+        roster::store(&self.disk, &Vouched { at: index, members: members.clone() })?;
         let entry = Entry { index, term, content: Content::Members(members) };
         self.wal.commit([
             LogOp::HardState(HardState { term, voted_for: Some(me) }),
@@ -187,6 +193,30 @@ mod tests {
         assert_eq!(found.members().next_id, NodeId::new(1004));
         assert_eq!(found.members().epoch, Epoch::new(1));
         assert!(found.hard_state().term == Term::new(4));
+    }
+
+    /// Rotation: a key that was given up, for it may be stolen, is not listed again because the daemon
+    /// stopped before its files said so.
+    #[test]
+    fn a_key_that_was_given_up_stays_so() {
+        let disk = SimDisk::new();
+        let ring = KeyRing::load_or_create(&disk).unwrap();
+        let next = ring.prepare_next(&disk).unwrap().fingerprint();
+        let options = Options { segment_bytes: 16 * 1024, nonce_seed: 1 };
+        let mut wal = Wal::create(disk.clone(), options).unwrap();
+        let mut members = Members {
+            members: (1..=3).map(member).collect(),
+            next_id: NodeId::new(4),
+            ..Members::default()
+        };
+        members.members[1].key = Some(next);
+        wal.commit([LogOp::Reset { at: LogPosition::default(), members }]).unwrap();
+        drop(wal);
+        let (cluster, epoch, node) = (ClusterId([5; 16]), Epoch::ZERO, NodeId::new(2));
+        Identity { cluster, epoch, node, name: "node2".into() }.store(&disk).unwrap();
+        Survivor::open(disk.clone()).unwrap().found_anew("127.0.0.1:8002").unwrap();
+        let found = Survivor::open(disk).unwrap();
+        assert_eq!(found.members().members[0].key, Some(next));
     }
 
     /// After a power cut at any operation the work can be done again; in between nobody is alone in

@@ -1,7 +1,8 @@
-//! The members as a node was told them when it became one: the state directory's `peers` file.
+//! The members as they were committed last: the state directory's `peers` file.
 //!
-//! Its log is empty then, and says nobody's key. The file is of no use once the log has come past
-//! what it tells, and is left as it is.
+//! Written when a node becomes a member, whose log is empty then and says nobody's key, and after each
+//! change of the members. A start knows of the log only what was committed at the last checkpoint: without
+//! this it would let in whoever was removed since.
 
 use std::io::IoSlice;
 

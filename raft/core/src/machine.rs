@@ -250,6 +250,12 @@ impl Core {
         self.log.members_at(self.commit)
     }
 
+    /// The entry that the members in force are from; that of the log's beginning if none is.
+    #[must_use]
+    pub fn members_index(&self) -> Index {
+        self.log.members_index()
+    }
+
     /// Whether the members in force are not committed, or not yet alone in force.
     #[must_use]
     pub fn is_changing_members(&self) -> bool {

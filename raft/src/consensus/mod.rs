@@ -6,6 +6,7 @@
 //! by side. Nothing in a turn waits for anybody: what a full channel does not take waits here,
 //! within bounds that the core keeps.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +26,8 @@ use crate::log_writer::{Failure, Job, LogEvent};
 use crate::net::backoff::Quiet;
 use crate::net::frame::{CONTROL_BYTES_MAX, Kind};
 use crate::net::hello::{self, JoinReply};
-use crate::net::link::Outcast;
 use crate::net::transport::{Incoming, Transport};
+use crate::net::trust::Logged;
 use crate::trace::{Before, Tracer};
 use crate::wal::WalCounters;
 
@@ -45,7 +46,7 @@ use outstanding::{Attempt, Outstanding};
 use port::LogPort;
 use refusals::Refusals;
 use upward::Upward;
-use wishes::{Asker, Errand, Order, Outcome, Wishes};
+use wishes::{Asker, Order, Outcome, Wishes};
 
 /// Commands taken in one turn before the sockets get theirs.
 const COMMANDS_PER_TURN: usize = 256;
@@ -112,8 +113,9 @@ pub struct Consensus {
     incarnation: Incarnation,
     malformed: Quiet,
     audit: Audit,
-    /// When it may ask again who the members are.
+    /// When it may ask again who the members are, and whose answers are to come.
     ask_again: Instant,
+    asked: BTreeSet<NodeId>,
     /// Set when asked to stop: until then leadership is handed over.
     stop_by: Option<Instant>,
     wal: WalCounters,
@@ -154,6 +156,7 @@ impl Consensus {
             malformed: Quiet::default(),
             audit,
             ask_again: pieces.origin,
+            asked: BTreeSet::new(),
             stop_by: None,
             wal: WalCounters::default(),
         };
@@ -254,14 +257,18 @@ impl Consensus {
             Incoming::Unknown => self.ask_for_peers(),
             Incoming::Up(id) => {
                 self.refusals.heal(id);
-                self.say(id, &Errand::AskPeers);
+                self.ask_peers(id);
             }
-            Incoming::Refused(by, Outcast::OldState) => {
-                return Err(self.lost(format!(
-                    "node {by} knows of a later run of this node: this state is a copy or an old image"
-                )));
+            Incoming::Refused(by, why) => {
+                self.refusals.note(by, why, self.transport.me());
+                if self.refusals.agree_on_old_state(self.core.members(), self.core.id()) {
+                    return Err(self.lost(
+                        "other members know of a later run of this node: this state is a copy or an old \
+                         image"
+                            .to_owned(),
+                    ));
+                }
             }
-            Incoming::Refused(by, why) => self.refusals.note(by, why, self.transport.me()),
             Incoming::Down(peer) => {
                 self.outstanding.lost(peer);
                 self.lose_errands(peer);
@@ -328,6 +335,7 @@ impl Consensus {
                 for (node, run) in runs {
                     self.transport.set_run(node, run);
                 }
+                self.audit = Audit::new(&members);
                 self.step(Event::StateInstalled { at, members });
             }
             Command::ChangeMembers { change, reply } => {
@@ -373,8 +381,13 @@ impl Consensus {
             None => {}
         }
         self.learn_runs(&output.committed)?;
-        let members = (self.core.members(), self.core.committed_members());
-        self.transport.follow(members, self.core.commit(), &mut self.incoming);
+        let logged = Logged {
+            in_force: (self.core.members(), self.core.members_index()),
+            committed: (self.core.committed_members(), self.core.commit()),
+        };
+        if let Some(peers) = self.transport.follow(logged, &mut self.incoming) {
+            self.log.order(Job::Remember(peers));
+        }
         if let Some(members) = &output.members_changed {
             self.refusals.keep(members);
         }
@@ -522,7 +535,8 @@ impl Consensus {
         let at = self.core.committed_members().departed.iter().find(|departed| departed.id == me);
         let at = at.map(|departed| departed.at).unwrap_or_default();
         let removed = removed.then(|| refusals::removed(self.transport.me(), at));
-        removed.into_iter().chain(self.refusals.alarms(self.transport.me())).collect()
+        let follows = self.core.leader().is_some();
+        removed.into_iter().chain(self.refusals.alarms(self.transport.me(), follows)).collect()
     }
 
     fn counters(&self) -> Counters {

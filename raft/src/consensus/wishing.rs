@@ -46,8 +46,14 @@ impl Consensus {
         self.ask_again = now + ASK_INTERVAL;
         let connected: Vec<NodeId> = self.transport.connected().collect();
         for peer in connected {
-            self.say(peer, &Errand::AskPeers);
+            self.ask_peers(peer);
         }
+    }
+
+    /// Asks a member who the members are.
+    pub(super) fn ask_peers(&mut self, peer: NodeId) {
+        self.asked.insert(peer);
+        self.say(peer, &Errand::AskPeers);
     }
 
     fn vouched(&self) -> Vouched {
@@ -85,7 +91,10 @@ impl Consensus {
                 self.say(from, &Errand::Peers(vouched));
             }
             Some(Errand::Peers(vouched)) => {
-                self.transport.vouch(vouched, self.core.commit(), &mut self.incoming);
+                // Nobody is told unasked.
+                if self.asked.remove(&from) {
+                    self.transport.vouch(from, vouched, &mut self.incoming);
+                }
             }
             None => log::warn!("event=errand_dropped peer={from} reason=malformed"),
         }
@@ -120,7 +129,7 @@ impl Consensus {
     }
 
     pub(super) fn wish(&mut self, asker: Asker, order: Order) {
-        if !is_sound(&order) {
+        if !is_sound(&order) || !may_order(&asker, &order) {
             return self.tell(asker, Outcome::Changed(Err(ChangeRefusal::Invalid)));
         }
         let busy = match &order {
@@ -265,6 +274,16 @@ impl Consensus {
         let leader = leader.filter(|leader| *leader != self.core.id())?;
         let member = self.core.members().get(leader)?;
         Some((member.address.clone(), member.key?))
+    }
+}
+
+/// Whether this asker may give this order. A node that joins is met by the leader itself, and a member
+/// changes no key but its own.
+fn may_order(asker: &Asker, order: &Order) -> bool {
+    match (asker, order) {
+        (Asker::Member(..), Order::Change(Change::Join { .. })) => false,
+        (Asker::Member(from, _), Order::Change(Change::Rekey { id, .. })) => from == id,
+        _ => true,
     }
 }
 

@@ -272,7 +272,7 @@ impl Expected {
         match job {
             Job::Write { io, .. } => self.written = io.get(),
             Job::Read(_) => self.reads.push_back(self.written),
-            Job::Pulse(_) => {}
+            Job::Remember(_) | Job::Pulse(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use pickbox_raft_core::ids::{ClusterId, Fingerprint};
 
 use super::hello::Refusal;
 use super::join_request::JoinRequest;
+use super::link::resolve;
 use super::trust::Trust;
 use crate::token;
 
@@ -43,7 +44,9 @@ pub(crate) fn warrant(
     if listed.is_some_and(|member| member.name == request.name) {
         return Ok(Warrant::Listed);
     }
-    if applicant.is_own {
+    // Whoever is elsewhere has come through a port that is forwarded.
+    let is_here = resolve(&request.address).is_some_and(|at| at.ip().to_canonical().is_loopback());
+    if applicant.is_own && is_here {
         return Ok(Warrant::SameUser);
     }
     let token = trust.token(&request.token).ok_or(Refusal::NotAdmitted)?;
@@ -61,6 +64,7 @@ mod tests {
     use pickbox_raft_core::members::{JoinToken, Members};
 
     use super::*;
+    use crate::net::probe::everywhere;
     use crate::token::Token;
 
     const CLUSTER: ClusterId = ClusterId([1; 16]);
@@ -77,7 +81,7 @@ mod tests {
             expires_at: 4_600,
             issued_by: NodeId::new(1),
         });
-        Trust::new(members.clone(), members)
+        everywhere(&members)
     }
 
     fn request(token: Option<&Token>, exporter: &[u8; 32]) -> JoinRequest {
@@ -115,7 +119,14 @@ mod tests {
         assert_eq!(decide(&replayed, KEY, false, at(0)), refused, "of another connection");
         assert_eq!(decide(&request(Some(&other), &exporter), KEY, false, at(0)), refused);
         assert_eq!(decide(&request(None, &exporter), KEY, false, at(0)), refused);
-        assert_eq!(decide(&request(None, &exporter), KEY, true, at(0)), Ok(Warrant::SameUser));
+        let here = JoinRequest { address: "127.0.0.1:4".into(), ..request(None, &exporter) };
+        assert_eq!(decide(&here, KEY, true, at(0)), Ok(Warrant::SameUser));
+        assert_eq!(
+            decide(&request(None, &exporter), KEY, true, at(0)),
+            refused,
+            "a forwarded port"
+        );
+        assert_eq!(decide(&here, KEY, false, at(0)), refused, "another user");
         let elsewhere = JoinRequest { cluster: ClusterId([8; 16]), ..good.clone() };
         let wrong = Err(Refusal::WrongCluster { ours: CLUSTER });
         assert_eq!(decide(&elsewhere, KEY, true, at(0)), wrong);

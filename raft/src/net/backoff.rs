@@ -57,6 +57,12 @@ impl Quiet {
         Some(std::mem::take(&mut self.held_back))
     }
 
+    /// Whether nothing is held back and the next complaint may be spoken of.
+    fn is_over(&self, now: Instant) -> bool {
+        let recent = |last| now.saturating_duration_since(last) < QUIET;
+        self.held_back == 0 && !self.last.is_some_and(recent)
+    }
+
     /// The trouble is over, the next one is new; whether there was any.
     pub(crate) fn reset(&mut self) -> bool {
         std::mem::take(self).last.is_some()
@@ -64,29 +70,35 @@ impl Quiet {
 }
 /// As [`Quiet`], for each of several sources apart, so that a noisy one does not hide another.
 #[derive(Debug)]
-pub(crate) struct QuietBy<K>(Vec<(K, Quiet)>);
+pub(crate) struct QuietBy<K> {
+    sources: Vec<(K, Quiet)>,
+    others: Quiet,
+}
 
-/// Sources that are told apart; beyond that the one that was added first is forgotten.
+/// Sources that are told apart; others share one limit until one of these has been silent for long.
 const SOURCES_MAX: usize = 64;
 
 impl<K> Default for QuietBy<K> {
     fn default() -> Self {
-        Self(Vec::new())
+        Self { sources: Vec::new(), others: Quiet::default() }
     }
 }
 
 impl<K: PartialEq> QuietBy<K> {
     /// Whether to speak of this source now; then how many times it was held back before.
     pub(crate) fn speak(&mut self, source: K, now: Instant) -> Option<u64> {
-        if let Some((_, quiet)) = self.0.iter_mut().find(|(known, _)| *known == source) {
+        if let Some((_, quiet)) = self.sources.iter_mut().find(|(known, _)| *known == source) {
             return quiet.speak(now);
         }
-        if self.0.len() >= SOURCES_MAX {
-            self.0.remove(0);
+        if self.sources.len() >= SOURCES_MAX {
+            self.sources.retain(|(_, quiet)| !quiet.is_over(now));
+        }
+        if self.sources.len() >= SOURCES_MAX {
+            return self.others.speak(now);
         }
         let mut quiet = Quiet::default();
         let spoken = quiet.speak(now);
-        self.0.push((source, quiet));
+        self.sources.push((source, quiet));
         spoken
     }
 }
@@ -104,7 +116,15 @@ mod tests {
         assert!((0..1_000).all(|_| quiet.speak(1, now).is_none()));
         assert_eq!(quiet.speak(2, now), Some(0));
         assert_eq!(quiet.speak(1, now + QUIET), Some(1_000));
-        assert!((0..10_000).all(|source| source < 3 || quiet.speak(source, now) == Some(0)));
-        assert!(quiet.0.len() <= SOURCES_MAX);
+        // Nor does a crowd of them, each a little noisy, fill the log.
+        let spoken = (3..10_000).filter(|source| quiet.speak(*source, now).is_some()).count();
+        assert_eq!(spoken, SOURCES_MAX - 2 + 1);
+        assert!(quiet.sources.len() <= SOURCES_MAX);
+        let later = now + 2 * QUIET;
+        assert_eq!(
+            quiet.speak(20_000, later),
+            Some(0),
+            "those that have long been silent make room"
+        );
     }
 }

@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -64,9 +64,6 @@ pub(crate) enum Arrival {
     Member(Box<Greeted>),
     /// Somebody who may join.
     Joiner(Box<Pleader>),
-    /// Somebody was turned away whose key is not known here: it may be a member that this node has
-    /// yet to learn of.
-    Unknown,
 }
 
 /// A connection that has introduced itself.
@@ -138,6 +135,8 @@ struct Desk {
     trust: SharedTrust,
     stop: AtomicBool,
     refused: AtomicU64,
+    /// Somebody was turned away whose key is not known here.
+    met_unknown: AtomicBool,
 }
 
 /// The consensus thread's side. Dropping it ends the gate.
@@ -156,7 +155,13 @@ impl GateDoor {
 
     /// Whether somebody has come through.
     pub(crate) fn has_arrivals(&self) -> bool {
-        !self.arrivals.is_empty()
+        !self.arrivals.is_empty() || self.desk.met_unknown.load(Ordering::SeqCst)
+    }
+
+    /// Whether somebody was turned away, since this was asked last, whose key is not known here: it may
+    /// be a member that this node has yet to learn of.
+    pub(crate) fn has_met_unknown(&self) -> bool {
+        self.desk.met_unknown.swap(false, Ordering::SeqCst)
     }
 
     /// From now on these are known.
@@ -185,6 +190,9 @@ pub struct Gate {
     bell: Bell,
     tokens: Tokens,
     listener: TcpListener,
+    /// It listens on loopback alone. Elsewhere a port that is forwarded to it may make anybody look like a
+    /// user of this host.
+    is_for_this_host: bool,
     config: Arc<ServerConfig>,
     cluster: ClusterId,
     epoch: Epoch,
@@ -217,6 +225,7 @@ impl Gate {
         let poll = Poll::new()?;
         let bell = Bell::new(poll.registry(), BELL)?;
         listener.set_nonblocking(true)?;
+        let is_for_this_host = is_loopback(listener.local_addr()?.ip());
         let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let desk = Arc::new(Desk::default());
@@ -228,6 +237,7 @@ impl Gate {
             bell,
             tokens: Tokens::from(LISTENER.0),
             listener,
+            is_for_this_host,
             config: tls::acceptor(keys).map_err(io::Error::other)?,
             cluster,
             epoch,
@@ -324,7 +334,7 @@ impl Gate {
 
     fn admit(&mut self, socket: TcpStream, peer: SocketAddr, now: Instant) {
         // Before the first byte is read: afterwards the socket may be somebody else's.
-        let is_own = is_own(&socket, peer.ip());
+        let is_own = self.is_for_this_host && is_own(&socket, peer.ip());
         let is_friend = is_own || (!is_loopback(peer.ip()) && self.is_of_member(peer.ip()));
         if !self.has_room(peer.ip(), is_friend, now) {
             self.desk.refused.fetch_add(1, Ordering::Relaxed);
@@ -356,7 +366,7 @@ impl Gate {
     fn has_room(&mut self, ip: IpAddr, is_friend: bool, now: Instant) -> bool {
         let alike = |pending: &&Pending| pending.is_friend == is_friend;
         // On loopback all users share one address.
-        let near = |pending: &&Pending| pending.peer.ip() == ip && !is_loopback(ip);
+        let near = |pending: &&Pending| origin(pending.peer.ip()) == origin(ip) && !is_loopback(ip);
         let count = self.pending.iter().filter(alike).count();
         let near = self.pending.iter().filter(alike).filter(near).count();
         if !is_friend && near >= STRANGERS_PER_ADDRESS_MAX {
@@ -389,13 +399,15 @@ impl Gate {
                 pending.pass(passport)
             }
             Err(reason) => {
-                let is_unknown = matches!(reason, Reason::Refused(Refusal::UnknownKey));
                 self.pending.push_front(pending);
                 self.turn_away(0, &reason, now);
-                if !is_unknown {
-                    return;
+                if matches!(reason, Reason::Refused(Refusal::UnknownKey)) {
+                    let is_known = self.desk.met_unknown.swap(true, Ordering::SeqCst);
+                    if !is_known {
+                        self.consensus.ring();
+                    }
                 }
-                Arrival::Unknown
+                return;
             }
         };
         // If so many wait, those who dial try again.
@@ -412,7 +424,7 @@ impl Gate {
             Reason::Refused(refusal) => {
                 say(&mut pending.stream, hello::encode(Kind::Refused, refusal));
                 let key = pending.stream.peer_key().unwrap_or_default();
-                let source = (peer.ip(), refusal.kind());
+                let source = (origin(peer.ip()), refusal.kind());
                 if let Some(held_back) = self.audit_quiet.speak(source, now) {
                     log::warn!(
                         target: "audit",
@@ -544,6 +556,18 @@ fn read_request(stream: &mut Stream, read: &mut Vec<u8>) -> Result<Option<JoinRe
 fn is_own(socket: &TcpStream, ip: IpAddr) -> bool {
     is_loopback(ip)
         && matches!(credentials::peer_of(socket), Ok(Some(uid)) if credentials::is_self_or_root(uid))
+}
+
+/// What one host, or one owner of hosts, has for itself: an IPv6 address up to its interface identifier
+/// (RFC 4291, 2.5.4).
+pub(crate) fn origin(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => {
+            let network = v6.to_bits() >> 64 << 64;
+            Ipv6Addr::from_bits(network).into()
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 fn is_loopback(ip: IpAddr) -> bool {

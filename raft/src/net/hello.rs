@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::frame::{Frame, Kind};
 use super::trust::{Trust, Vouched};
-use crate::identity::Identity;
+use crate::identity::{Identity, check_name};
 use crate::runs::Lineage;
 
 /// Longest name of a node.
@@ -228,7 +228,9 @@ impl Hello {
         if self.protocol != PROTOCOL {
             return Err(Refusal::Version { ours: PROTOCOL });
         }
-        let fits = self.name.len() <= NAME_BYTES_MAX && self.address.len() <= ADDRESS_BYTES_MAX;
+        let is_plain = self.address.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits =
+            check_name(&self.name).is_ok() && is_plain && self.address.len() <= ADDRESS_BYTES_MAX;
         if !fits || !self.lineage.is_plausible() {
             return Err(Refusal::Malformed);
         }

@@ -18,6 +18,7 @@ use super::outbox::Outbox;
 use super::stream::Stream;
 use super::tls::{self, Pin};
 use super::trust::Contact;
+use crate::identity::check_name;
 use crate::keys::{KeyRing, Shown};
 
 /// Connecting and the handshake together take no longer.
@@ -345,6 +346,10 @@ impl Link {
             if !conn.stream.shake_hands()? {
                 return Ok(());
             }
+            // The members may have changed meanwhile.
+            if conn.stream.peer_key().is_none_or(|key| !self.keys.contains(&key)) {
+                return Err(Trouble::Untrusted);
+            }
             conn.stage = Stage::Greeting { deadline };
             let hello = Hello::of(cx.me, self.to, self.purpose);
             let frame = hello::encode(Kind::Hello, &hello).ok_or(Trouble::Address)?;
@@ -383,6 +388,9 @@ impl Link {
                     return Err(Trouble::Frame(FrameError::Unexpected(kind)));
                 }
                 let welcome = welcome(kind, &payload).map_err(Trouble::Refused)?;
+                if check_name(&welcome.name).is_err() {
+                    return Err(Trouble::Refused(Refusal::Malformed));
+                }
                 if welcome.node != self.to {
                     let (ours, name) = (welcome.node, welcome.name);
                     return Err(Trouble::Refused(Refusal::WrongNode { ours, name }));

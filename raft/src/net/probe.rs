@@ -18,7 +18,7 @@ use super::frame::{Frame, HEADER_BYTES, Kind, Parser, Phase};
 use super::hello::{Hello, JoinReply, LocalNode, Purpose, Refusal, Runs, Welcome};
 use super::hello::{decode, encode};
 use super::join_request::{JOIN_REQUEST_BYTES, JoinRequest};
-use super::trust::{Trust, Vouched};
+use super::trust::{Logged, Trust, Vouched};
 use crate::consensus::wishes::Errand;
 use crate::runs::Lineage;
 
@@ -103,8 +103,14 @@ fn again<T: Serialize + DeserializeOwned + Debug>(bytes: &[u8]) -> Option<T> {
 fn greet(hello: &Hello) {
     let me = node(1);
     let members = Members::bootstrap(me.name.clone(), me.address.clone(), me.key);
-    let trust = Trust::new(members.clone(), members);
+    let trust = everywhere(&members);
     drop(hello.check(&me, (&trust, &Runs::default()), me.key));
+}
+
+/// These members, committed and in force.
+pub(crate) fn everywhere(members: &Members) -> Trust {
+    let at = Index::new(1);
+    Trust::new(Logged { in_force: (members, at), committed: (members, at) }, None)
 }
 
 /// Takes bytes for a request to join; one that it is must be said again in the same bytes. Whether

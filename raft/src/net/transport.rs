@@ -9,20 +9,19 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use pickbox_raft_core::event::Warrant;
-use pickbox_raft_core::ids::{Fingerprint, Incarnation, Index, NodeId};
-use pickbox_raft_core::members::Members;
+use pickbox_raft_core::ids::{Fingerprint, Incarnation, NodeId};
 
 use super::backoff::QuietBy;
 use super::bell::Bell;
 use super::door::{Adoption, BulkDoor};
 use super::frame::{Frame, Kind, Parser, Phase};
-use super::gate::{Arrival, GateDoor, Greeted, Pleader};
+use super::gate::{Arrival, GateDoor, Greeted, Pleader, origin};
 use super::hello::{self, Hello, JoinReply, LocalNode, Purpose, Refusal, Runs, Welcome};
 use super::join_request::JoinRequest;
 use super::link::{Context, LinkChange, Outcast, Tokens, say};
 use super::links::Links;
 use super::stream::Stream;
-use super::trust::{Trust, Vouched};
+use super::trust::{Logged, Trust, Vouched};
 use crate::clock;
 use crate::keys::KeyRing;
 use crate::runs::Lineage;
@@ -165,30 +164,32 @@ impl Transport {
         self.links.is_up(to)
     }
 
-    /// Follows the members in the log: those in force, and the committed ones as of `commit`. Who
-    /// is none any more is cut off.
+    /// Follows the members in the log. Who is none any more is cut off. Says who is committed now, if
+    /// those are others than before.
     pub(crate) fn follow(
         &mut self,
-        (in_force, committed): (&Members, &Members),
-        commit: Index,
+        logged: Logged<'_>,
         incoming: &mut Vec<Incoming>,
-    ) {
-        if !self.trust.is_behind(in_force, committed, commit) {
-            return;
+    ) -> Option<Vouched> {
+        if !self.trust.is_behind(logged) {
+            return None;
         }
         let mut trust = Trust::clone(&self.trust);
-        trust.follow(in_force, committed, commit);
-        if let Some(key) = committed.get(self.me.node).and_then(|me| me.key) {
+        let is_news = trust.follow(logged);
+        let newest = trust.newest().clone();
+        if let Some(key) = newest.members.get(self.me.node).and_then(|me| me.key) {
             self.keys.is_listed(key);
             self.me.key = self.keys.current().fingerprint();
         }
         self.set_trust(trust, incoming);
+        is_news.then_some(newest)
     }
 
-    /// A member tells of the members, in a log that is committed up to `commit` here.
-    pub(crate) fn vouch(&mut self, vouched: Vouched, commit: Index, incoming: &mut Vec<Incoming>) {
+    /// A member tells of the members.
+    pub(crate) fn vouch(&mut self, by: NodeId, vouched: Vouched, incoming: &mut Vec<Incoming>) {
+        let Some(reader) = self.readers.values().find(|reader| reader.from == by) else { return };
         let mut trust = Trust::clone(&self.trust);
-        if trust.vouch(vouched, commit) {
+        if trust.vouch(by, reader.key, vouched) {
             self.set_trust(trust, incoming);
         }
     }
@@ -283,8 +284,10 @@ impl Transport {
             match arrival {
                 Arrival::Member(greeted) => self.judge(*greeted, incoming),
                 Arrival::Joiner(pleader) => self.take_joiner(*pleader, incoming),
-                Arrival::Unknown => incoming.push(Incoming::Unknown),
             }
+        }
+        if self.gate.has_met_unknown() {
+            incoming.push(Incoming::Unknown);
         }
         self.tick(incoming);
         Ok(())
@@ -415,7 +418,7 @@ impl Transport {
 
     fn complain(&mut self, greeted: &Greeted, refusal: &Refusal) {
         self.traffic.refused += 1;
-        let source = (greeted.peer.ip(), refusal.kind());
+        let source = (origin(greeted.peer.ip()), refusal.kind());
         if let Some(held_back) = self.complaints.speak(source, clock::now()) {
             let Hello { cluster, from, name, to, .. } = &greeted.hello;
             log::warn!(

@@ -1,12 +1,14 @@
-//! Whose key is whose: what this node knows of the members, from its log and from members it
-//! trusts.
+//! Whose key is whose: what this node knows of the members, from its log, from its state directory, and
+//! from members it trusts.
 //!
-//! Three lists, each of which may know more than the others for a while: the members in force (the
-//! newest in the log, perhaps not committed), the committed ones, and those that a member has told
-//! of. A key in any of them is let in, so that no change of the members can cut those off who have
-//! yet to learn of it; once a change is committed here, who is in none of them is out. Who was
-//! removed is said by committed lists only, since it is said for good.
+//! The committed members decide: whoever they do not have any more is out, whatever an older or an
+//! uncommitted list says. Where the log is behind, the newest list that the state directory has is the
+//! committed one. Members in force that are newer than that, and not committed, count as well, so that a
+//! change cuts nobody off who has yet to learn of it. Another member may tell of members that came since,
+//! and of nothing else: not of another key of somebody who is known here, which would let one whose key was
+//! stolen speak for everybody. What it told is forgotten when its own key is.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,21 +18,33 @@ use serde::{Deserialize, Serialize};
 
 use super::link::resolve;
 
-/// The members as of an index, as another member tells them.
+/// The members as of an index, as another member tells them, or the state directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vouched {
-    /// Up to where the log of that member is committed.
+    /// Up to where the log was committed.
     pub at: Index,
     /// The members as of there.
     pub members: Members,
 }
 
+/// What the log says of the members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logged<'a> {
+    /// Those in force, and the entry that they are from.
+    pub(crate) in_force: (&'a Members, Index),
+    /// The committed ones, and up to where the log is committed.
+    pub(crate) committed: (&'a Members, Index),
+}
+
 /// What is known of the members.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
-    in_force: Members,
-    committed: Members,
-    vouched: Option<Vouched>,
+    in_force: (Members, Index),
+    committed: Vouched,
+    /// The committed ones as the state directory has them, while the log is behind that.
+    stored: Option<Vouched>,
+    /// What members have told, by the number and the key of each.
+    told: BTreeMap<NodeId, (Fingerprint, Members)>,
 }
 
 /// Somebody to dial.
@@ -43,64 +57,94 @@ pub(crate) struct Contact {
 }
 
 impl Trust {
-    pub(crate) fn new(in_force: Members, committed: Members) -> Self {
-        Self { in_force, committed, vouched: None }
+    pub(crate) fn new(logged: Logged<'_>, stored: Option<Vouched>) -> Self {
+        let mut trust = Self { stored, ..Self::default() };
+        trust.follow(logged);
+        trust
     }
 
-    /// Whether the log says something else than is known here, or as much as was told.
-    pub(crate) fn is_behind(&self, in_force: &Members, committed: &Members, commit: Index) -> bool {
-        let is_told = self.vouched.as_ref().is_some_and(|vouched| vouched.at <= commit);
-        is_told || self.in_force != *in_force || self.committed != *committed
+    /// Whether the log says something else than is known here.
+    pub(crate) fn is_behind(&self, Logged { in_force, committed }: Logged<'_>) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.at <= committed.1)
+            || self.in_force.1 != in_force.1
+            || self.in_force.0 != *in_force.0
+            || self.committed.members != *committed.0
     }
 
-    /// Follows the log, committed up to `commit`. What was told is forgotten once the log has it.
-    pub(crate) fn follow(&mut self, in_force: &Members, committed: &Members, commit: Index) {
-        self.in_force.clone_from(in_force);
-        self.committed.clone_from(committed);
-        self.vouched.take_if(|vouched| vouched.at <= commit);
+    /// Follows the log; says whether other members are committed than before.
+    pub(crate) fn follow(&mut self, Logged { in_force, committed }: Logged<'_>) -> bool {
+        let is_news = self.committed.members != *committed.0;
+        self.in_force = (in_force.0.clone(), in_force.1);
+        self.committed = Vouched { at: committed.1, members: committed.0.clone() };
+        self.stored.take_if(|stored| stored.at <= committed.1);
+        let told = std::mem::take(&mut self.told);
+        self.told = told.into_iter().filter(|(by, (key, _))| self.is_listed(*key, *by)).collect();
+        is_news && self.stored.is_none()
     }
 
-    /// Whether this was a member once and is none any more, for good.
-    pub(crate) fn has_removed(&self, id: NodeId) -> bool {
-        self.committed.has_removed(id)
-    }
-
-    /// A member tells of the members, in a log that is committed up to `commit` here. Whether that
-    /// is news.
-    pub(crate) fn vouch(&mut self, vouched: Vouched, commit: Index) -> bool {
-        let newest = self.vouched.as_ref().map_or(commit, |known| known.at.max(commit));
-        let is_news = vouched.at > newest && vouched.members.is_sound();
-        if is_news {
-            self.vouched = Some(vouched);
+    /// The member `by`, with this key, tells of the members. Whether that is news.
+    pub(crate) fn vouch(&mut self, by: NodeId, key: Fingerprint, vouched: Vouched) -> bool {
+        let Vouched { at, members } = vouched;
+        let is_ahead = at > self.newest().at && members.is_sound();
+        if !is_ahead || !self.is_listed(key, by) {
+            return false;
         }
-        is_news
+        let former = self.told.insert(by, (key, members.clone()));
+        former.is_none_or(|(_, former)| former != members)
     }
 
-    /// The lists, the one that is likeliest to be right first.
+    /// The committed members, as far as this node knows.
+    pub(crate) fn newest(&self) -> &Vouched {
+        self.stored.as_ref().unwrap_or(&self.committed)
+    }
+
+    /// The lists that this node has itself, the one that is likeliest to be right first.
     fn lists(&self) -> impl Iterator<Item = &Members> {
-        let told = self.vouched.iter().map(|vouched| &vouched.members);
-        told.chain([&self.in_force, &self.committed])
+        let newest = self.newest();
+        let is_newer = self.in_force.1 > newest.at;
+        is_newer.then_some(&self.in_force.0).into_iter().chain([&newest.members])
+    }
+
+    /// Members that came since, as others tell.
+    fn newcomers(&self) -> impl Iterator<Item = &Member> {
+        let first = self.lists().map(|list| list.next_id).max().unwrap_or_default();
+        let told = self.told.values().flat_map(|(_, members)| members.peers());
+        told.filter(move |member| member.id >= first)
+    }
+
+    /// All that may be talked to; a member may be among them more than once, with several keys.
+    fn all(&self) -> impl Iterator<Item = &Member> {
+        self.lists().flat_map(Members::peers).chain(self.newcomers())
+    }
+
+    fn is_listed(&self, key: Fingerprint, id: NodeId) -> bool {
+        let mut peers = self.lists().flat_map(Members::peers);
+        peers.any(|member| member.id == id && member.key == Some(key))
     }
 
     /// The member with this key.
     pub(crate) fn member_with(&self, key: Fingerprint) -> Option<&Member> {
-        self.lists().find_map(|list| list.with_key(key))
+        self.all().find(|member| member.key == Some(key))
     }
 
     /// A member, as far as it is known.
     pub(crate) fn get(&self, id: NodeId) -> Option<&Member> {
-        self.lists().find_map(|list| list.peers().find(|member| member.id == id))
+        self.all().find(|member| member.id == id)
     }
 
     /// Whether whoever has this key may speak for this member.
     pub(crate) fn is_key_of(&self, key: Fingerprint, id: NodeId) -> bool {
-        self.lists().any(|list| list.with_key(key).is_some_and(|member| member.id == id))
+        self.all().any(|member| member.id == id && member.key == Some(key))
     }
 
     /// The former member with this key, if it is out for good.
     pub(crate) fn departed(&self, key: Fingerprint) -> Option<&Departed> {
-        let told = self.vouched.as_ref().map(|vouched| &vouched.members);
-        told.into_iter().chain([&self.committed]).find_map(|list| list.departed_with(key))
+        self.newest().members.departed_with(key)
+    }
+
+    /// Whether this was a member once and is none any more, for good.
+    pub(crate) fn has_removed(&self, id: NodeId) -> bool {
+        self.newest().members.has_removed(id)
     }
 
     /// The join token with this public key.
@@ -111,13 +155,19 @@ impl Trust {
     /// Whether a member may be dialed at this address.
     pub(crate) fn is_address(&self, ip: IpAddr) -> bool {
         let at = |member: &Member| resolve(&member.address).is_some_and(|at| at.ip() == ip);
-        self.lists().flat_map(Members::peers).any(at)
+        self.all().any(at)
     }
 
-    /// All to be dialed but `me`: who has no key yet is not there.
+    /// All to be dialed but `me`: who has no key yet is not there, and who is in an older list alone is
+    /// on its way out.
     pub(crate) fn contacts(&self, me: NodeId) -> Vec<Contact> {
+        let newest = self.lists().next();
+        let stays = |id| {
+            let is_newcomer = || self.newcomers().any(|member| member.id == id);
+            newest.is_some_and(|list| list.peers().any(|m| m.id == id)) || is_newcomer()
+        };
         let mut contacts: Vec<Contact> = Vec::new();
-        for member in self.lists().flat_map(Members::peers).filter(|member| member.id != me) {
+        for member in self.all().filter(|member| member.id != me && stays(member.id)) {
             let Some(key) = member.key else { continue };
             match contacts.iter_mut().find(|contact| contact.id == member.id) {
                 Some(contact) if contact.keys.contains(&key) => {}
@@ -128,13 +178,6 @@ impl Trust {
                 }
             }
         }
-        // Only the committed list still has those: they are on their way out.
-        let goes = |id| {
-            self.lists()
-                .take(1 + usize::from(self.vouched.is_some()))
-                .all(|list| list.peers().all(|member| member.id != id))
-        };
-        contacts.retain(|contact| !goes(contact.id));
         contacts
     }
 }
@@ -168,102 +211,162 @@ mod tests {
         Fingerprint([number; 32])
     }
 
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number)
+    }
+
     /// Members by number and key; key 0: none yet.
     fn members(list: &[(u64, u8)]) -> Members {
         let mut list = list.to_vec();
         list.sort_unstable();
         list.dedup_by_key(|(id, _)| *id);
-        let member = |(id, of): &(u64, u8)| Member {
-            id: NodeId::new(*id),
-            name: format!("node{id}"),
-            address: format!("127.0.0.1:{}", 8000 + id),
+        let member = |(number, of): &(u64, u8)| Member {
+            id: id(*number),
+            name: format!("node{number}"),
+            address: format!("127.0.0.1:{}", 8000 + number),
             role: MemberRole::Voter,
             key: (*of > 0).then(|| key(*of)),
         };
-        let members = list.iter().map(member).collect();
-        Members { members, next_id: NodeId::new(100), ..Members::default() }
+        let next_id = id(list.last().map_or(0, |(last, _)| *last) + 1);
+        Members { members: list.iter().map(member).collect(), next_id, ..Members::default() }
     }
 
-    fn told(at: u64, list: &[(u64, u8)]) -> Vouched {
-        Vouched { at: Index::new(at), members: members(list) }
+    fn without(list: &[(u64, u8)], gone: (u64, u8), at: u64) -> Members {
+        let mut members = members(list);
+        members.next_id = members.next_id.max(id(gone.0 + 1));
+        members.departed.push(Departed { id: id(gone.0), key: key(gone.1), at: Index::new(at) });
+        members
+    }
+
+    fn told(at: u64, members: &Members) -> Vouched {
+        Vouched { at: Index::new(at), members: members.clone() }
+    }
+
+    fn logged<'a>(
+        (in_force, from): (&'a Members, u64),
+        (committed, commit): (&'a Members, u64),
+    ) -> Logged<'a> {
+        let (from, commit) = (Index::new(from), Index::new(commit));
+        Logged { in_force: (in_force, from), committed: (committed, commit) }
     }
 
     /// fault 70: who is removed is let in until that is committed here, and never afterwards.
     #[test]
     fn a_removal_counts_when_it_is_committed() {
         let both = members(&[(1, 1), (2, 2)]);
-        let mut one = members(&[(1, 1)]);
-        let gone = Departed { id: NodeId::new(2), key: key(2), at: Index::new(7) };
-        one.departed.push(gone);
-        let mut trust = Trust::new(one.clone(), both);
-        assert!(trust.is_key_of(key(2), NodeId::new(2)) && trust.departed(key(2)).is_none());
-        trust.follow(&one, &one, Index::new(7));
-        assert_eq!((id_of(&trust, 2), trust.departed(key(2))), (None, Some(&gone)));
+        let one = without(&[(1, 1)], (2, 2), 7);
+        let mut trust = Trust::new(logged((&one, 7), (&both, 6)), None);
+        assert!(trust.is_key_of(key(2), id(2)) && trust.departed(key(2)).is_none());
+        assert!(trust.contacts(id(1)).is_empty(), "and is dialed no more");
+        assert!(trust.is_behind(logged((&one, 7), (&one, 7))));
+        assert!(trust.follow(logged((&one, 7), (&one, 7))));
+        assert_eq!(id_of(&trust, 2), None);
+        assert_eq!(trust.departed(key(2)).map(|gone| gone.at), Some(Index::new(7)));
+    }
+
+    /// fault 70: a start, whose log is known to be committed as of the last checkpoint only, and a node
+    /// that reads an old log again, know of a removal what the state directory does.
+    #[test]
+    fn a_removal_is_remembered_over_a_start() {
+        let both = members(&[(1, 1), (2, 2)]);
+        let one = without(&[(1, 1)], (2, 2), 7);
+        let mut trust = Trust::new(logged((&one, 7), (&both, 3)), Some(told(9, &one)));
+        assert!(!trust.is_key_of(key(2), id(2)) && trust.departed(key(2)).is_some());
+        // What was in force before that removal is of no use.
+        trust.follow(logged((&both, 2), (&both, 5)));
+        assert!(!trust.is_key_of(key(2), id(2)) && trust.contacts(id(1)).is_empty());
+        assert!(trust.follow(logged((&one, 7), (&one, 9))), "now the log has it");
+        assert!(!trust.is_key_of(key(2), id(2)));
     }
 
     /// Rotation: while the new key is in the log and not committed both are let in, afterwards the
-    /// new one alone; and a member that was away learns of it from another one.
+    /// new one alone.
     #[test]
     fn a_key_is_replaced_without_cutting_anybody_off() {
         let (old, new) = (members(&[(1, 1), (2, 2)]), members(&[(1, 1), (2, 3)]));
-        let mut trust = Trust::new(new.clone(), old.clone());
-        let two = NodeId::new(2);
-        assert!(trust.is_key_of(key(2), two) && trust.is_key_of(key(3), two));
-        assert_eq!(trust.contacts(NodeId::new(1))[0].keys, [key(3), key(2)]);
-        trust.follow(&new, &new, Index::new(5));
-        assert!(!trust.is_key_of(key(2), two) && trust.is_key_of(key(3), two));
-
-        let mut away = Trust::new(old.clone(), old);
-        assert!(away.vouch(told(9, &[(1, 1), (2, 3)]), Index::new(4)));
-        assert!(away.is_key_of(key(3), two) && away.is_key_of(key(2), two));
-        assert_eq!(away.contacts(NodeId::new(1))[0].keys[0], key(3));
+        let mut trust = Trust::new(logged((&new, 5), (&old, 4)), None);
+        assert!(trust.is_key_of(key(2), id(2)) && trust.is_key_of(key(3), id(2)));
+        assert_eq!(trust.contacts(id(1))[0].keys, [key(3), key(2)]);
+        trust.follow(logged((&new, 5), (&new, 5)));
+        assert!(!trust.is_key_of(key(2), id(2)) && trust.is_key_of(key(3), id(2)));
     }
 
-    /// A node that was away hears of members that came meanwhile; what it was told is forgotten
-    /// when its own log has come so far, and older news are none.
+    /// A node that was away hears of members that came meanwhile, from a member that it knows; what it
+    /// was told is forgotten when its log has come so far.
     #[test]
-    fn what_is_told_counts_until_the_log_says_it() {
-        let known = members(&[(1, 1)]);
-        let mut trust = Trust::new(known.clone(), known.clone());
-        assert!(!trust.vouch(told(4, &[(9, 9)]), Index::new(4)), "the log has that");
-        assert!(trust.vouch(told(8, &[(1, 1), (9, 9)]), Index::new(4)));
-        assert!(!trust.vouch(told(8, &[(7, 7)]), Index::new(4)) && id_of(&trust, 7).is_none());
-        assert!(!trust.vouch(Vouched { at: Index::new(10), ..Vouched::default() }, Index::ZERO));
-        assert_eq!(id_of(&trust, 9), Some(NodeId::new(9)));
-        assert!(!trust.is_behind(&known, &known, Index::new(7)));
-        assert!(trust.is_behind(&known, &known, Index::new(8)));
-        trust.follow(&known, &known, Index::new(8));
-        assert_eq!(id_of(&trust, 9), None);
+    fn newcomers_are_told_of() {
+        let known = members(&[(1, 1), (2, 2)]);
+        let mut trust = Trust::new(logged((&known, 1), (&known, 4)), None);
+        let more = members(&[(1, 1), (2, 2), (9, 9)]);
+        assert!(!trust.vouch(id(2), key(2), told(4, &more)), "the log has that");
+        assert!(!trust.vouch(id(3), key(3), told(8, &more)), "who says that?");
+        assert!(!trust.vouch(id(2), key(2), told(8, &Members::default())), "that is no list");
+        assert!(trust.vouch(id(2), key(2), told(8, &more)));
+        assert!(!trust.vouch(id(2), key(2), told(9, &more)), "no news");
+        assert_eq!((id_of(&trust, 9), trust.contacts(id(1)).len()), (Some(id(9)), 2));
+        trust.follow(logged((&more, 8), (&more, 8)));
+        assert_eq!(id_of(&trust, 9), Some(id(9)));
+    }
+
+    /// Security: a member, or who has stolen its key, cannot speak for others by what it tells, and
+    /// nothing of what it told is left when it is removed.
+    #[test]
+    fn who_tells_lies_gains_nothing_that_lasts() {
+        let all = members(&[(1, 1), (2, 2), (3, 3)]);
+        let mut trust = Trust::new(logged((&all, 1), (&all, 4)), None);
+        let lie = members(&[(1, 2), (2, 2), (3, 7), (100, 2), (101, 8)]);
+        assert!(trust.vouch(id(2), key(2), told(u64::MAX, &lie)));
+        assert!(!trust.is_key_of(key(2), id(1)) && !trust.is_key_of(key(7), id(3)));
+        assert!(trust.contacts(id(3)).iter().all(|contact| contact.keys != [key(7)]));
+        // Others still tell the truth.
+        let truth = members(&[(1, 1), (2, 2), (3, 3), (4, 4)]);
+        assert!(trust.vouch(id(1), key(1), told(9, &truth)));
+        assert_eq!(id_of(&trust, 4), Some(id(4)));
+        let after = without(&[(1, 1), (3, 3)], (2, 2), 5);
+        trust.follow(logged((&after, 5), (&after, 5)));
+        for number in [2, 7, 8] {
+            assert_eq!(id_of(&trust, number), None, "key {number} is somebody's");
+        }
+        assert_eq!(id_of(&trust, 4), Some(id(4)));
     }
 
     proptest! {
-        /// Whatever the three lists are: a key is let in exactly if one of them has it, whoever is
-        /// dialed has a key, each once, and nobody is dialed whom only an old list knows.
+        /// Whatever the lists are: whoever the committed members know to be removed is let in by none;
+        /// a key is let in for a known number only if this node's own lists have it; whoever is dialed
+        /// has a key, each once.
         #[test]
-        fn a_key_is_let_in_if_a_list_has_it(
-            lists in prop::collection::vec(prop::collection::vec((1_u64..6, 0_u8..6), 0..5), 3),
+        fn the_committed_members_decide(
+            lists in prop::collection::vec(prop::collection::vec((1_u64..6, 0_u8..6), 1..5), 4),
+            (from, commit, stored, at) in (0_u64..9, 0_u64..9, 0_u64..9, 0_u64..9),
+            by in (1_u64..6, 1_u8..6),
         ) {
             let all: Vec<Members> = lists.iter().map(|list| members(list)).collect();
-            let mut trust = Trust::new(all[0].clone(), all[1].clone());
-            let told = Vouched { at: Index::new(1), members: all[2].clone() };
-            let has_told = trust.vouch(told, Index::ZERO);
-            let lists = if has_told { &all[..] } else { &all[..2] };
-            for id in 0..7 {
-                for number in 0..7 {
-                    let id = NodeId::new(id);
-                    let has = |list: &Members| {
-                        // Keys are of one member in a list; if not, the first one counts.
-                        list.with_key(key(number)).is_some_and(|member| member.id == id)
-                    };
-                    prop_assert_eq!(trust.is_key_of(key(number), id), lists.iter().any(has));
+            let log = logged((&all[0], from), (&all[1], commit));
+            let mut trust = Trust::new(log, Some(told(stored, &all[2])));
+            trust.vouch(id(by.0), key(by.1), told(at, &all[3]));
+            let newest = if stored > commit { &all[2] } else { &all[1] };
+            let mut own = vec![newest];
+            if from > stored.max(commit) || (from > commit && stored <= commit) {
+                own.push(&all[0]);
+            }
+            let has = |list: &&Members, of: Fingerprint, number: NodeId| {
+                list.get(number).is_some_and(|member| member.key == Some(of))
+            };
+            for number in (0..7).map(id) {
+                for of in (1..7).map(key) {
+                    let is_own = own.iter().any(|list| has(list, of, number));
+                    let is_in = trust.is_key_of(of, number);
+                    prop_assert!(is_in || !is_own);
+                    let is_new = own.iter().all(|list| number >= list.next_id);
+                    prop_assert!(is_own || !is_in || (is_new && has(&&all[3], of, number)));
+                    prop_assert!(!is_in || own.len() > 1 || !newest.has_removed(number));
                 }
             }
-            let contacts = trust.contacts(NodeId::new(1));
+            let contacts = trust.contacts(id(1));
             for (place, contact) in contacts.iter().enumerate() {
-                prop_assert!(contact.id != NodeId::new(1) && !contact.keys.is_empty());
+                prop_assert!(contact.id != id(1) && !contact.keys.is_empty());
                 prop_assert!(contacts[place + 1..].iter().all(|other| other.id != contact.id));
-                let current = if has_told { vec![&all[2], &all[0]] } else { vec![&all[0]] };
-                prop_assert!(current.iter().any(|list| list.get(contact.id).is_some()));
+                prop_assert!(contact.keys.iter().all(|of| trust.is_key_of(*of, contact.id)));
             }
         }
     }

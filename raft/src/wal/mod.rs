@@ -189,6 +189,11 @@ pub struct Wal<D: Disk> {
 }
 
 impl<D: Disk> Wal<D> {
+    /// Where it lies.
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
+    }
+
     /// Makes a new, empty log. Segments that are there are of a node that was never completely
     /// set up (its identity is stored after this) and are removed.
     ///

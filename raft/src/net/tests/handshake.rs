@@ -18,10 +18,10 @@ use crate::net::bell::Bell;
 use crate::net::frame::{Kind, Parser, Phase};
 use crate::net::gate::Gate;
 use crate::net::hello::{self, Hello, PROTOCOL, Purpose, Refusal, Runs, Welcome};
+use crate::net::probe::everywhere;
 use crate::net::secured::Secured;
 use crate::net::tls::{self, Pin};
 use crate::net::transport::Incoming;
-use crate::net::trust::Trust;
 
 fn frame(from: u64, payload: &[u8]) -> Incoming {
     Incoming::Frame { from: node(from), kind: Kind::Control, payload: payload.to_vec() }
@@ -164,7 +164,7 @@ fn a_greeting_is_judged_by_members_and_runs() {
     let copy = Hello { lineage: follow(Incarnation::new(78)), ..hello.clone() };
     let newest = Runs::from([(node(2), run)]);
     let check = |hello: &Hello, known: &Members, runs: &Runs| {
-        let trust = Trust::new(known.clone(), known.clone());
+        let trust = everywhere(known);
         hello.check(&me, (&trust, runs), key(2))
     };
     let removed = Err(Refusal::Removed { at: Index::ZERO, epoch: Epoch::ZERO });
@@ -185,16 +185,19 @@ fn a_greeting_is_judged_by_members_and_runs() {
 /// told of it: it may be the leader that this node, long away, must learn it from.
 #[test]
 fn a_member_from_the_future_is_let_in_once_it_is_vouched_for() {
-    let (first, ninth) = (listen(), listen());
-    let mut both = members(&[first.1, ninth.1]);
-    both.members[1].id = node(9);
-    both.members[1].name = "node9".to_owned();
-    both.members[1].key = Some(key(9));
-    both.next_id = node(10);
-    let one = Node::start(identity(1, first.1), first.0, &members(&[first.1]));
-    let nine = Node::start(identity(9, ninth.1), ninth.0, &both);
+    let (first, second, ninth) = (listen(), listen(), listen());
+    let known = members(&[first.1, second.1]);
+    let mut all = members(&[first.1, second.1, ninth.1]);
+    all.members[2].id = node(9);
+    all.members[2].name = "node9".to_owned();
+    all.members[2].key = Some(key(9));
+    all.next_id = node(10);
+    let one = Node::start(identity(1, first.1), first.0, &known);
+    let two = Node::start(identity(2, second.1), second.0, &known);
+    two.expect(|incoming| *incoming == Incoming::Up(node(1)));
+    let nine = Node::start(identity(9, ninth.1), ninth.0, &all);
     one.expect(|incoming| *incoming == Incoming::Unknown);
-    one.order(Order::Vouch(Vouched { at: Index::new(5), members: both }));
+    one.order(Order::Vouch(node(2), Vouched { at: Index::new(5), members: all }));
     nine.expect(|incoming| *incoming == Incoming::Up(node(1)));
     one.expect(|incoming| *incoming == Incoming::Up(node(9)));
 }

@@ -19,8 +19,9 @@ use crate::net::bell::Bell;
 use crate::net::frame::Kind;
 use crate::net::gate::Gate;
 use crate::net::hello::{LocalNode, Runs};
+use crate::net::probe::everywhere;
 use crate::net::transport::{BELL, Incoming, Traffic, Transport};
-use crate::net::trust::Trust;
+use crate::net::trust::Logged;
 use crate::runs::Lineage;
 
 /// No test waits longer for what must come.
@@ -85,7 +86,8 @@ pub(crate) enum Order {
     Send(NodeId, Kind, Vec<u8>),
     /// These are committed.
     Members(Members),
-    Vouch(Vouched),
+    /// This member tells of these.
+    Vouch(NodeId, Vouched),
     Traffic(Sender<Traffic>),
 }
 
@@ -137,8 +139,7 @@ impl Node {
         let bell = Bell::new(poll.registry(), BELL).expect("a bell");
         let of = (me.cluster, me.epoch);
         let (gate, door) = Gate::open(listener, &keys, of, bell.clone()).expect("a gate");
-        let trust = Trust::new(members.clone(), members.clone());
-        let known = (trust, Runs::new());
+        let known = (everywhere(members), Runs::new());
         let mut transport =
             Transport::new((poll, bell.clone()), (me, keys), known, (door, parts.door));
         let stop = Arc::new(AtomicBool::new(false));
@@ -203,9 +204,11 @@ fn turn(transport: &mut Transport, inbox: &Receiver<Order>, outbox: &Sender<Inco
         match order {
             Order::Send(to, kind, payload) => transport.send(to, kind, payload),
             Order::Members(members) => {
-                transport.follow((&members, &members), Index::ZERO, &mut incoming);
+                let at = Index::new(1);
+                let logged = Logged { in_force: (&members, at), committed: (&members, at) };
+                transport.follow(logged, &mut incoming);
             }
-            Order::Vouch(vouched) => transport.vouch(vouched, Index::ZERO, &mut incoming),
+            Order::Vouch(by, vouched) => transport.vouch(by, vouched, &mut incoming),
             Order::Traffic(reply) => drop(reply.send(transport.traffic())),
         }
     }

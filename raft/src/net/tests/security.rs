@@ -401,3 +401,22 @@ fn the_key_that_is_asked_for_is_shown() {
     assert_eq!(shakes(vec![key(5)]), None);
     drop(one);
 }
+
+/// Rotation: a key that is given up while hands are shaken hears nothing more.
+#[test]
+fn a_key_given_up_while_hands_are_shaken_hears_nothing() {
+    let (first, second) = (listen(), listen());
+    let mut known = members(&[first.1, second.1]);
+    let one = Node::without_bulk(identity(1, first.1), first.0, &known);
+    let (socket, _) = second.0.accept().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It has sent its first flight: it is shaking hands.
+    socket.peek(&mut [0]).unwrap();
+    known.members[1].key = Some(key(3));
+    one.order(Order::Members(known));
+    one.traffic();
+    let tls = ServerConnection::new(tls::acceptor(&keys(2)).unwrap()).unwrap();
+    let mut line = Secured::new(socket, tls);
+    while !line.shake_hands().unwrap() {}
+    assert_eq!(hear(&mut line, Phase::AwaitHello), None, "no greeting");
+}
