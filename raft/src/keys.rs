@@ -2,8 +2,9 @@
 //!
 //! An Ed25519 key (RFC 8032) as PKCS#8 in PEM (RFC 8410, RFC 7468), so that `openssl pkey` reads it.
 //! Peers know it by its [`Fingerprint`]. While the key is being changed there is a `node.key.next`
-//! beside it; which of the two is in force is what the members in the log say, so a node that
-//! stopped in between uses both until it has learned.
+//! beside it, and the one before stays as `node.key.former`; which of them is in force is what the members in
+//! the log say. Whoever was away knows the former one only, and would know this node no more: to
+//! such a peer it is shown, until the peer has learned.
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -25,6 +26,7 @@ use crate::identity::random_bytes;
 
 const PATH: &str = "node.key";
 const NEXT: &str = "node.key.next";
+const FORMER: &str = "node.key.former";
 const UNFINISHED: &str = "node.key.tmp";
 /// No key file is longer.
 const FILE_BYTES_MAX: usize = 1024;
@@ -165,24 +167,24 @@ pub(crate) fn fingerprint(public: &[u8]) -> Fingerprint {
     Fingerprint(Sha256::digest(public).into())
 }
 
-/// Which of the two keys is shown. While the key is changed nobody can know which of them a peer
-/// has in its list: it may have learned of the change before this node has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// The one in force.
-    #[default]
-    Current,
-    /// The one that is to follow it, if there is one.
-    Next,
-}
-
 #[derive(Debug)]
 struct Keys {
     current: NodeKey,
     next: Option<NodeKey>,
+    former: Option<NodeKey>,
 }
 
-/// The key of this node, and the one that is to follow it. Clones share them.
+impl Keys {
+    /// All of them, the one in force first.
+    fn all(&self) -> impl Iterator<Item = &NodeKey> {
+        [&self.current].into_iter().chain(&self.next).chain(&self.former)
+    }
+}
+
+/// The key of this node, the one that is to follow it, and the one before it. Clones share them.
+///
+/// Nobody can know which of them a peer has in its list: it may have learned of a change before this
+/// node has, or not yet. So each is shown to whoever wants it. Whether it counts is for the peer to say.
 #[derive(Clone, Debug)]
 pub struct KeyRing {
     keys: Arc<RwLock<Keys>>,
@@ -191,8 +193,8 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    fn of(current: NodeKey, next: Option<NodeKey>) -> Self {
-        Self { keys: Arc::new(RwLock::new(Keys { current, next })), news: bounded(1) }
+    fn of(keys: Keys) -> Self {
+        Self { keys: Arc::new(RwLock::new(keys)), news: bounded(1) }
     }
 
     /// Reads the keys of a state directory; `None` if it has none.
@@ -200,9 +202,14 @@ impl KeyRing {
     /// # Errors
     /// When a file cannot be read, is open to others, or holds no key.
     pub fn load<D: Disk>(disk: &D) -> Result<Option<Self>, KeyError> {
-        let Some(current) = NodeKey::load(disk, PATH)? else { return Ok(None) };
-        let next = NodeKey::load(disk, NEXT)?;
-        Ok(Some(Self::of(current, next)))
+        let former = NodeKey::load(disk, FORMER)?;
+        let (current, next) = match (NodeKey::load(disk, PATH)?, NodeKey::load(disk, NEXT)?) {
+            (Some(current), next) => (current, next),
+            // Settling was cut short between its two steps.
+            (None, Some(next)) => (next, None),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self::of(Keys { current, next, former })))
     }
 
     /// As [`KeyRing::load`]; a node that has no key yet gets one, durably.
@@ -215,14 +222,14 @@ impl KeyRing {
         }
         let current = NodeKey::create(disk, PATH)?;
         log::info!("new key: fingerprint={}", current.fingerprint);
-        Ok(Self::of(current, None))
+        Ok(Self::of(Keys { current, next: None, former: None }))
     }
 
     /// A key that is the same in each run.
     #[cfg(test)]
     pub(crate) fn of_number(number: u8) -> Self {
         let (current, _) = NodeKey::from_seed(&[number; 32]).unwrap();
-        Self::of(current, None)
+        Self::of(Keys { current, next: None, former: None })
     }
 
     /// The key in force.
@@ -237,18 +244,16 @@ impl KeyRing {
         self.read().next.clone()
     }
 
-    /// The key to show to somebody who knows the one in force, or not yet or no more.
-    pub(crate) fn shown(&self, shown: Shown) -> NodeKey {
-        let keys = self.read();
-        let next = keys.next.as_ref().filter(|_| shown == Shown::Next);
-        next.unwrap_or(&keys.current).clone()
+    /// The key to show to somebody who did not know `tried`, if there is another one that was not tried.
+    pub(crate) fn other_than(&self, tried: &[Fingerprint]) -> Option<NodeKey> {
+        self.read().all().find(|key| !tried.contains(&key.fingerprint)).cloned()
     }
 
     /// The key with this fingerprint, else the one in force.
     pub(crate) fn wanted(&self, fingerprint: Option<Fingerprint>) -> NodeKey {
         let keys = self.read();
-        let next = keys.next.as_ref().filter(|next| Some(next.fingerprint) == fingerprint);
-        next.unwrap_or(&keys.current).clone()
+        let wanted = keys.all().find(|key| Some(key.fingerprint) == fingerprint);
+        wanted.unwrap_or(&keys.current).clone()
     }
 
     /// A key to follow the one in force, durably: the one that is there already, or a new one.
@@ -280,7 +285,7 @@ impl KeyRing {
         if is_next {
             let mut keys = self.write();
             if let Some(next) = keys.next.take() {
-                keys.current = next;
+                keys.former = Some(std::mem::replace(&mut keys.current, next));
             }
             drop(keys);
             // Full: it is about to look anyway.
@@ -294,12 +299,19 @@ impl KeyRing {
     /// # Errors
     /// When the disk is full or failed.
     pub fn settle<D: Disk>(&self, disk: &D) -> Result<(), KeyError> {
-        let stored = NodeKey::load(disk, NEXT)?;
-        if stored.is_some_and(|stored| stored.fingerprint == self.current().fingerprint) {
-            disk.rename(NEXT, PATH)?;
-            disk.sync_dir("")?;
+        let current = Some(self.current().fingerprint);
+        let is_current = |key: Option<NodeKey>| key.map(|key| key.fingerprint) == current;
+        if !is_current(NodeKey::load(disk, NEXT)?) {
+            return Ok(());
         }
-        Ok(())
+        match disk.rename(PATH, FORMER) {
+            Err(error) if !error.is_not_found() => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
+        // Otherwise the second one alone may outlive a power cut.
+        disk.sync_dir("")?;
+        disk.rename(NEXT, PATH)?;
+        Ok(disk.sync_dir("")?)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Keys> {
@@ -380,16 +392,43 @@ mod tests {
         assert_eq!(ring.wanted(Some(next)).fingerprint(), next);
         assert_eq!(ring.wanted(Some(Fingerprint::default())).fingerprint(), former);
         assert!(!ring.is_listed(former), "it is in force already");
-        assert_eq!(ring.shown(Shown::Next).fingerprint(), next);
-        assert_eq!(ring.shown(Shown::Current).fingerprint(), former);
+        let other = |tried: &[Fingerprint]| ring.other_than(tried).map(|key| key.fingerprint());
+        assert_eq!((other(&[former]), other(&[former, next])), (Some(next), None));
         assert!(ring.news().is_empty());
         assert!(ring.is_listed(next));
         assert_eq!(ring.current().fingerprint(), next);
-        assert_eq!(ring.shown(Shown::Next).fingerprint(), next, "there is no other");
+        assert_eq!(other(&[next]), Some(former), "for those that were away");
+        assert_eq!(ring.wanted(Some(former)).fingerprint(), former);
         assert_eq!(ring.news().len(), 1, "it is to be settled");
         ring.settle(&disk).unwrap();
         let ring = KeyRing::load(&disk).unwrap().unwrap();
         assert_eq!((ring.current().fingerprint(), ring.next().is_none()), (next, true));
         ring.settle(&disk).unwrap();
+    }
+
+    /// Rotation: a power cut while the files are settled leaves the key that is in force, and the one
+    /// before it.
+    #[test]
+    fn settling_is_finished_after_any_power_cut() {
+        for operation in 0..8 {
+            for seed in 0..20 {
+                let disk = SimDisk::new();
+                let ring = KeyRing::load_or_create(&disk).unwrap();
+                let former = ring.current().fingerprint();
+                let next = ring.prepare_next(&disk).unwrap().fingerprint();
+                assert!(ring.is_listed(next));
+                disk.fail_at(disk.operations() + operation, Fault::PowerOff);
+                let _ = ring.settle(&disk);
+                disk.clear_faults();
+                disk.restart(Keep::Any(seed));
+                let ring = KeyRing::load(&disk).unwrap().expect("a key");
+                ring.is_listed(next);
+                ring.settle(&disk).unwrap();
+                let ring = KeyRing::load(&disk).unwrap().expect("a key");
+                assert_eq!(ring.current().fingerprint(), next);
+                assert_eq!(ring.other_than(&[next]).map(|key| key.fingerprint()), Some(former));
+                assert!(ring.next().is_none());
+            }
+        }
     }
 }

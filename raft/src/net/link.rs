@@ -19,7 +19,7 @@ use super::stream::Stream;
 use super::tls::{self, Pin};
 use super::trust::Contact;
 use crate::identity::check_name;
-use crate::keys::{KeyRing, Shown};
+use crate::keys::KeyRing;
 
 /// Connecting and the handshake together take no longer.
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
@@ -165,10 +165,10 @@ pub(crate) struct Link {
     listed: String,
     /// Keys that it may show; the first one is asked for next.
     keys: Vec<Fingerprint>,
-    /// Which key of this node it is shown.
-    shown: Shown,
-    /// That key, as of the last try.
-    showed: Fingerprint,
+    /// The key of this node that it was shown last.
+    shown: Fingerprint,
+    /// Those that it did not know.
+    unknown: Vec<Fingerprint>,
     /// Where it is dialed: what it last said itself, else what the members say.
     address: String,
     purpose: Purpose,
@@ -187,8 +187,8 @@ impl Link {
             to,
             listed: address.clone(),
             keys,
-            shown: Shown::default(),
-            showed: Fingerprint::default(),
+            shown: Fingerprint::default(),
+            unknown: Vec::new(),
             address,
             purpose: plan.purpose,
             state: State::Waiting(plan.now),
@@ -316,8 +316,8 @@ impl Link {
     fn dial(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
         let address: SocketAddr = resolve(&self.address).ok_or(Trouble::Address)?;
         let pin = Pin::OneOf(self.keys.clone());
-        let mine = cx.keys.shown(self.shown);
-        self.showed = mine.fingerprint();
+        let mine = cx.keys.other_than(&self.unknown).unwrap_or_else(|| cx.keys.current());
+        self.shown = mine.fingerprint();
         let dialer = tls::dialer(&mine, pin, tls::MEMBER).map_err(Trouble::Tls)?;
         let mut stream = Stream::connect(address, dialer)?;
         let token = cx.tokens.next();
@@ -410,14 +410,15 @@ impl Link {
         }
     }
 
-    /// The peer does not know the key that it was shown; whether it has yet to see another one. While
-    /// there are two they are shown in turn.
+    /// The peer does not know the key that it was shown; whether there is one that it has yet to see.
+    /// When it has seen them all, it is shown all of them again.
     fn turns_to_other_key(&mut self, keys: &KeyRing) -> bool {
-        let (current, has_two) = (keys.current().fingerprint(), keys.next().is_some());
-        let saw_current = self.showed == current;
-        self.shown = if saw_current && has_two { Shown::Next } else { Shown::Current };
-        // With one key only, another one than that was the former one.
-        saw_current == has_two
+        self.unknown.push(self.shown);
+        let has_other = keys.other_than(&self.unknown).is_some();
+        if !has_other {
+            self.unknown.clear();
+        }
+        has_other
     }
 
     /// Closes what is open, says so once, and plans the next try.
@@ -497,25 +498,27 @@ mod tests {
     use crate::clock;
     use crate::disk::sim::SimDisk;
 
-    /// fault 69: while a node has two keys a peer may know either of them, and while the change
-    /// comes into force here it may have been shown the former one.
+    /// fault 69, rotation: a peer may know any of a node's keys, and is shown all of them in turn.
     #[test]
-    fn a_peer_is_shown_each_of_two_keys_in_turn() {
+    fn a_peer_is_shown_each_of_the_keys_in_turn() {
         let (me, keys) = (identity(1, "127.0.0.1:1".parse().unwrap()), keys(1));
         let contact = Contact { id: node(2), address: "127.0.0.1:2".into(), keys: vec![key(2)] };
         let (purpose, now) = (Purpose::Consensus, clock::now());
         let mut link = Link::new(&me, contact, Plan { purpose, queue_bytes_max: 1, now });
-        link.showed = key(1);
-        assert!(!link.turns_to_other_key(&keys), "there is no other");
-        let next = keys.prepare_next(&SimDisk::new()).unwrap().fingerprint();
-        assert!(link.turns_to_other_key(&keys));
-        assert_eq!(link.shown, Shown::Next);
-        link.showed = next;
-        assert!(!link.turns_to_other_key(&keys), "it knows neither");
-        assert_eq!(link.shown, Shown::Current);
-        link.showed = key(1);
+        // As `dial` chooses; then it is refused.
+        let mut refused = |keys: &KeyRing| {
+            let shown = keys.other_than(&link.unknown).unwrap_or_else(|| keys.current());
+            link.shown = shown.fingerprint();
+            (link.shown, link.turns_to_other_key(keys))
+        };
+        assert_eq!(refused(&keys), (key(1), false), "there is no other");
+        let disk = SimDisk::new();
+        let next = keys.prepare_next(&disk).unwrap().fingerprint();
+        assert_eq!(refused(&keys), (key(1), true));
+        assert_eq!(refused(&keys), (next, false), "it knows neither");
         assert!(keys.is_listed(next));
-        assert!(link.turns_to_other_key(&keys), "it has not seen the one in force");
-        assert_eq!(link.shown, Shown::Current);
+        assert_eq!(refused(&keys), (next, true));
+        assert_eq!(refused(&keys), (key(1), false), "nor the former one");
+        assert_eq!(refused(&keys), (next, true), "from the beginning");
     }
 }
