@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::staging::hash_file;
 use crate::content_id::ContentId;
-use crate::folder::{Dir, FolderError, Stat};
+use crate::folder::{Dir, FolderError, Kind, Properties, Stat};
 use crate::name::Name;
 use crate::time::Time;
 
@@ -84,7 +84,9 @@ impl HistoryStore {
     /// # Errors
     /// When the entry is gone, or the disk refuses.
     pub fn keep(&self, from: &Dir, name: &Name, content: ContentId) -> Result<Kept, FolderError> {
-        let size = from.stat(name)?.size;
+        let stat = from.stat(name)?;
+        let size = stat.size;
+        self.make_ours(from, name, &stat);
         let (dir, object) = self.place(content)?;
         match from.rename_no_replace(name, &dir, &object) {
             Ok(()) => {
@@ -100,6 +102,23 @@ impl HistoryStore {
                 from.unlink(name).map(|()| Kept::Known)
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a user's file away from him and all others, on its way into history: it counts in
+    /// nobody's quota and is open to nobody, wherever the directory might be copied to. A file that
+    /// has another name is left as it is: that name is not ours. What the daemon may not change
+    /// stays; the directory is closed all the same.
+    fn make_ours(&self, from: &Dir, name: &Name, stat: &Stat) {
+        if stat.kind != Kind::File || stat.nlink > 1 {
+            return;
+        }
+        let owner = self.dir.stat_self().ok().map(|dir| dir.ids());
+        let wanted = Properties { mtime: stat.mtime, owner, ..Properties::OURS };
+        if (stat.mode, Some(stat.ids())) != (wanted.mode, owner)
+            && let Err(error) = from.attach(name, stat, wanted)
+        {
+            log::debug!("event=history_not_closed error=\"{error}\"");
         }
     }
 
