@@ -329,6 +329,8 @@ impl Fleet {
                 Outgoing::Log(Command::Propose(proposal)) => {
                     self.hosts[at].proposed = Some(proposal);
                 }
+                // A watcher remembers names, not how often it was asked for them.
+                Outgoing::Watch(ask) if self.hosts[at].asks.contains(&ask) => {}
                 Outgoing::Watch(ask) => self.hosts[at].asks.push(ask),
                 Outgoing::Content(command) => self.content(at, command),
                 Outgoing::Peer(to, bytes) => self.post(at, to, bytes),
@@ -516,14 +518,15 @@ impl Fleet {
                 Ok(stat) => match stat.kind {
                     Kind::Directory => Seen::Directory(stat),
                     Kind::Symlink => {
-                        let (stat, target) = dir.read_link(&name).unwrap();
+                        // Another kind of thing by now: a watcher looks again, with the next event.
+                        let (stat, target) = dir.read_link(&name).ok()?;
                         Seen::Symlink { stat, target }
                     }
                     Kind::Special => Seen::Special(stat),
                     Kind::File if stat.size > INLINE_BYTES_MAX => Seen::Large(stat),
                     Kind::File => {
-                        let (stat, data) = dir.read_small(&name, INLINE_BYTES_MAX).unwrap();
-                        let data = data.unwrap();
+                        let (stat, data) = dir.read_small(&name, INLINE_BYTES_MAX).ok()?;
+                        let data = data?;
                         Seen::Small { stat, content: ContentId::of(&data), data }
                     }
                 },

@@ -5,6 +5,7 @@ mod fleet;
 mod keeping;
 mod owners;
 mod quorum;
+mod racers;
 mod races;
 mod random;
 mod readmission;
