@@ -7,6 +7,7 @@
 
 mod admin;
 mod authority;
+mod contained;
 mod editors;
 mod failover;
 mod faults;
@@ -17,6 +18,7 @@ mod hang;
 mod hosts;
 mod members;
 mod notify;
+mod owners;
 mod peers;
 mod power;
 mod recovery;
