@@ -20,13 +20,15 @@ impl Dir {
     /// may; of a file never set-id or sticky bits, of a symlink itself. Needs no right to read it.
     ///
     /// # Errors
-    /// `Unstable` when the name is not that of `expected`, or its content changed; `WrongKind` for
+    /// `Unstable` when the name is not that of `expected`, or a user changed its content, owner or
+    /// mode since: that is an edit, and goes first; `WrongKind` for
     /// a special file, `Absent`, `Blocked` without ownership.
     pub fn attach(&self, name: &Name, expected: &Stat, wanted: Properties) -> Result<Stat> {
         let failed = |errno| self.error(name, errno);
         let entry = self.pin(name).map_err(failed)?;
         let stat = Stat::of(&entry).map_err(failed)?;
-        if !stat.same_content_hint(expected) {
+        let same_rights = (stat.mode, stat.ids()) == (expected.mode, expected.ids());
+        if !stat.same_content_hint(expected) || !same_rights {
             return Err(FolderError::Unstable(self.path().join(name)));
         }
         if stat.kind == Kind::Special {

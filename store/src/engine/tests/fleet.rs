@@ -280,6 +280,7 @@ impl Fleet {
         for member in members.members.iter_mut().filter(|member| member.id == former) {
             member.id = id;
         }
+        members.members.sort_by_key(|member| member.id);
         self.hosts[at].id = id;
         self.append(Content::Members(members));
         self.start(at);

@@ -125,6 +125,24 @@ fn placing_a_mode_does_not_hide_a_write() {
     assert_eq!(fleet.hosts[2].read("f"), "TWO");
 }
 
+/// Trap T14: a mode that a user set and nobody saw yet is an edit: one that arrives is not placed
+/// over it, and the later of the two in the log wins.
+#[test]
+fn placing_a_mode_does_not_hide_another() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "one");
+    fs::set_permissions(fleet.hosts[0].path("f"), PermissionsExt::from_mode(0o600)).unwrap();
+    fleet.look(0);
+    fleet.settle_others(1);
+    fs::set_permissions(fleet.hosts[1].path("f"), PermissionsExt::from_mode(0o640)).unwrap();
+    while fleet.deliver(1) {}
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let tree = fleet.hosts[2].tree();
+    assert!(tree["f"].starts_with("file 640 "), "{tree:?}");
+}
+
 /// Trap T12: a symlink that a user put where a remote version lands is an edit too.
 #[test]
 fn a_displaced_symlink_is_kept() {
