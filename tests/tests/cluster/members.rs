@@ -210,7 +210,7 @@ fn a_second_node_of_one_name_is_refused() {
         (format!("REPLACE node2 node2 127.0.0.1:{port}"), "connected"),
         ("REMOVE node9".to_owned(), "not-found"),
         ("TRANSFER node9".to_owned(), "not-found"),
-        ("ADD_VOTER node9 192.0.2.1:8001".to_owned(), "bad-request"),
+        ("ADD_VOTER node9 0.0.0.0:8001".to_owned(), "bad-request"),
     ] {
         let answer = cluster.ask(2, &line).unwrap();
         assert!(answer.starts_with(&format!("ERROR {code}: ")), "{line}: {answer}");
