@@ -220,11 +220,7 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
     let (folder, state) = (&options.data_dir, &options.state_dir);
     let is_new = !state.exists();
     if is_new && options.entry == Entry::None {
-        return Err(format!(
-            "there is no state at {}: start with --bootstrap to found a cluster, or with --join HOST:PORT",
-            state.display()
-        )
-        .into());
+        return Err(no_state(state));
     }
     if is_new {
         std::fs::create_dir_all(folder)
@@ -241,6 +237,10 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
         }
     })?;
     let found = readmission::identity(options, &disk)?;
+    let has_nothing = matches!(found, Found::Nothing) && Readmission::load(&disk)?.is_none();
+    if has_nothing && options.entry == Entry::None {
+        return Err(no_state(state));
+    }
     let start = match (&options.entry, !matches!(found, Found::Nothing)) {
         (_, true) | (Entry::None, false) => Start::Existing,
         (Entry::Bootstrap, false) => Start::Bootstrap,
@@ -254,6 +254,14 @@ fn prepare(options: &DaemonOptions) -> Result<(RealDisk, Start), AnyError> {
             .map_err(|error| cannot("make the folder", folder, &error))?;
     }
     Ok((disk, start))
+}
+
+fn no_state(path: &Path) -> AnyError {
+    format!(
+        "there is no state at {}: start with --bootstrap to found a cluster, or with --join HOST:PORT",
+        path.display()
+    )
+    .into()
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> String {

@@ -132,6 +132,16 @@ impl core::fmt::Display for Fingerprint {
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TokenId(pub [u8; 8]);
 
+impl TokenId {
+    /// The name of the token with this public key.
+    #[must_use]
+    pub fn of(public_key: &[u8; 32]) -> Self {
+        let mut id = [0; 8];
+        id.iter_mut().zip(public_key).for_each(|(place, byte)| *place = *byte);
+        Self(id)
+    }
+}
+
 impl core::fmt::Debug for TokenId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "TokenId({self})")

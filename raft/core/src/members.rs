@@ -67,9 +67,7 @@ impl JoinToken {
     /// What people call it.
     #[must_use]
     pub fn id(&self) -> TokenId {
-        let mut id = [0; 8];
-        id.iter_mut().zip(self.public_key).for_each(|(place, byte)| *place = byte);
-        TokenId(id)
+        TokenId::of(&self.public_key)
     }
 }
 

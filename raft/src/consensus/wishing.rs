@@ -313,3 +313,24 @@ fn is_sound(order: &Order) -> bool {
         | Order::Transfer(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Security: a member, or who has stolen its key, changes no other one's key and lets nobody in by
+    /// its word.
+    #[test]
+    fn a_member_orders_no_key_but_its_own() {
+        let (two, key) = (NodeId::new(2), Fingerprint([1; 32]));
+        let by_member = Asker::Member(two, 1);
+        let rekey = |id| Order::Change(Change::Rekey { id, key });
+        assert!(may_order(&by_member, &rekey(two)));
+        assert!(!may_order(&by_member, &rekey(NodeId::new(1))));
+        assert!(may_order(&Asker::Self_, &rekey(NodeId::new(1))));
+        let (name, address) = ("node4".into(), "127.0.0.1:4".into());
+        let join = Change::Join { name, address, key, warrant: Warrant::SameUser };
+        assert!(!may_order(&by_member, &Order::Change(join)));
+        assert!(may_order(&by_member, &Order::Change(Change::Remove(two))));
+    }
+}

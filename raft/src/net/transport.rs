@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use pickbox_raft_core::event::Warrant;
-use pickbox_raft_core::ids::{Fingerprint, Incarnation, NodeId};
+use pickbox_raft_core::ids::{Fingerprint, Incarnation, NodeId, TokenId};
 
 use super::backoff::QuietBy;
 use super::bell::Bell;
@@ -375,6 +375,7 @@ impl Transport {
     fn take_joiner(&mut self, pleader: Pleader, incoming: &mut Vec<Incoming>) {
         let Pleader { stream, peer, request, key, warrant } = pleader;
         log::info!(
+            target: "audit",
             "event=join_asked peer={peer} name={} address={} key={key} warrant={}",
             request.name,
             request.address,
@@ -470,10 +471,10 @@ impl Reader {
     }
 }
 
-fn in_a_word(warrant: Warrant) -> &'static str {
+fn in_a_word(warrant: Warrant) -> String {
     match warrant {
-        Warrant::SameUser => "same-user",
-        Warrant::Listed => "listed-key",
-        Warrant::Token(_) => "token",
+        Warrant::SameUser => "same-user".to_owned(),
+        Warrant::Listed => "listed-key".to_owned(),
+        Warrant::Token(public_key) => format!("token:{}", TokenId::of(&public_key)),
     }
 }

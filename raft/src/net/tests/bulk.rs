@@ -91,7 +91,9 @@ fn a_peer_that_floods_does_not_silence_another() {
             });
             let full = 64;
             wait_until("nothing more fits", || nodes[0].events.len() >= full);
+            let sent = nodes[quiet].traffic().bytes_sent;
             nodes[quiet].bulk.send(node(1), vec![3]).expect("there is room");
+            wait_until("it is on its way", || nodes[quiet].traffic().bytes_sent > sent);
             let is_quiet = || match nodes[0].events.recv_timeout(PATIENCE).expect("it goes on") {
                 BulkEvent::Message { bytes, .. } => bytes == [3],
                 other => panic!("{other:?}"),
