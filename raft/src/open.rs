@@ -26,7 +26,7 @@ use crate::net::bell::Bell;
 use crate::net::gate::Gate;
 use crate::net::transport::{self, Transport};
 use crate::net::trust::{Logged, Trust};
-use crate::net::{LocalNode, Runs};
+use crate::net::{LocalNode, Runs, Vouched};
 use crate::token::Token;
 use crate::trace::Tracer;
 use crate::wal::{self, Wal, WalError};
@@ -338,6 +338,8 @@ fn begin<D: Disk + Clone>(
             let cluster = identity::random_cluster_id()?;
             let key = options.keys.current().fingerprint();
             let members = Members::bootstrap(name.clone(), address, key);
+            // What a join that was broken off has left is of another cluster.
+            roster::store(&options.disk, &Vouched { at: Index::ZERO, members: members.clone() })?;
             let (epoch, node) = (Epoch::ZERO, NodeId::new(1));
             (Identity { cluster, epoch, node, name }, members)
         }

@@ -4,12 +4,13 @@ use std::io::{IoSlice, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pickbox_raft_core::ids::{ClusterId, Incarnation, NodeId, ReadId};
-use pickbox_raft_core::members::MemberRole;
+use pickbox_raft_core::ids::{ClusterId, Fingerprint, Incarnation, Index, NodeId, ReadId};
+use pickbox_raft_core::members::{MemberRole, Members};
 
 use crate::api::{ChangeRefusal, Command, Refusal};
 use crate::join::{JoinError, JoinOptions, Seed, join};
 use crate::keys::KeyRing;
+use crate::net::Vouched;
 use crate::net::frame::Kind;
 use crate::net::hello::{self, Hello, Purpose};
 use crate::net::secured::Secured;
@@ -259,6 +260,21 @@ fn a_minority_answers_and_waits() {
     let back = place.again(&places[0].0, places[0].1);
     wait_until("the proposal made it", || back.data() == [b"kept"]);
     alone.handle.send(Command::Settled(proposal.serial)).unwrap();
+}
+
+/// fault 69: what a join that was broken off was told of the members counts for nothing in a cluster that
+/// is founded in its place.
+#[test]
+fn a_founder_does_not_believe_what_another_cluster_told() {
+    let place = Place::new();
+    let disk = crate::disk::RealDisk::open(&place.of("node1")).unwrap();
+    let members = Members::bootstrap("other".into(), "host:1".into(), Fingerprint([9; 32]));
+    crate::roster::store(&disk, &Vouched { at: Index::new(1_000), members }).unwrap();
+    drop(disk);
+    let mut nodes = place.three();
+    let lead = leader(&mut nodes);
+    lead.propose(b"all three are members");
+    wait_until("they have it", || nodes.iter().all(|node| node.data().len() == 1));
 }
 
 /// The daemon's way to fail: a clear error and nothing changed.
