@@ -27,7 +27,7 @@ impl Engine {
         Ok(())
     }
 
-    fn apply_entry(&mut self, entry: &Entry) -> Result<(), Fatal> {
+    pub(super) fn apply_entry(&mut self, entry: &Entry) -> Result<(), Fatal> {
         let Applied { position, what } = self.index.apply(entry)?;
         self.index_changed = true;
         self.bytes_since_checkpoint += entry_bytes(entry);
@@ -327,6 +327,9 @@ impl Engine {
             {
                 self.remember_incoming(touch.id, after, data)?;
             }
+            // What waits with an older version shows the newer one when its turn comes, so its turn
+            // is the newer one's: a ref of git must not appear before the objects it names.
+            self.todo.renew(touch.id);
             match self.row_of(touch.id)? {
                 Some(local) => self.settle(local)?,
                 None if touch.after.is_some() => self.todo.insert(touch.id),

@@ -29,6 +29,14 @@ impl<T: Copy + Eq + Hash> OrderedSet<T> {
         }
     }
 
+    /// Puts one that is in at the end.
+    pub(super) fn renew(&mut self, item: T) {
+        if self.contains(item) {
+            self.remove(item);
+            self.insert(item);
+        }
+    }
+
     pub(super) fn remove(&mut self, item: T) {
         if let Some(key) = self.keys.remove(&item) {
             self.order.remove(&key);

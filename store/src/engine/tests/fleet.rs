@@ -476,6 +476,19 @@ impl Fleet {
         true
     }
 
+    /// Applies all that a host has not got of the log, and tells in which order it would be placed.
+    pub(super) fn backlog(&mut self, at: usize) -> Vec<RelPath> {
+        let host = &mut self.hosts[at];
+        let entries = self.log[host.next..].to_vec();
+        host.next = self.log.len();
+        let engine = host.engine();
+        for entry in &entries {
+            engine.apply_entry(entry).unwrap();
+        }
+        let ids = engine.todo.first(usize::MAX);
+        ids.into_iter().map(|id| engine.index.path_of(id).unwrap().unwrap()).collect()
+    }
+
     /// Has the watcher of a host walk its folder.
     pub(super) fn look(&mut self, at: usize) {
         self.rescan(at, &RelPath::root());

@@ -83,6 +83,27 @@ fn a_late_write_through_an_old_descriptor_becomes_a_copy() {
     }
 }
 
+/// Trap T9: a backlog is exposed in the order of the log, also where a file that was waiting is
+/// changed again: what git writes last, the ref, is seen after the object it names.
+#[test]
+fn what_waits_to_be_placed_takes_its_turn_by_its_newest_version() {
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "known", "one");
+    for (path, text) in [("known", "two"), ("ref", "first"), ("object", "o")] {
+        fleet.hosts[0].write(path, text);
+        fleet.look(0);
+        fleet.settle_others(1);
+    }
+    for path in ["ref", "known"] {
+        fleet.hosts[0].write(path, "names the object");
+        fleet.look(0);
+        fleet.settle_others(1);
+    }
+    let order = fleet.backlog(1);
+    let names: Vec<_> = order.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["object", "ref", "known"]);
+}
+
 /// A look that is older than our own exchange tells of our former version, not of an edit.
 #[test]
 fn a_look_older_than_a_placing_brings_nothing_back() {
