@@ -30,6 +30,7 @@ pub mod worker;
 use pickbox_raft::core::ids::{Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 
+use self::message::CannotTake;
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::Stat;
 use crate::name::RelPath;
@@ -178,6 +179,15 @@ pub enum ContentEvent {
         ticket: Ticket,
         /// Why.
         reason: FailReason,
+    },
+    /// A peer cannot take what it is offered, for now: it is asked again.
+    Refused {
+        /// Which offer.
+        ticket: Ticket,
+        /// Which peer.
+        peer: NodeId,
+        /// Why.
+        reason: CannotTake,
     },
     /// The content is in staging as [`staging::staged_name`].
     Fetched(ContentId),

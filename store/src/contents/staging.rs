@@ -16,12 +16,21 @@ use super::PIECE_BYTES;
 use super::hasher::Hasher;
 use super::machine::{PullFailure, PullKey};
 use crate::content_id::ContentId;
-use crate::folder::{Dir, FolderError};
+use crate::folder::{Dir, FolderError, free_bytes};
 use crate::name::Name;
 
 /// Written bytes after which the kernel is asked to start writing them to disk, so that the sync
 /// at the end finds little left to do.
 const WRITE_BEHIND_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes that a content on its way in leaves free: if it took the last ones, the node would rest
+/// because of a file that it cannot place anyway.
+pub(crate) const LEFT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Whether a content may come in.
+fn fits(size: u64, free_bytes: u64) -> bool {
+    free_bytes.checked_sub(size).is_some_and(|left| left >= LEFT_BYTES)
+}
 
 /// The name of a whole content in staging. `None` never happens: the name is always short and
 /// without slashes.
@@ -131,8 +140,11 @@ pub(crate) struct Partial {
 }
 
 impl Partial {
-    /// Makes the file and reserves its space.
+    /// Makes the file and reserves its space, if [`LEFT_BYTES`] stay free beside it.
     pub(crate) fn create(dir: &Dir, key: PullKey, size: u64) -> Result<Self, PullFailure> {
+        if size > 0 && !fits(size, free_bytes(dir).unwrap_or(u64::MAX)) {
+            return Err(PullFailure::NoSpace);
+        }
         let name = partial_name(key).ok_or(PullFailure::Disk)?;
         let file = match dir.create_new(&name) {
             // Left by an earlier try of this run whose removal failed.
@@ -311,4 +323,17 @@ fn errno_failure(errno: Errno) -> PullFailure {
 
 fn io_failure(error: &std::io::Error) -> PullFailure {
     Errno::from_io_error(error).map_or(PullFailure::Disk, errno_failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Source: trap T21.
+    #[test]
+    fn what_comes_in_leaves_the_node_room_to_work() {
+        assert!(fits(1, LEFT_BYTES + 1));
+        assert!(!fits(1, LEFT_BYTES));
+        assert!(!fits(u64::MAX, LEFT_BYTES));
+    }
 }

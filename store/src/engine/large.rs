@@ -141,6 +141,7 @@ impl Engine {
             return Ok(());
         }
         self.fetching.remove(&content);
+        self.transfers.fetch_over(content);
         let mut command = ContentCommand::Release(content);
         if is_here {
             match self.history.keep(&self.staging, &staged, content) {
@@ -158,6 +159,7 @@ impl Engine {
         self.end_reading(ticket);
         if let Some(id) = self.tickets.remove(&ticket) {
             self.offers.remove(&id);
+            self.transfers.offer_over(id);
             self.out.push_back(Outgoing::Content(ContentCommand::Cancel(ticket)));
         }
     }
@@ -166,6 +168,7 @@ impl Engine {
     pub(super) fn settle_offer(&mut self, id: LocalId) {
         if let Some((ticket, _)) = self.offers.remove(&id) {
             self.tickets.remove(&ticket);
+            self.transfers.offer_over(id);
             self.out.push_back(Outgoing::Content(ContentCommand::Settle(ticket)));
         }
     }
@@ -204,6 +207,9 @@ impl Engine {
                 }
             }
             ContentEvent::Staged { .. } => {}
+            ContentEvent::Refused { ticket, peer, reason } => {
+                self.offer_refused(ticket, peer, reason);
+            }
             ContentEvent::Changed(ticket) => self.offer_failed(ticket)?,
             ContentEvent::Failed { ticket, reason } => {
                 if let FailReason::Unreadable(why) = &reason {
@@ -213,6 +219,7 @@ impl Engine {
             }
             ContentEvent::Fetched(content) => {
                 self.fetching.remove(&content);
+                self.transfers.fetch_over(content);
                 self.answer_cats(content)?;
                 self.retry_stuck()?;
             }
@@ -230,6 +237,7 @@ impl Engine {
         self.end_reading(ticket);
         let Some(id) = self.tickets.remove(&ticket) else { return Ok(()) };
         self.offers.remove(&id);
+        self.transfers.offer_over(id);
         self.held.remove(&id);
         self.outbox.remove(id);
         self.look_again(id)
@@ -240,7 +248,9 @@ impl Engine {
         self.fail_cats(content, reason);
         if reason == FetchFailure::Busy {
             self.fetching.remove(&content);
+            return self.transfers.fetch_over(content);
         }
+        self.transfers.fetch_waits(content, reason);
     }
 
     /// Has the thing of a row read again; until that is done nothing is decided about it.

@@ -39,6 +39,7 @@ mod startup;
 mod status;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -260,6 +261,7 @@ pub struct Engine {
     next_ticket: u64,
     held: HashMap<LocalId, Held>,
     fetching: HashSet<ContentId>,
+    transfers: transfers::Transfers,
     cats: cat::State,
 
     // Start, checkpoint, catch-up.

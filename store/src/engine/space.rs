@@ -6,6 +6,7 @@
 
 use super::ports::Answer;
 use super::{ApiWrite, Engine, Fatal};
+use crate::contents::staging::LEFT_BYTES;
 use crate::folder;
 
 /// Fewer free bytes than this beside the state directory, and the engine rests. What one step
@@ -13,6 +14,7 @@ use crate::folder;
 const LOW_BYTES: u64 = 16 * 1024 * 1024;
 /// It goes on when so many are free again: not back and forth with every file.
 const ENOUGH_BYTES: u64 = 2 * LOW_BYTES;
+const _: () = assert!(ENOUGH_BYTES < LEFT_BYTES);
 /// Lines about trouble with the disk in one window.
 const LINES_MAX: u32 = 10;
 const WINDOW_MS: u64 = 60_000;

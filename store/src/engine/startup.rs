@@ -249,6 +249,7 @@ impl Engine {
             next_ticket: 0,
             held: HashMap::new(),
             fetching: HashSet::new(),
+            transfers: super::transfers::Transfers::default(),
             cats: cat::State::default(),
             phase: Phase::Replaying,
             adoption,

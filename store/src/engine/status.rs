@@ -91,15 +91,20 @@ impl Engine {
                 (path, _) => path.unwrap_or_default(),
             };
             lines.push(match why {
-                Why::Content(content) => format!("{path}: its content {content} is on its way"),
+                Why::Content(content) => {
+                    format!("{path}: {}", self.transfers.why_missing(content))
+                }
                 Why::Undecided => format!("{path}: a change made here goes first"),
                 Why::Blocked(error) => format!("{path}: {error}"),
             });
         }
+        let offered: Vec<_> = self.offers.keys().take(NAMED_MAX).copied().collect();
+        for id in offered {
+            lines.push(format!("{}: {}", self.shown_path(id)?, self.why_on_offer(id)));
+        }
         let rows = [
             (self.outbox.first(NAMED_MAX), "not proposed yet"),
             (self.flying.iter().take(NAMED_MAX).copied().collect(), "proposed, not committed yet"),
-            (self.offers.keys().take(NAMED_MAX).copied().collect(), "on its way to the others"),
             (self.looks.keys().take(NAMED_MAX).copied().collect(), "being looked at again"),
             (self.limbo.keys().take(NAMED_MAX).copied().collect(), "moved away, perhaps deleted"),
             (self.quarantined.keys().take(NAMED_MAX).copied().collect(), "displaced, perhaps open"),

@@ -93,3 +93,39 @@ fn a_full_disk_stops_placing_and_nothing_else() {
     assert_eq!(cluster.daemon(2).pid(), pid);
     assert_eq!(cluster.read(2, "f299").unwrap(), b"content 299");
 }
+
+/// trap T21: what a majority has no room for is waited for, by name; nobody's disk is filled up
+/// with it, and the rest goes on.
+#[test]
+#[ignore = "needs built daemons and root: make test-cluster"]
+fn what_a_majority_cannot_hold_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: mounting needs root");
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let (one, two) = (cluster.root().join("one"), cluster.root().join("two"));
+    let disks = [one, two].map(|at| {
+        fs::create_dir(&at).unwrap();
+        SmallDisk::mount(&at)
+    });
+    for (number, disk) in [1, 2].into_iter().zip(&disks) {
+        cluster.terminate(number);
+        move_to(&mut cluster, number, disk);
+        cluster.restart(number);
+    }
+    cluster.await_converged();
+    cluster.write(0, "large", vec![7; 300 << 20]);
+    cluster.await_that("node1 names who lacks room", |cluster| {
+        let why = cluster.status(0).map(|report| report.waiting).unwrap_or_default();
+        let named = |name: &str| why.iter().any(|why| why.contains(name));
+        named("large: waits for a majority") && named("node2 has no room") && named("node3 has")
+    });
+    cluster.write(1, "small", "small");
+    cluster.await_that("the rest goes on", |cluster| {
+        [0, 2].into_iter().all(|node| cluster.read(node, "small").is_some())
+    });
+    fs::remove_file(cluster.folder(0).join("large")).unwrap();
+    cluster.await_converged();
+    assert!(cluster.read(1, "large").is_none());
+}

@@ -200,15 +200,12 @@ impl Machine {
         if id.incarnation != self.incarnation {
             return;
         }
-        log::warn!(
-            "peer cannot take content: peer={from} ticket={} reason={reason:?}",
-            id.ticket.0
-        );
         let until = self.now + REFUSED_PAUSE;
         if let Some(offer) = self.offers.active.get_mut(&id.ticket)
             && let Some(part) = offer.peers.get_mut(&from)
         {
             *part = Part::Refused { until };
+            self.tell(ContentEvent::Refused { ticket: id.ticket, peer: from, reason });
         }
         self.judge(id.ticket);
     }

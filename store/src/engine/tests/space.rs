@@ -1,6 +1,11 @@
 //! Trap T21: a full disk.
 
+use pickbox_raft::core::ids::NodeId;
+
 use super::fleet::{Fleet, rel};
+use crate::contents::message::CannotTake;
+use crate::contents::{ContentEvent, Ticket};
+use crate::engine::Event;
 use crate::engine::ports::{Answer, Query};
 
 fn shared(fleet: &mut Fleet, path: &str) {
@@ -37,6 +42,31 @@ fn a_full_disk_is_waited_out() {
     fleet.converge();
     fleet.assert_same();
     assert_eq!(fleet.hosts[0].tree().len(), 3);
+}
+
+/// A content that no majority has room for waits, and the nodes that lack it are named.
+#[test]
+fn who_has_no_room_for_a_file_is_named() {
+    let mut fleet = Fleet::new(3);
+    shared(&mut fleet, "big");
+    let engine = fleet.hosts[0].engine();
+    let file = engine.index.resolve(&rel("big")).unwrap().unwrap();
+    let row = engine.row_of(file).unwrap().unwrap();
+    let stat = engine.row(row).unwrap().unwrap().seen.unwrap().stat;
+    let ticket = Ticket(99);
+    engine.offers.insert(row, (ticket, stat));
+    engine.tickets.insert(ticket, row);
+    for (peer, reason) in [(2, CannotTake::NoSpace), (3, CannotTake::Busy), (3, CannotTake::Disk)] {
+        let peer = NodeId::new(peer);
+        engine.event(Event::Content(ContentEvent::Refused { ticket, peer, reason })).unwrap();
+    }
+    let waiting = engine.store_status().unwrap().waiting;
+    let expected = "big: waits for a majority that can hold it: node2 has no room for it, \
+                    node3 cannot write to its disk";
+    assert_eq!(waiting, [expected]);
+    engine.event(Event::Content(ContentEvent::Changed(ticket))).unwrap();
+    let waiting = engine.store_status().unwrap().waiting;
+    assert!(waiting.iter().all(|line| !line.contains("no room")), "{waiting:?}");
 }
 
 /// The journal is cut in the middle of a note: nothing is exposed before it is whole, and it is

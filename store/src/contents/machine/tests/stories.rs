@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::net::{Dice, Live, Net, SMALL, content, large, node, path};
 use crate::contents::machine::{Durability, Input};
+use crate::contents::message::CannotTake;
 use crate::contents::{
     ContentCommand, ContentEvent, FETCHES_MAX, FetchFailure, OFFERS_ACTIVE_MAX, PIECE_BYTES_U64,
     Quorum, Ticket,
@@ -47,6 +48,8 @@ fn a_peer_that_was_full_gets_the_offer_again() {
     net.offer(1, 1, large(7, 2));
     net.run(2 * SECOND);
     assert_eq!(net.held(1, 1).unwrap().1, vec![node(1), node(2)]);
+    let (ticket, peer, reason) = (Ticket(1), node(3), CannotTake::NoSpace);
+    assert!(net.saw(1, &ContentEvent::Refused { ticket, peer, reason }));
     net.node(3).full = false;
     net.run(20 * SECOND);
     assert_eq!(net.held(1, 1).unwrap().1, vec![node(1), node(2), node(3)]);
