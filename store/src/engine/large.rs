@@ -134,13 +134,13 @@ impl Engine {
         }
         let staged = super::stage::whole_name(content);
         let is_here = self.staging.stat(&staged).is_ok();
-        if !is_here && !self.fetching.contains(&content)
+        if !is_here && !self.transfers.fetching.contains(&content)
             || self.is_placed(touch.id, content)?
             || !self.index.holders_of_content(content, 1)?.is_empty()
         {
             return Ok(());
         }
-        self.fetching.remove(&content);
+        self.transfers.fetching.remove(&content);
         self.transfers.fetch_over(content);
         let mut command = ContentCommand::Release(content);
         if is_here {
@@ -218,7 +218,7 @@ impl Engine {
                 self.offer_failed(ticket)?;
             }
             ContentEvent::Fetched(content) => {
-                self.fetching.remove(&content);
+                self.transfers.fetching.remove(&content);
                 self.transfers.fetch_over(content);
                 self.answer_cats(content)?;
                 self.retry_stuck()?;
@@ -247,7 +247,7 @@ impl Engine {
         log::debug!("event=fetch_waits content={content} reason={reason:?}");
         self.fail_cats(content, reason);
         if reason == FetchFailure::Busy {
-            self.fetching.remove(&content);
+            self.transfers.fetching.remove(&content);
             return self.transfers.fetch_over(content);
         }
         self.transfers.fetch_waits(content, reason);

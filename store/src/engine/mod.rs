@@ -260,7 +260,6 @@ pub struct Engine {
     tickets: HashMap<Ticket, LocalId>,
     next_ticket: u64,
     held: HashMap<LocalId, Held>,
-    fetching: HashSet<ContentId>,
     transfers: transfers::Transfers,
     cats: cat::State,
 

@@ -267,7 +267,7 @@ impl Engine {
 
     /// Asks for a content of these nodes first, then of all.
     pub(super) fn fetch_from(&mut self, content: ContentId, size: u64, from: Vec<NodeId>) {
-        if self.fetching.insert(content) {
+        if self.transfers.fetching.insert(content) {
             self.out.push_back(Outgoing::Content(ContentCommand::Fetch { content, size, from }));
         }
     }

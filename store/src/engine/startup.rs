@@ -248,7 +248,6 @@ impl Engine {
             tickets: HashMap::new(),
             next_ticket: 0,
             held: HashMap::new(),
-            fetching: HashSet::new(),
             transfers: super::transfers::Transfers::default(),
             cats: cat::State::default(),
             phase: Phase::Replaying,

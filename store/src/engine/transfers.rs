@@ -1,7 +1,7 @@
 //! Why contents do not move: what peers say of what they are offered, and how the search for what is
-//! wanted goes (trap T21). For people: nothing is decided by it.
+//! wanted goes (trap T21). The reasons are for people: nothing is decided by them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pickbox_raft::core::ids::NodeId;
 
@@ -14,6 +14,8 @@ use crate::placed::LocalId;
 /// What hinders contents on their way. No larger than what is on offer and what is fetched.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
+    /// Contents that the worker was asked for and did not bring yet.
+    pub(super) fetching: HashSet<ContentId>,
     refused: HashMap<LocalId, BTreeMap<NodeId, CannotTake>>,
     missing: HashMap<ContentId, FetchFailure>,
 }

@@ -578,10 +578,10 @@ fn a_version_that_was_overtaken_is_not_waited_for() {
     let mut row = engine.row(local).unwrap().unwrap();
     row.seen.as_mut().unwrap().body = None;
     engine.set_row(local, Some(&row)).unwrap();
-    engine.fetching.insert(content);
+    engine.transfers.fetching.insert(content);
     share(&mut fleet, 0, "big", "new");
     assert!(fleet.told.contains(&(2, ContentCommand::Release(content))));
-    assert!(fleet.hosts[2].engine().fetching.is_empty());
+    assert!(fleet.hosts[2].engine().transfers.fetching.is_empty());
 }
 
 /// Without it an offer would wait for a majority that it was never made to.
