@@ -131,7 +131,7 @@ pub fn sync(folder: &Folder, job: &SyncJob) -> Result<(), String> {
 }
 
 fn sync_all(dir: &Dir) -> Result<(), String> {
-    rustix::fs::syncfs(dir).map_err(|errno| errno.to_string())
+    dir.sync_file_system().map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

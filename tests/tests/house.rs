@@ -156,9 +156,6 @@ mod tests {
             at: &[FOLDER, DISK],
             except: &[
                 ("cli/src/sandbox.rs", "the type of a umask"),
-                ("store/src/syncer.rs", "syncfs(2) on the open folder, by no name"),
-                ("store/src/contents/staging.rs", "space, clones and write-back of our open files"),
-                ("store/src/contents/history.rs", "asks how full the file system is"),
                 ("watch/src/events.rs", "takes an inotify watch off, by its number"),
                 (
                     "admin/src/socket_file.rs",

@@ -1,10 +1,10 @@
 //! Looking at one path: what stands there, and what a small file holds.
 
-use std::fs::File;
+use pickbox_store::folder::File;
 
 use pickbox_store::content_id::{ContentId, INLINE_BYTES_MAX};
 use pickbox_store::folder::{Dir, Folder, FolderError, Kind, READ_TRIES_MAX, Stat};
-use pickbox_store::lease::{Lease, open_for_writing};
+use pickbox_store::lease::Lease;
 use pickbox_store::name::{Name, RelPath};
 use pickbox_store::observation::{Hint, Seen};
 
@@ -85,7 +85,7 @@ fn look(
 }
 
 fn is_busy(file: &File, patience: Patience) -> bool {
-    match (patience, open_for_writing(file)) {
+    match (patience, file.lease()) {
         (Patience::None, _) | (_, Lease::Idle) | (Patience::Wait, Lease::Unknown) => false,
         (_, Lease::Busy) | (Patience::WaitIfUnknown, Lease::Unknown) => true,
     }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_file_in_the_middle_of_a_write_is_busy() {
         let dir = tempfile::tempdir().unwrap();
-        let writer = File::create(dir.path().join("f")).unwrap();
+        let writer = std::fs::File::create(dir.path().join("f")).unwrap();
         assert!(matches!(look_at(&dir, "f", Hint::WROTE), Seen::Busy(_)));
         assert!(matches!(look_at(&dir, "f", Hint::CREATED), Seen::Busy(_)));
         assert!(matches!(look_at(&dir, "f", Hint::ATTRIBUTES), Seen::StatOnly(_)));

@@ -5,14 +5,13 @@
 //! ctime that the rename gave it. A displaced inode becomes an object by one rename, so that its
 //! bytes are never copied; its mtime stays the user's.
 
-use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
 use super::staging::hash_file;
 use crate::content_id::ContentId;
-use crate::folder::{Dir, FolderError, Kind, Properties, Stat};
+use crate::folder::{Dir, File, FolderError, Kind, Properties, Space, Stat};
 use crate::name::Name;
 use crate::time::Time;
 
@@ -182,10 +181,7 @@ impl HistoryStore {
     /// # Errors
     /// When the file system cannot be asked.
     pub fn limit_bytes(&self) -> Result<u64, FolderError> {
-        let fs = rustix::fs::fstatvfs(&self.dir)
-            .map_err(|errno| FolderError::from_errno(self.dir.path().clone(), errno))?;
-        let total = fs.f_blocks.saturating_mul(fs.f_frsize);
-        let free = fs.f_bavail.saturating_mul(fs.f_frsize);
+        let Space { total, free } = Space::of(&self.dir)?;
         let missing = (total / FREE_DIVISOR).saturating_sub(free);
         let share = total / SHARE_DIVISOR;
         match missing {

@@ -1,10 +1,8 @@
 //! Reading a user's file while it may change: bytes count only between two equal looks.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use crate::folder::{Folder, FolderError, Stat};
+use crate::folder::{File, Folder, FolderError, Stat};
 use crate::name::RelPath;
 
 /// An open file of the user's, as the engine expects it to be.
@@ -42,7 +40,7 @@ impl LiveFile {
 
     /// How it looks now, if that is still as expected.
     pub(crate) fn look(&self) -> Result<Stat, ReadError> {
-        match Stat::of(&*self.file) {
+        match self.file.stat() {
             Ok(stat) if stat.same_content_hint(&self.expect) => Ok(stat),
             Ok(_) => Err(ReadError::Changed),
             Err(errno) => Err(ReadError::Unreadable(errno.to_string())),

@@ -6,17 +6,13 @@
 //! - `c.SHA256`: whole. What lies there and hashes to its name is ours; anything else under such a
 //!   name was swapped in from the folder and is a user's.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
-use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
 
 use super::PIECE_BYTES;
 use super::hasher::Hasher;
 use super::machine::{PullFailure, PullKey};
 use crate::content_id::ContentId;
-use crate::folder::{Dir, FolderError, free_bytes};
+use crate::folder::{Dir, File, FolderError, free_bytes};
 use crate::name::Name;
 
 /// Written bytes after which the kernel is asked to start writing them to disk, so that the sync
@@ -118,10 +114,9 @@ pub fn hash_file(file: &File) -> std::io::Result<(ContentId, u64)> {
     let mut buffer = vec![0; PIECE_BYTES];
     let mut offset = 0;
     loop {
-        let read = match file.read_at(&mut buffer, offset) {
-            Ok(0) => return Ok((hasher.finish(), offset)),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            other => other?,
+        let read = match file.read_at(&mut buffer, offset)? {
+            0 => return Ok((hasher.finish(), offset)),
+            read => read,
         };
         hasher.update(buffer.get(..read).unwrap_or_default());
         offset += u64::try_from(read).unwrap_or_default();
@@ -159,7 +154,7 @@ impl Partial {
         if size == 0 {
             return Ok(partial);
         }
-        match rustix::fs::fallocate(&partial.file, FallocateFlags::empty(), 0, size) {
+        match partial.file.reserve(size) {
             // A file system that cannot reserve space says so when it is full, later.
             Ok(()) | Err(Errno::OPNOTSUPP) => Ok(partial),
             Err(errno) => {
@@ -181,7 +176,7 @@ impl Partial {
 
     /// Makes it share the blocks of `source`, where the file system can.
     pub(crate) fn clone_from(&self, source: &File) -> bool {
-        rustix::fs::ioctl_ficlone(&self.file, source).is_ok()
+        self.file.clone_from(source)
     }
 
     /// The file, to read back what was cloned.
@@ -205,11 +200,9 @@ impl Partial {
         self.written += u64::try_from(bytes.len()).unwrap_or_default();
     }
 
-    /// Asks the kernel to start writing what is dirty; it does not wait, and dirty pages stay in
-    /// the cache (mm/fadvise.c: `POSIX_FADV_DONTNEED` starts write-back first).
+    /// Has the kernel start to write what is dirty.
     pub(crate) fn write_behind(&mut self) {
-        let len = std::num::NonZeroU64::new(self.written - self.flushed);
-        let _ = rustix::fs::fadvise(&self.file, self.flushed, len, Advice::DontNeed);
+        self.file.write_behind(self.flushed, self.written - self.flushed);
         self.flushed = self.written;
     }
 

@@ -16,7 +16,6 @@ use pickbox_raft::core::ids::Index as LogIndex;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{meta_of, set_meta_of};
-use super::outbox::wall_time;
 use super::{Engine, Fatal};
 use crate::contents::{Quorum, Ticket};
 use crate::history_rows::{HistoryOf, HistoryRow};
@@ -59,8 +58,8 @@ pub(super) struct Adoption {
 }
 
 /// Notes that the folder is to be adopted; durable with the next checkpoint of the index.
-pub(super) fn note(index: &Index, claim: Claim) -> Result<(), Fatal> {
-    let note = Note { claim, since: wall_time() };
+pub(super) fn note(index: &Index, claim: Claim, since: Time) -> Result<(), Fatal> {
+    let note = Note { claim, since };
     let bytes = postcard::to_allocvec(&note).map_err(|_| Fatal::Encode)?;
     set_meta_of(index, ADOPTING_ROW, &bytes)
 }

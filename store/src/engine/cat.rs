@@ -6,8 +6,6 @@
 //! any size costs this thread one read at a time. The content worker verifies a large object of
 //! the history beside that, so that a rotten one is found, removed, and had from others next time.
 
-use std::fs::File;
-
 use pickbox_raft::core::ids::Index as LogIndex;
 
 use super::ports::{Answer, Outgoing, Piece, Request};
@@ -15,7 +13,7 @@ use super::{Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::contents::live::{LiveFile, read_exact};
 use crate::contents::{ContentCommand, FetchFailure};
-use crate::folder::Stat;
+use crate::folder::File;
 use crate::name::RelPath;
 use crate::placed::LocalId;
 use crate::record::Body;
@@ -178,7 +176,7 @@ impl Engine {
 
     /// From our own files: kept open for what is read next.
     fn stored_piece(&mut self, part: Part) -> Option<Vec<u8>> {
-        let is_it = |file: &File| Stat::of(file).is_ok_and(|stat| stat.size == part.size);
+        let is_it = |file: &File| file.stat().is_ok_and(|stat| stat.size == part.size);
         let staged = self.staging.open_read(&super::stage::whole_name(part.content)).ok();
         if let Some(file) = staged.filter(is_it)
             && let Some(data) = part.read(&file)

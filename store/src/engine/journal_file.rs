@@ -1,9 +1,8 @@
 //! The files of the placed journal: `journal.N`, a new one from each checkpoint.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 
-use crate::folder::{Dir, FolderError};
+use crate::folder::{Dir, File, FolderError};
 use crate::name::Name;
 
 /// Longest journal that is read back: the checkpoint comes long before.
@@ -13,6 +12,8 @@ const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct JournalFile {
     file: File,
+    /// Bytes written.
+    len: u64,
     number: u64,
     /// How many bytes a test lets the disk take.
     #[cfg(test)]
@@ -41,10 +42,8 @@ impl JournalFile {
         for number in &numbers {
             let Some(name) = name_of(*number) else { continue };
             let file = state.open_read(&name)?;
-            let mut bytes = Vec::new();
-            if file.take(JOURNAL_BYTES_MAX).read_to_end(&mut bytes).is_ok() {
-                contents.push(bytes);
-            }
+            let size = file.stat().map_or(0, |stat| stat.size.min(JOURNAL_BYTES_MAX));
+            contents.extend(file.read_up_to(usize::try_from(size).unwrap_or(0)).ok());
         }
         let number = numbers.last().map_or(1, |last| last + 1);
         Ok((Self::create(state, number)?, contents))
@@ -63,6 +62,7 @@ impl JournalFile {
         let name = name_of(number).ok_or_else(absent)?;
         Ok(Self {
             file: state.create_new(&name)?,
+            len: 0,
             number,
             #[cfg(test)]
             room: None,
@@ -95,9 +95,15 @@ impl JournalFile {
             *room -= count;
             let full = || std::io::Error::from(ErrorKind::StorageFull);
             let part = bytes.get(..count).filter(|part| !part.is_empty()).ok_or_else(full)?;
-            return self.file.write(part);
+            return self.append_some(part);
         }
-        self.file.write(bytes)
+        self.append_some(bytes)
+    }
+
+    fn append_some(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write_at(bytes, self.len)?;
+        self.len += u64::try_from(count).unwrap_or(0);
+        Ok(count)
     }
 
     /// Starts the next journal.

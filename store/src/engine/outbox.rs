@@ -14,6 +14,7 @@ use super::ports::Outgoing;
 use super::root::Standing;
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
+use crate::folder::Folder;
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
 use crate::owner::Owner;
@@ -152,7 +153,7 @@ impl Engine {
     }
 
     fn send(&mut self, draft: Draft) -> Result<(), Fatal> {
-        let change = Change { wall_ms: wall_ms(), ops: draft.ops };
+        let change = Change { wall_ms: wall_ms(&self.folder), ops: draft.ops };
         let payload = crate::agreed::payload::encode(&change).map_err(|_| Fatal::Encode)?;
         let proposal = Arc::new(Proposal {
             origin: self.me,
@@ -508,12 +509,13 @@ impl Engine {
     }
 }
 
-pub(super) fn wall_ms() -> u64 {
-    u64::try_from(pickbox_raft::clock::wall().as_millis()).unwrap_or(u64::MAX)
+/// What people call the time, as the disk of the folder has it.
+pub(super) fn wall_ms(folder: &Folder) -> u64 {
+    u64::try_from(folder.root().wall().as_millis()).unwrap_or(u64::MAX)
 }
 
-pub(super) fn wall_time() -> Time {
-    let wall = pickbox_raft::clock::wall();
+pub(super) fn wall_time(folder: &Folder) -> Time {
+    let wall = folder.root().wall();
     let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
     Time { secs, nanos: wall.subsec_nanos() }
 }

@@ -11,7 +11,7 @@ use super::startup::names_in;
 use super::{Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::{Dir, FolderError, Kind, Stat};
-use crate::lease::{Lease, open_for_writing};
+use crate::lease::Lease;
 use crate::name::{NAME_BYTES_MAX, Name};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::reconcile::{Base, Place};
@@ -31,7 +31,7 @@ enum Writers {
 }
 
 fn writers(dir: &Dir, name: &Name) -> Writers {
-    match dir.open_read(name).map(|file| open_for_writing(&file)) {
+    match dir.open_read(name).map(|file| file.lease()) {
         Ok(Lease::Busy) => Writers::Some,
         Ok(Lease::Unknown) => Writers::Unknown,
         Ok(Lease::Idle) | Err(_) => Writers::None,

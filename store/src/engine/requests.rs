@@ -35,7 +35,7 @@ impl Engine {
     fn put(&mut self, request: Request, path: RelPath, data: Vec<u8>) {
         let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
         let body = Body::File { size, content: ContentId::of(&data) };
-        let attributes = Attributes { mode: API_MODE, mtime: wall_time(), owner: None };
+        let attributes = Attributes { mode: API_MODE, mtime: wall_time(&self.folder), owner: None };
         let op = Op::Put { path, new: Incoming { body, attributes, inline: Some(data) } };
         self.take_write(ApiWrite::new(request, op));
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::{self, Claim};
 use super::checkpoint::{meta_of, set_meta_of};
+use super::outbox::wall_time;
 use super::{Engine, Fatal};
 use crate::folder::{Folder, Stat};
 use crate::index::Index;
@@ -160,9 +161,9 @@ pub(super) fn check(
     };
     match standing {
         Standing::First if owner.former || mark == Mark::Former => {
-            adopt::note(index, Claim::Former)?;
+            adopt::note(index, Claim::Former, wall_time(folder))?;
         }
-        Standing::First | Standing::Anew => adopt::note(index, Claim::Brought)?,
+        Standing::First | Standing::Anew => adopt::note(index, Claim::Brought, wall_time(folder))?,
         Standing::Known | Standing::Gone => {}
     }
     let marked = is_marked || is_marked_now(folder, &ours);

@@ -296,7 +296,7 @@ impl Engine {
         self.sweep_quarantine()?;
         self.catchup_tick()?;
         self.checkpoint_tick()?;
-        self.retention_tick(wall_ms())?;
+        self.retention_tick(wall_ms(&self.folder))?;
         self.cats_tick();
         self.reads_tick();
         if std::mem::take(&mut self.index_changed) {

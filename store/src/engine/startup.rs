@@ -312,7 +312,7 @@ impl Engine {
         let mark = self.meta("mark")?;
         self.cut = self.open_cut()?;
         if mark.is_some_and(|mark| mark != b"clean" && mark != now.as_bytes()) {
-            let time = wall_time();
+            let time = wall_time(&self.folder);
             let floor = self.checkpoint.floor.index;
             let former = self.cut.take();
             let earlier = former.as_ref().and_then(|former| former.since);

@@ -4,14 +4,11 @@
 //! looked for in the inode behind it. What follows is done to that inode: whoever puts another
 //! thing at the name meanwhile does not get its owner or mode changed (fault 85).
 
-use std::os::fd::{AsFd, OwnedFd};
-
-use rustix::fs::{AtFlags, CWD, Gid, Uid};
 use rustix::io::Errno;
 
 use super::inherit::is_beyond;
-use super::write::{bits, times};
-use super::{Dir, FolderError, Kind, Properties, Result, Stat, proc_path};
+use super::kernel::Handle;
+use super::{Dir, FolderError, Kind, Properties, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 
@@ -26,7 +23,7 @@ impl Dir {
     pub fn attach(&self, name: &Name, expected: &Stat, wanted: Properties) -> Result<Stat> {
         let failed = |errno| self.error(name, errno);
         let entry = self.pin(name).map_err(failed)?;
-        let stat = Stat::of(&entry).map_err(failed)?;
+        let stat = entry.stat().map_err(failed)?;
         let same_rights = (stat.mode, stat.ids()) == (expected.mode, expected.ids());
         if !stat.same_content_hint(expected) || !same_rights {
             return Err(FolderError::Unstable(self.path().join(name)));
@@ -35,7 +32,7 @@ impl Dir {
             return Err(FolderError::WrongKind(self.path().join(name)));
         }
         attach(&entry, stat, wanted).map_err(failed)?;
-        Stat::of(&entry).map_err(failed)
+        entry.stat().map_err(failed)
     }
 
     /// As [`Self::attach`], for what stands in a directory of ours, where nobody else puts anything.
@@ -53,26 +50,23 @@ impl Dir {
     pub fn attach_self(&self, wanted: Properties) -> Result<Stat> {
         let failed = |errno| FolderError::from_errno(self.path().clone(), errno);
         let stat = self.stat_self()?;
-        attach(&self.fd, stat, wanted).map_err(failed)?;
+        attach(&self.handle, stat, wanted).map_err(failed)?;
         self.stat_self()
     }
 }
 
-fn attach(entry: &OwnedFd, stat: Stat, wanted: Properties) -> std::result::Result<(), Errno> {
+fn attach(entry: &Handle, stat: Stat, wanted: Properties) -> std::result::Result<(), Errno> {
     let Properties { mode, mtime, owner } = wanted;
     let mode = stat.kind.mask_mode(mode);
-    // fchmod(2) refuses O_PATH handles and fchmodat2(2) is younger than our kernels; the magic
-    // link leads to exactly the inode behind the handle.
-    let path = proc_path(entry);
     // The owner goes first: who is given a thing gets no rights to it before they are his.
     if let Some(ids) = owner {
         give(entry, Some(stat.ids()), ids)?;
     }
     if stat.kind != Kind::Symlink && stat.masked_mode() != mode {
-        rustix::fs::chmodat(CWD, &path, bits(mode), AtFlags::empty())?;
+        entry.set_mode_pinned(mode)?;
     }
     if stat.kind != Kind::Directory && stat.mtime != mtime {
-        rustix::fs::utimensat(CWD, &path, &times(mtime), AtFlags::empty())?;
+        entry.set_mtime_pinned(mtime)?;
     }
     Ok(())
 }
@@ -80,21 +74,15 @@ fn attach(entry: &OwnedFd, stat: Stat, wanted: Properties) -> std::result::Resul
 /// Gives an open thing away, if it is not known to be theirs already. Where the daemon may not, or
 /// the file system knows no owners, it stays whose it is: that is this host's affair, and no
 /// failure.
-pub(super) fn give(
-    thing: impl AsFd,
-    from: Option<Ids>,
-    ids: Ids,
-) -> std::result::Result<(), Errno> {
-    let owner = from.is_none_or(|from| from.uid != ids.uid).then(|| Uid::from_raw(ids.uid));
-    let group = from.is_none_or(|from| from.gid != ids.gid).then(|| Gid::from_raw(ids.gid));
+pub(super) fn give(thing: &Handle, from: Option<Ids>, ids: Ids) -> std::result::Result<(), Errno> {
+    let owner = from.is_none_or(|from| from.uid != ids.uid).then_some(ids.uid);
+    let group = from.is_none_or(|from| from.gid != ids.gid).then_some(ids.gid);
     if owner.is_none() && group.is_none() {
         return Ok(());
     }
-    let set =
-        |owner, group| rustix::fs::chownat(thing.as_fd(), c"", owner, group, AtFlags::EMPTY_PATH);
     // A daemon that is not root may still give a file to a group that it is in.
-    let given = set(owner, group).or_else(|errno| match (owner, group) {
-        (Some(_), Some(_)) if is_beyond(errno) => set(None, group).and(Err(errno)),
+    let given = thing.set_owner(owner, group).or_else(|errno| match (owner, group) {
+        (Some(_), Some(_)) if is_beyond(errno) => thing.set_owner(None, group).and(Err(errno)),
         _ => Err(errno),
     });
     match given {

@@ -6,22 +6,15 @@
 //! Capabilities (`security.capability`), `trusted.*` and whatever else there is were given to other
 //! bytes: the new file never had them.
 
-use std::os::fd::OwnedFd;
-
-use rustix::fs::{AtFlags, CWD, XattrFlags};
 use rustix::io::Errno;
 
 use super::attach::give;
+use super::kernel::Handle;
 use super::stat::Kind;
-use super::write::bits;
-use super::{Dir, FolderError, Properties, Result, Stat, proc_path};
+use super::{Dir, FolderError, Properties, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 
-/// Longest list of names (`XATTR_LIST_MAX`) and longest value (`XATTR_SIZE_MAX`), xattr(7).
-const XATTR_BYTES_MAX: usize = 64 * 1024;
-/// A list of names that is not long, tried first.
-const LIST_BYTES: usize = 512;
 /// Access lists; setting one changes the mode.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
 
@@ -76,7 +69,7 @@ impl Dir {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(from.error(replaced, errno)),
         };
-        let old_stat = Stat::of(&old).map_err(|errno| from.error(replaced, errno))?;
+        let old_stat = old.stat().map_err(|errno| from.error(replaced, errno))?;
         if !old_stat.same_inode(expected) {
             return Err(FolderError::Unstable(from.path().join(replaced)));
         }
@@ -84,7 +77,7 @@ impl Dir {
         let new = self.pin(name).map_err(failed)?;
         let mut given = None;
         if staged.owner.is_none() {
-            let own = Stat::of(&new).map_err(failed)?.ids();
+            let own = new.stat().map_err(failed)?.ids();
             give(&new, Some(own), old_stat.ids()).map_err(failed)?;
             given = Some(old_stat.ids()).filter(|ids| *ids != own);
         }
@@ -93,38 +86,34 @@ impl Dir {
         }
         // It may not have been to give.
         match given {
-            Some(_) => Stat::of(&new).map(|stat| Some(stat.ids())).map_err(failed),
+            Some(_) => new.stat().map(|stat| Some(stat.ids())).map_err(failed),
             None => Ok(None),
         }
     }
 }
 
-/// The calls on attributes refuse `O_PATH` handles; the magic links lead to exactly the inodes
-/// behind them.
 fn take_attributes(
-    new: &OwnedFd,
+    new: &Handle,
     mode: u16,
-    old: &OwnedFd,
+    old: &Handle,
     old_stat: &Stat,
 ) -> std::result::Result<(), Errno> {
-    let (from, to) = (proc_path(old), proc_path(new));
-    let names = list(&from)?;
+    let names = match old.attributes() {
+        Err(errno) if is_beyond(errno) => return Ok(()),
+        other => other?,
+    };
     if names.is_empty() {
         return Ok(());
     }
-    let stat = Stat::of(new)?;
+    let stat = new.stat()?;
     if stat.kind != old_stat.kind {
         return Ok(());
     }
     let user = if stat.uid == old_stat.uid { User::Same } else { User::Another };
     let mut mode_moved = false;
     for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name, user)) {
-        let mut value = vec![0; XATTR_BYTES_MAX];
-        let set = rustix::fs::getxattr(&from, attribute, &mut value[..]).and_then(|count| {
-            let value = value.get(..count).unwrap_or_default();
-            rustix::fs::setxattr(&to, attribute, value, XattrFlags::empty())
-        });
-        match set {
+        let value = old.attribute(attribute);
+        match value.and_then(|value| new.set_attribute(attribute, &value)) {
             Ok(()) => mode_moved |= ACLS.contains(&attribute),
             Err(errno) if is_beyond(errno) => {
                 let attribute = attribute.escape_ascii();
@@ -135,26 +124,7 @@ fn take_attributes(
     }
     // The group bits of a mode are the mask of an access list: the version says what they are.
     if mode_moved {
-        let mode = bits(stat.kind.mask_mode(mode));
-        rustix::fs::chmodat(CWD, &to, mode, AtFlags::empty())?;
+        new.set_mode_pinned(stat.kind.mask_mode(mode))?;
     }
     Ok(())
-}
-
-/// The names of the attributes of a file, each with a zero byte behind it.
-fn list(path: &str) -> std::result::Result<Vec<u8>, Errno> {
-    let mut names = vec![0; LIST_BYTES];
-    let count = match rustix::fs::listxattr(path, &mut names[..]) {
-        Err(Errno::RANGE) => {
-            names.resize(XATTR_BYTES_MAX, 0);
-            rustix::fs::listxattr(path, &mut names[..])
-        }
-        other => other,
-    };
-    match count {
-        Ok(count) => names.truncate(count),
-        Err(errno) if is_beyond(errno) => names.clear(),
-        Err(errno) => return Err(errno),
-    }
-    Ok(names)
 }

@@ -8,7 +8,9 @@
 mod accounts;
 mod attach;
 mod error;
+mod file;
 mod inherit;
+mod kernel;
 mod list;
 mod mark;
 mod medium;
@@ -19,31 +21,22 @@ mod stat;
 mod tests;
 mod write;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 pub use accounts::{Accounts, NameService, Of, OwnNameService};
 pub use error::FolderError;
+pub use file::File;
+use kernel::{For, Handle};
 pub use list::{Listed, Listing};
 pub use medium::medium;
 pub use read::READ_TRIES_MAX;
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
-pub use space::free_bytes;
-use stat::MountRoot;
+pub use space::{Space, free_bytes};
 pub use stat::{Kind, Stat};
 pub use write::{NewFile, Properties};
 
 use crate::name::{DEPTH_MAX, Name, RelPath};
-
-/// How every path is walked.
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
-
-const OPEN_DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW);
 
 type Result<T> = std::result::Result<T, FolderError>;
 
@@ -61,9 +54,12 @@ impl Folder {
     /// # Errors
     /// When it is absent, no directory, or may not be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let fd = rustix::fs::open(path, OPEN_DIRECTORY - OFlags::NOFOLLOW, Mode::empty())
-            .map_err(|errno| FolderError::from_errno(RelPath::root(), errno))?;
-        let root = Dir { fd, path: RelPath::root() };
+        let opened = Handle::open(path);
+        Self::over(opened.map_err(|errno| FolderError::from_errno(RelPath::root(), errno))?)
+    }
+
+    fn over(handle: Handle) -> Result<Self> {
+        let root = Dir { handle, path: RelPath::root() };
         let stat = root.stat_self()?;
         Ok(Self { root, stat })
     }
@@ -100,13 +96,9 @@ impl Folder {
             if (stat.dev, stat.ino) == (self.stat.dev, self.stat.ino) {
                 return Ok(true);
             }
-            // Not a path of anybody's, and never opened for more than a look. Where it may not be
-            // looked, the folder cannot be: it is open.
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(fd) = rustix::fs::openat(&at.fd, c"..", flags, Mode::empty()) else {
-                return Ok(false);
-            };
-            at = Dir { fd, path: RelPath::root() };
+            // Where it may not be looked, the folder cannot be: it is open.
+            let Ok(handle) = at.handle.above() else { return Ok(false) };
+            at = Dir { handle, path: RelPath::root() };
             let above = at.stat_self()?;
             if (above.dev, above.ino) == (stat.dev, stat.ino) {
                 return Ok(false);
@@ -123,8 +115,9 @@ impl Folder {
     pub fn dir(&self, path: &RelPath) -> Result<Dir> {
         let bytes = path.checked().map_err(|_| refused(path.clone()))?;
         let bytes: &[u8] = if path.is_root() { b"." } else { bytes };
-        rustix::fs::openat2(&self.root.fd, bytes, OPEN_DIRECTORY, Mode::empty(), RESOLVE)
-            .map(|fd| Dir { fd, path: path.clone() })
+        let opened = self.root.handle.beneath(bytes, For::Walking);
+        opened
+            .map(|handle| Dir { handle, path: path.clone() })
             .map_err(|errno| FolderError::from_errno(path.clone(), errno))
     }
 }
@@ -133,15 +126,9 @@ impl Folder {
 /// name entries of it and never look at its path again.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    handle: Handle,
     /// Where it was when it was opened: for messages.
     path: RelPath,
-}
-
-impl AsFd for Dir {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
 }
 
 impl Dir {
@@ -155,7 +142,13 @@ impl Dir {
     /// can be given: whatever its path has become meanwhile.
     #[must_use]
     pub fn proc_path(&self) -> String {
-        proc_path(&self.fd)
+        self.handle.proc_path()
+    }
+
+    /// The time since 1970 by the clock that stamps what is done here.
+    #[must_use]
+    pub fn wall(&self) -> Duration {
+        self.handle.wall()
     }
 
     /// Another handle on the same directory.
@@ -163,11 +156,11 @@ impl Dir {
     /// # Errors
     /// When descriptors run out.
     pub fn reopen(&self) -> Result<Self> {
-        let fd = self.fd.try_clone().map_err(|error| FolderError::Other {
-            path: self.path.clone(),
-            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-        })?;
-        Ok(Self { fd, path: self.path.clone() })
+        let path = self.path.clone();
+        match self.handle.duplicate() {
+            Ok(handle) => Ok(Self { handle, path }),
+            Err(errno) => Err(FolderError::Other { path, errno }),
+        }
     }
 
     /// Looks at the directory itself.
@@ -175,7 +168,7 @@ impl Dir {
     /// # Errors
     /// When the disk fails.
     pub fn stat_self(&self) -> Result<Stat> {
-        stat_fd(&self.fd).map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
+        self.handle.stat().map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
     }
 
     /// Looks at an entry; a symlink is looked at itself.
@@ -183,10 +176,7 @@ impl Dir {
     /// # Errors
     /// `Absent` most of all.
     pub fn stat(&self, name: &Name) -> Result<Stat> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        rustix::fs::statx(&self.fd, self.entry(name)?, flags, STATX)
-            .map(|statx| Stat::from_statx(&statx, MountRoot::Special))
-            .map_err(|errno| self.error(name, errno))
+        self.handle.stat_at(self.entry(name)?).map_err(|errno| self.error(name, errno))
     }
 
     /// Opens a directory in this one.
@@ -194,19 +184,19 @@ impl Dir {
     /// # Errors
     /// As [`Folder::dir`].
     pub fn open_dir(&self, name: &Name) -> Result<Self> {
-        let fd = self.open_entry(name, OPEN_DIRECTORY).map_err(|errno| self.error(name, errno))?;
-        Ok(Self { fd, path: self.path.join(name) })
+        let opened = self.open_entry(name, For::Walking);
+        let handle = opened.map_err(|errno| self.error(name, errno))?;
+        Ok(Self { handle, path: self.path.join(name) })
     }
 
-    fn open_entry(&self, name: &Name, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
-        let bytes = name.checked().map_err(|_| NO_NAME)?;
-        rustix::fs::openat2(&self.fd, bytes, flags, Mode::empty(), RESOLVE)
+    fn open_entry(&self, name: &Name, what: For) -> std::result::Result<Handle, Errno> {
+        self.handle.beneath(name.checked().map_err(|_| NO_NAME)?, what)
     }
 
     /// A handle on exactly the inode that has a name now, for looking at it and for changing what
-    /// is attached to it; nothing is opened for reading, no device is woken.
-    fn pin(&self, name: &Name) -> std::result::Result<OwnedFd, Errno> {
-        self.open_entry(name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC)
+    /// is attached to it.
+    fn pin(&self, name: &Name) -> std::result::Result<Handle, Errno> {
+        self.open_entry(name, For::Looking)
     }
 
     /// The second gate: the bytes of a name on their way to the kernel. Names are checked where
@@ -225,25 +215,4 @@ const NO_NAME: Errno = Errno::ILSEQ;
 
 fn refused(path: RelPath) -> FolderError {
     FolderError::Blocked { path, errno: NO_NAME }
-}
-
-const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
-
-fn stat_fd(fd: impl AsFd) -> std::result::Result<Stat, Errno> {
-    rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, STATX)
-        .map(|statx| Stat::from_statx(&statx, MountRoot::AsItIs))
-}
-
-fn proc_path(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
-}
-
-impl Stat {
-    /// Looks at an open file.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn of(file: impl AsFd) -> std::result::Result<Self, Errno> {
-        stat_fd(file)
-    }
 }

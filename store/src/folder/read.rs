@@ -1,24 +1,12 @@
 //! Reading what a user has in the folder, without trusting that it stays.
 
-use std::fs::File;
-use std::io::Read;
-
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Dir, FolderError, Kind, Result, Stat};
+use super::{Dir, File, FolderError, For, Kind, Result, Stat};
 use crate::name::Name;
 
 /// How often something that changes under us is read again before it is called unstable.
 pub const READ_TRIES_MAX: u32 = 3;
-
-/// `O_NONBLOCK`: never wait for the other end of a pipe or for a lease. `O_NOCTTY`: a terminal
-/// must not become ours.
-const OPEN_READ: OFlags = OFlags::RDONLY
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::NONBLOCK)
-    .union(OFlags::NOCTTY)
-    .union(OFlags::CLOEXEC);
 
 impl Dir {
     /// Opens a regular file for reading.
@@ -28,16 +16,16 @@ impl Dir {
     pub fn open_read(&self, name: &Name) -> Result<File> {
         // RACE: a device put here between the caller's look and this open is opened once for
         // reading; only root can make one, and it is closed unread.
-        let fd = self.open_entry(name, OPEN_READ).map_err(|errno| match errno {
+        let handle = self.open_entry(name, For::Reading).map_err(|errno| match errno {
             // A symlink, a socket or a device without a driver: there, but no file.
             Errno::LOOP | Errno::NXIO | Errno::NODEV => {
                 FolderError::WrongKind(self.path.join(name))
             }
             other => self.error(name, other),
         })?;
-        let stat = Stat::of(&fd).map_err(|errno| self.error(name, errno))?;
+        let stat = handle.stat().map_err(|errno| self.error(name, errno))?;
         match stat.kind {
-            Kind::File => Ok(File::from(fd)),
+            Kind::File => Ok(File { handle }),
             _ => Err(FolderError::WrongKind(self.path.join(name))),
         }
     }
@@ -64,12 +52,12 @@ impl Dir {
     ) -> Result<(Stat, Option<Vec<u8>>)> {
         let failed = |errno| self.error(name, errno);
         for _ in 0..READ_TRIES_MAX {
-            let before = Stat::of(file).map_err(failed)?;
+            let before = file.stat().map_err(failed)?;
             if before.size > bytes_max {
                 return Ok((before, None));
             }
             let bytes = read_from_start(file, before.size).map_err(failed)?;
-            let after = Stat::of(file).map_err(failed)?;
+            let after = file.stat().map_err(failed)?;
             let whole = u64::try_from(bytes.len()).is_ok_and(|read| read == before.size);
             if whole && after.same_to_ctime(&before) {
                 return Ok((after, Some(bytes)));
@@ -88,8 +76,8 @@ impl Dir {
             if before.kind != Kind::Symlink {
                 break;
             }
-            let target = match rustix::fs::readlinkat(&self.fd, self.entry(name)?, Vec::new()) {
-                Ok(target) => target.into_bytes(),
+            let target = match self.handle.read_link_at(self.entry(name)?) {
+                Ok(target) => target,
                 Err(Errno::INVAL) => break,
                 Err(errno) => return Err(self.error(name, errno)),
             };
@@ -107,9 +95,6 @@ impl Dir {
 /// Reads from offset 0 up to one byte more than expected, so that growth shows.
 fn read_from_start(file: &File, expected: u64) -> std::result::Result<Vec<u8>, Errno> {
     let capacity = usize::try_from(expected).map_err(|_| Errno::FBIG)?.saturating_add(1);
-    let mut bytes = Vec::with_capacity(capacity);
-    rustix::fs::seek(file, rustix::fs::SeekFrom::Start(0))?;
-    let read = file.take(expected.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(bytes)
+    let read = file.read_up_to(capacity);
+    read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }

@@ -1,13 +1,9 @@
 //! Changing what is in a directory: every call is one system call that either happened or not.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::fd::AsFd;
-
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{Dir, FolderError, Kind, RESOLVE, Result, Stat};
+use super::kernel::Rename;
+use super::{Dir, File, FolderError, For, Kind, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 use crate::time::Time;
@@ -43,11 +39,8 @@ impl Dir {
     /// # Errors
     /// `Exists`, `NoSpace`, `Blocked`.
     pub fn create_new(&self, name: &Name) -> Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        rustix::fs::openat2(&self.fd, self.entry(name)?, flags | OFlags::NOFOLLOW, mode, RESOLVE)
-            .map(File::from)
-            .map_err(|errno| self.error(name, errno))
+        let opened = self.handle.beneath(self.entry(name)?, For::Making);
+        opened.map(|handle| File { handle }).map_err(|errno| self.error(name, errno))
     }
 
     /// Makes a whole new file: content, owner, mode and time, in this order, so that nobody can
@@ -58,12 +51,12 @@ impl Dir {
     /// `Exists`, `NoSpace`, `Blocked`.
     pub fn write_new(&self, name: &Name, new: NewFile<'_>) -> Result<Stat> {
         let file = self.create_new(name)?;
-        let written = (&file).write_all(new.bytes);
+        let written = file.write_all_at(new.bytes, 0);
         written
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
             .and_then(|()| finish(&file, new.properties))
             .map_err(|errno| {
-                let _ = rustix::fs::unlinkat(&self.fd, name.as_bytes(), AtFlags::empty());
+                let _ = self.handle.unlink_at(name.as_bytes());
                 self.error(name, errno)
             })
     }
@@ -82,10 +75,10 @@ impl Dir {
     /// # Errors
     /// `Exists`, `Absent` (this directory was removed), `NoSpace`, `Blocked`.
     pub fn mkdir(&self, name: &Name, mode: u16) -> Result<Self> {
-        rustix::fs::mkdirat(&self.fd, self.entry(name)?, Mode::RWXU)
-            .map_err(|errno| self.error(name, errno))?;
+        self.handle.make_dir_at(self.entry(name)?).map_err(|errno| self.error(name, errno))?;
         let dir = self.open_dir(name)?;
-        rustix::fs::fchmod(&dir.fd, bits(Kind::Directory.mask_mode(mode)))
+        dir.handle
+            .set_mode(Kind::Directory.mask_mode(mode))
             .map_err(|errno| self.error(name, errno))?;
         Ok(dir)
     }
@@ -95,8 +88,8 @@ impl Dir {
     /// # Errors
     /// `Exists`, `NoSpace`, `Blocked`.
     pub fn symlink(&self, name: &Name, target: &[u8]) -> Result<()> {
-        rustix::fs::symlinkat(target, &self.fd, self.entry(name)?)
-            .map_err(|errno| self.error(name, errno))
+        let made = self.handle.symlink_at(target, self.entry(name)?);
+        made.map_err(|errno| self.error(name, errno))
     }
 
     /// Renames an entry into a free name.
@@ -105,7 +98,7 @@ impl Dir {
     /// `Exists` when the name is taken (the user was first); `Absent` when the entry or a
     /// directory is gone; `Blocked` over a mount.
     pub fn rename_no_replace(&self, from: &Name, to_dir: &Self, to: &Name) -> Result<()> {
-        self.rename(from, to_dir, to, RenameFlags::NOREPLACE)
+        self.rename(from, to_dir, to, Rename::NoReplace)
     }
 
     /// Swaps two entries of any kinds in one step: no moment shows a missing or mixed one. Both
@@ -114,14 +107,14 @@ impl Dir {
     /// # Errors
     /// `Absent` when either is gone; `Blocked` over a mount.
     pub fn exchange(&self, from: &Name, to_dir: &Self, to: &Name) -> Result<()> {
-        self.rename(from, to_dir, to, RenameFlags::EXCHANGE)
+        self.rename(from, to_dir, to, Rename::Exchange)
     }
 
     /// Errors carry the target's path: that is where the user looks.
-    fn rename(&self, from: &Name, to_dir: &Self, to: &Name, flags: RenameFlags) -> Result<()> {
+    fn rename(&self, from: &Name, to_dir: &Self, to: &Name, how: Rename) -> Result<()> {
         let (from, to_bytes) = (self.entry(from)?, to_dir.entry(to)?);
-        rustix::fs::renameat_with(&self.fd, from, &to_dir.fd, to_bytes, flags)
-            .map_err(|errno| to_dir.error(to, errno))
+        let renamed = self.handle.rename_at(from, &to_dir.handle, to_bytes, how);
+        renamed.map_err(|errno| to_dir.error(to, errno))
     }
 
     /// Removes a name of anything but a directory.
@@ -129,8 +122,7 @@ impl Dir {
     /// # Errors
     /// `WrongKind` for a directory, `Absent`, `Blocked`.
     pub fn unlink(&self, name: &Name) -> Result<()> {
-        rustix::fs::unlinkat(&self.fd, self.entry(name)?, AtFlags::empty())
-            .map_err(|errno| self.error(name, errno))
+        self.handle.unlink_at(self.entry(name)?).map_err(|errno| self.error(name, errno))
     }
 
     /// Removes an empty directory.
@@ -138,8 +130,7 @@ impl Dir {
     /// # Errors
     /// `NotEmpty`, `NotDirectory`, `Absent`, `Blocked`.
     pub fn rmdir(&self, name: &Name) -> Result<()> {
-        rustix::fs::unlinkat(&self.fd, self.entry(name)?, AtFlags::REMOVEDIR)
-            .map_err(|errno| self.error(name, errno))
+        self.handle.remove_dir_at(self.entry(name)?).map_err(|errno| self.error(name, errno))
     }
 
     /// Makes the names in this directory durable.
@@ -147,28 +138,26 @@ impl Dir {
     /// # Errors
     /// When the disk fails.
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::fsync(&self.fd)
-            .map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
+        self.handle.sync().map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
+    }
+
+    /// Makes everything durable on the file system of this directory.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn sync_file_system(&self) -> Result<()> {
+        let synced = self.handle.sync_file_system();
+        synced.map_err(|errno| FolderError::from_errno(self.path.clone(), errno))
     }
 }
 
 /// chown(2) takes set-id bits away, so the owner goes first.
-fn finish(file: impl AsFd + Copy, properties: Properties) -> std::result::Result<Stat, Errno> {
+fn finish(file: &File, properties: Properties) -> std::result::Result<Stat, Errno> {
     let Properties { mode, mtime, owner } = properties;
     if let Some(ids) = owner {
-        super::attach::give(file, None, ids)?;
+        super::attach::give(&file.handle, None, ids)?;
     }
-    rustix::fs::fchmod(file, bits(Kind::File.mask_mode(mode)))?;
-    rustix::fs::futimens(file, &times(mtime))?;
-    Stat::of(file)
-}
-
-pub(super) fn bits(mode: u16) -> Mode {
-    Mode::from_bits_truncate(mode.into())
-}
-
-pub(super) fn times(mtime: Time) -> Timestamps {
-    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-    let last_modification = Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() };
-    Timestamps { last_access: omit, last_modification }
+    file.handle.set_mode(Kind::File.mask_mode(mode))?;
+    file.handle.set_mtime(mtime)?;
+    file.stat()
 }

@@ -1,8 +1,6 @@
 //! Long readings, done in slices of one piece between messages; and the end of each content:
 //! sync, name, tell.
 
-use std::fs::File;
-
 use super::serve::{Served, offer_over};
 use super::{ContentWorker, Turn};
 use crate::content_id::ContentId;
@@ -11,7 +9,7 @@ use crate::contents::live::{LiveFile, ReadError, read_exact};
 use crate::contents::machine::{Done, Durability, Input, PullFailure, PullKey};
 use crate::contents::staging::{Partial, failure, remove_staged};
 use crate::contents::{ContentEvent, PIECE_BYTES, PIECE_BYTES_U64, Ticket};
-use crate::folder::Stat;
+use crate::folder::{File, Stat};
 
 /// A long reading.
 #[derive(Debug)]
@@ -294,7 +292,7 @@ fn verify_slice(
     at: &mut u64,
     buffer: &mut [u8],
 ) -> Option<ContentId> {
-    let size = Stat::of(file).map_or(0, |stat| stat.size);
+    let size = file.stat().map_or(0, |stat| stat.size);
     let piece = slice_of(buffer, size.saturating_sub(*at));
     if piece.is_empty() || read_exact(file, piece, *at).is_err() {
         return Some(std::mem::take(hasher).finish());

@@ -1,7 +1,5 @@
 //! Bytes for peers: out of a file on offer, out of staging, history, or a live file.
 
-use std::fs::File;
-
 use super::ContentWorker;
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::contents::live::{LiveFile, ReadError, read_exact};
@@ -9,7 +7,7 @@ use crate::contents::machine::{Done, Input};
 use crate::contents::message::{Message, SmallItem, Source, encode};
 use crate::contents::staging::open_staged;
 use crate::contents::{SMALL_BATCH_BYTES, Ticket};
-use crate::folder::Stat;
+use crate::folder::File;
 
 /// Files kept open between the pieces of a content.
 const SERVED_MAX: usize = 16;
@@ -36,7 +34,7 @@ impl Served {
 
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Ours(file) => Stat::of(file).map_or(0, |stat| stat.size),
+            Self::Ours(file) => file.stat().map_or(0, |stat| stat.size),
             Self::Live(live) => live.size(),
         }
     }

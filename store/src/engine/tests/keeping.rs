@@ -296,9 +296,9 @@ fn lead(fleet: &mut Fleet, at: usize) {
 fn the_leader_has_versions_forgotten_after_thirty_days() {
     let mut fleet = Fleet::new(3);
     share(&mut fleet, 0, "f", "one");
-    let before = wall_ms();
+    let before = wall_ms(&fleet.hosts[0].engine().folder);
     share(&mut fleet, 1, "f", "two!");
-    let after = wall_ms();
+    let after = wall_ms(&fleet.hosts[0].engine().folder);
     lead(&mut fleet, 2);
     for (at, wall_ms, count) in [
         (2, before + HISTORY_KEPT_MS, 2),
@@ -327,7 +327,8 @@ fn an_idle_leader_proposes_nothing() {
     fleet.settle();
     let engine = fleet.hosts[0].engine();
     let index = engine.index.position().index;
-    engine.retention_tick(wall_ms() + 2 * HISTORY_KEPT_MS).unwrap();
+    let wall_ms = wall_ms(&engine.folder);
+    engine.retention_tick(wall_ms + 2 * HISTORY_KEPT_MS).unwrap();
     assert_eq!(engine.prune_before_ms, None, "looked a moment ago");
     fleet.pass(0, PRUNE_EVERY_MS);
     fleet.settle();
