@@ -30,6 +30,7 @@ impl Engine {
     pub(super) fn apply_entry(&mut self, entry: &Entry) -> Result<(), Fatal> {
         let Applied { position, what } = self.index.apply(entry)?;
         self.index_changed = true;
+        self.note_sum();
         self.bytes_since_checkpoint += entry_bytes(entry);
         self.count_applied(entry_bytes(entry));
         match what {

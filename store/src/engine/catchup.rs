@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::giving::Giving;
 use self::taking::Taking;
+use super::compare::Sum;
 use super::ports::Outgoing;
 use super::{Engine, Fatal};
 use crate::index::Cursor;
@@ -55,6 +56,8 @@ pub(super) enum PeerMessage {
         /// Which.
         position: LogPosition,
     },
+    /// What the sender made of the log.
+    Sum(Sum),
 }
 
 /// Both sides of the transfer.
@@ -113,12 +116,13 @@ impl Engine {
             }
             Ok(PeerMessage::Page { next, bytes }) => return self.take_page(from, next, &bytes),
             Ok(PeerMessage::Gone { position }) => return self.taken_is_gone(from, position),
+            Ok(PeerMessage::Sum(sum)) => return self.take_sum(from, sum),
             Err(_) => log::warn!("event=peer_garbage from={from}"),
         }
         Ok(())
     }
 
-    fn say(&mut self, to: NodeId, message: &PeerMessage) -> Result<(), Fatal> {
+    pub(super) fn say(&mut self, to: NodeId, message: &PeerMessage) -> Result<(), Fatal> {
         let bytes = postcard::to_allocvec(message).map_err(|_| Fatal::Encode)?;
         self.out.push_back(Outgoing::Peer(to, bytes));
         Ok(())

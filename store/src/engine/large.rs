@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    fn peers(&self) -> Vec<NodeId> {
+    pub(super) fn peers(&self) -> Vec<NodeId> {
         let members = self.index.members().members.iter();
         members.map(|member| member.id).filter(|peer| *peer != self.me).collect()
     }

@@ -16,6 +16,7 @@ mod applied;
 mod cat;
 mod catchup;
 mod checkpoint;
+mod compare;
 mod journal_file;
 mod large;
 mod lost;
@@ -235,9 +236,7 @@ pub struct Engine {
     refused_rows: HashSet<LocalId>,
     api_writes: VecDeque<ApiWrite>,
     api_bytes: usize,
-    next_prune_ms: u64,
-    /// What was displaced before this is to be forgotten, with the next proposal.
-    prune_before_ms: Option<u64>,
+    retention: retention::State,
     quorum: quorum::Quorum,
     reads: reads::Reads,
 
@@ -280,6 +279,7 @@ pub struct Engine {
     index_changed: bool,
     checkpoint: checkpoint::State,
     catchup: catchup::State,
+    comparison: compare::Comparison,
     reported: (LogIndex, LogIndex),
 
     out: VecDeque<Outgoing>,

@@ -131,12 +131,14 @@ impl Engine {
             return Ok(());
         }
         let idle = self.outbox.is_empty() && self.api_writes.is_empty();
-        if idle && self.prune_before_ms.is_none() {
+        if idle && self.retention.before_ms.is_none() {
             return Ok(());
         }
         let mut draft = Draft::default();
-        // What is missing from a folder that is no more was deleted by nobody.
-        let rows_max = if self.standing == Standing::Gone { 0 } else { OPS_MAX };
+        // What is missing from a folder that is no more was deleted by nobody, and what is compared
+        // with a state that is wrong says nothing.
+        let is_blind = self.standing == Standing::Gone || self.comparison.is_outvoted();
+        let rows_max = if is_blind { 0 } else { OPS_MAX };
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
         for id in ids {
@@ -145,7 +147,7 @@ impl Engine {
             }
         }
         self.draft_api_writes(&mut draft);
-        if let Some(before_wall_ms) = self.prune_before_ms.take_if(|_| draft.has_room(0)) {
+        if let Some(before_wall_ms) = self.retention.before_ms.take_if(|_| draft.has_room(0)) {
             // If it does not get into the log, the next look finds the same rows.
             draft.push(Op::PruneHistory { before_wall_ms }, Flight::Forgotten, 0);
         }

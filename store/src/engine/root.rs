@@ -213,6 +213,7 @@ impl Engine {
     pub(super) fn may_place(&self) -> bool {
         match self.standing {
             Standing::Gone => false,
+            _ if self.comparison.is_outvoted() => false,
             _ if self.adoption.is_some() => self.has_scanned(),
             _ => self.is_live(),
         }

@@ -295,6 +295,7 @@ impl Engine {
         self.retry_stuck()?;
         self.sweep_quarantine()?;
         self.catchup_tick()?;
+        self.compare_tick()?;
         self.checkpoint_tick()?;
         self.retention_tick(wall_ms(&self.folder))?;
         self.cats_tick();
@@ -308,6 +309,7 @@ impl Engine {
     /// Whether anything is open that only the passing of time brings forward.
     fn waits_for_time(&self) -> bool {
         !self.limbo.is_empty()
+            || self.has_sum_to_tell()
             || !self.looks.is_empty()
             || !self.stuck.is_empty()
             || !self.quarantined.is_empty()

@@ -37,7 +37,9 @@ use super::reads::Reads;
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
-use super::{Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, quorum, space};
+use super::{
+    Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, compare, quorum, retention, space,
+};
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -232,8 +234,7 @@ impl Engine {
             refused_rows: HashSet::new(),
             api_writes: VecDeque::new(),
             api_bytes: 0,
-            next_prune_ms: 0,
-            prune_before_ms: None,
+            retention: retention::State::default(),
             quorum: quorum::Quorum::default(),
             reads: Reads::of(incarnation),
             todo: OrderedSet::default(),
@@ -261,6 +262,7 @@ impl Engine {
             index_changed: false,
             checkpoint: checkpoint::State::default(),
             catchup: catchup::State::default(),
+            comparison: compare::Comparison::default(),
             reported: Default::default(),
             out: VecDeque::new(),
         };

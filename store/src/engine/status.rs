@@ -74,7 +74,7 @@ impl Engine {
 
     /// What hinders everything.
     fn troubles(&self) -> Vec<String> {
-        [self.root_trouble(), self.space_trouble(), self.state_trouble()]
+        [self.root_trouble(), self.digest_trouble(), self.space_trouble(), self.state_trouble()]
             .into_iter()
             .flatten()
             .collect()

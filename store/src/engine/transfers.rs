@@ -86,7 +86,7 @@ impl Engine {
         format!("waits for a majority that can hold it: {}", lines.join(", "))
     }
 
-    fn member_name(&self, id: NodeId) -> String {
+    pub(super) fn member_name(&self, id: NodeId) -> String {
         let members = &self.index.members().members;
         let found = members.iter().find(|member| member.id == id);
         found.map_or_else(|| id.to_string(), |member| member.name.clone())

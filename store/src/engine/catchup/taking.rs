@@ -192,6 +192,7 @@ impl Engine {
         let (at, members) = (self.index.position(), self.index.members().clone());
         log::info!("event=state_installed index={}", at.index);
         let runs = self.index.sessions().runs().collect();
+        self.forget_sums();
         self.out.push_back(Outgoing::Log(Command::StateInstalled { at, members, runs }));
         if let Some(in_flight) = self.in_flight.take() {
             // Whether it is part of the state is not known row by row: each is compared again.

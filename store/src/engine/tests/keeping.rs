@@ -307,7 +307,7 @@ fn the_leader_has_versions_forgotten_after_thirty_days() {
     ] {
         fleet.pass(at, PRUNE_EVERY_MS);
         let engine = fleet.hosts[at].engine();
-        engine.next_prune_ms = 0;
+        engine.retention.next_ms = 0;
         engine.retention_tick(wall_ms).unwrap();
         fleet.settle();
         for host in 0..3 {
@@ -329,7 +329,7 @@ fn an_idle_leader_proposes_nothing() {
     let index = engine.index.position().index;
     let wall_ms = wall_ms(&engine.folder);
     engine.retention_tick(wall_ms + 2 * HISTORY_KEPT_MS).unwrap();
-    assert_eq!(engine.prune_before_ms, None, "looked a moment ago");
+    assert_eq!(engine.retention.before_ms, None, "looked a moment ago");
     fleet.pass(0, PRUNE_EVERY_MS);
     fleet.settle();
     assert_eq!(fleet.hosts[0].engine().index.position().index, index);
