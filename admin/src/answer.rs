@@ -32,7 +32,9 @@ ROTATE_KEY                give this node a new key; its former one counts no mor
 LOG path                  the versions of a file
 CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
-LOCAL LOG|CAT|FIND ...    the same from what this node has, at once: perhaps old, but without a majority too
+CONFLICTS [after KEY]     who lost against whom, and where the loser is; KEY is the \"next\" of the page before
+RESOLVE ours|theirs|both [+INDEX,INDEX] path  end a conflict: keep the file, its copy, or both
+LOCAL LOG|CAT|FIND|CONFLICTS ...  the same from what this node has, at once: perhaps old, but without a majority too
 SESSION                   as the first line: keep the connection open
 AUTH token                as the first line, from another host: all that follows is allowed
 HELP                      this
@@ -85,6 +87,7 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
         (Reply::Versions(list) | Reply::Found(list), _) => {
             json(list).map(|text| format!("OK {text}\n"))
         }
+        (Reply::Conflicts(list), _) => json(list).map(|text| format!("OK {text}\n")),
         (Reply::Piece(piece), _) => {
             json(&PieceFields::from(piece)).map(|text| format!("OK {text}\n"))
         }

@@ -33,6 +33,7 @@ impl Request {
             | Self::Transfer(_)
             | Self::Token(_)
             | Self::RotateKey(_)
+            | Self::Resolve { .. }
             | Self::Read(..) => Need::Trust,
         }
     }
@@ -147,7 +148,7 @@ mod tests {
     ];
 
     /// Every command, with who may: a letter for each of [`CALLERS`] in their order, `-` for no.
-    const TABLE: [(&str, &str); 25] = [
+    const TABLE: [(&str, &str); 27] = [
         ("STATUS", "omtsgu-"),
         ("STATUS json", "omtsgu-"),
         ("MEMBERS", "omtsgu-"),
@@ -173,6 +174,8 @@ mod tests {
         ("CAT a@1", "omt----"),
         ("FIND e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "omt----"),
         ("LOCAL LOG a", "omt----"),
+        ("CONFLICTS", "omt----"),
+        ("RESOLVE both a", "omt----"),
     ];
 
     /// Source: fault 91 and the design of the admin port: reading how a node is is open to this host,

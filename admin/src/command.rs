@@ -3,6 +3,7 @@
 use pickbox_store::name::RelPath;
 
 use crate::authority::Need;
+use crate::conflicts;
 use crate::forward::Forward;
 use crate::join_tokens::{self, TokenRequest};
 use crate::members;
@@ -51,6 +52,8 @@ impl Command {
             Self::Ask(Request::Read(Look::Log(_), _), _) => "LOG",
             Self::Ask(Request::Read(Look::Cat { .. }, _), _) => "CAT",
             Self::Ask(Request::Read(Look::Find(_), _), _) => "FIND",
+            Self::Ask(Request::Read(Look::Conflicts(_), _), _) => "CONFLICTS",
+            Self::Ask(Request::Resolve { .. }, _) => "RESOLVE",
         }
     }
 }
@@ -79,6 +82,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"LOCAL" => parse_local(rest),
         b"TOKEN" => parse_token(rest),
         b"ROTATE_KEY" => parse_rotate(rest),
+        b"RESOLVE" => ask(conflicts::parse_resolve(rest)?),
         b"AUTH" if !rest.is_empty() => Ok(Command::Auth(Said(rest.to_vec()))),
         b"AUTH" => Err(bad("say AUTH and the token")),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
@@ -112,18 +116,21 @@ fn parse_look(word: &[u8], rest: &[u8]) -> Option<Result<Look, Refusal>> {
         b"LOG" => Some(parse_path(rest).map(Look::Log)),
         b"CAT" => Some(parse_cat(rest)),
         b"FIND" => Some(parse_find(rest)),
+        b"CONFLICTS" => Some(conflicts::parse_list(rest)),
         _ => None,
     }
 }
 
 fn parse_local(rest: &[u8]) -> Result<Command, Refusal> {
     let (word, rest) = split_word(rest);
-    let usage = || Err(bad("say LOCAL LOG path, LOCAL CAT path@index or LOCAL FIND sha256"));
+    let usage = || {
+        Err(bad("say LOCAL LOG path, LOCAL CAT path@index, LOCAL FIND sha256 or LOCAL CONFLICTS"))
+    };
     let look = parse_look(word, rest).unwrap_or_else(usage)?;
     Ok(Command::Ask(Request::Read(look, Freshness::Local), Form::Json))
 }
 
-fn bad(text: impl Into<String>) -> Refusal {
+pub(crate) fn bad(text: impl Into<String>) -> Refusal {
     Refusal::new(Code::BadRequest, text)
 }
 
@@ -133,7 +140,7 @@ fn unknown(word: &[u8]) -> Refusal {
 }
 
 /// The first word and what follows it.
-fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_word(text: &[u8]) -> (&[u8], &[u8]) {
     let end = text.iter().position(u8::is_ascii_whitespace).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     (word, rest.trim_ascii())
@@ -186,7 +193,7 @@ fn parse_rotate(rest: &[u8]) -> Result<Command, Refusal> {
     Ok(Command::Ask(Request::RotateKey(absent), Form::Text))
 }
 
-fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
+pub(crate) fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
     let path = path_text::from_line(text).map_err(|error| bad(format!("path: {error}")))?;
     if path.is_root() { Err(bad("path: it is missing")) } else { Ok(path) }
 }
@@ -206,7 +213,7 @@ fn parse_cat(rest: &[u8]) -> Result<Look, Refusal> {
     Ok(Look::Cat { path: parse_path(path)?, index, offset })
 }
 
-fn parse_number(text: &[u8]) -> Option<u64> {
+pub(crate) fn parse_number(text: &[u8]) -> Option<u64> {
     let digits = text.first().is_some_and(u8::is_ascii_digit);
     digits.then(|| str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
@@ -259,6 +266,7 @@ mod tests {
             ("LOG a b/c", Look::Log(path("a b/c"))),
             ("CAT a@b@12", Look::Cat { path: path("a@b"), index: 12, offset: 0 }),
             ("CAT +9 a@12", Look::Cat { path: path("a"), index: 12, offset: 9 }),
+            ("CONFLICTS", Look::Conflicts(None)),
             (find.as_str(), Look::Find(ContentHash([10; 32]))),
         ] {
             assert_eq!(request(line), Request::Read(look.clone(), Freshness::Fresh));

@@ -31,7 +31,9 @@
 //! | `LOG path` | `OK [json]`: the versions of the file, the newest first |
 //! | `CAT [+OFFSET] path@index` | `OK {json}`: a piece of that version, base64, and the SHA-256 of all of it |
 //! | `FIND sha256` | `OK [json]`: where content with this hash is or was |
-//! | `LOCAL` before one of these three | the same from what this node has, at once |
+//! | `CONFLICTS [after KEY]` | `OK {json}`: a page of the open conflicts, see [`conflicts`] |
+//! | `LOCAL` before one of these four | the same from what this node has, at once |
+//! | `RESOLVE ours\|theirs\|both [+INDEX,INDEX] path` | `OK index N`: the conflict is over; the indices are those of the two versions that the person saw, of the file and of the copy |
 //! | `SESSION` | as the first line: `OK session`; the connection stays open |
 //! | `AUTH token` | as the first line: `OK authenticated`; the client may do everything |
 //! | `HELP` | these lines |
@@ -72,6 +74,7 @@ mod audit;
 mod authority;
 pub mod client;
 mod command;
+pub mod conflicts;
 mod connection;
 mod doors;
 pub mod forward;

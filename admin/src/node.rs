@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 use mio::{Token, Waker};
+use pickbox_store::engine::ports::ConflictKey;
 use pickbox_store::name::RelPath;
 use serde::{Deserialize, Serialize};
 
+use crate::conflicts::ConflictList;
 use crate::forward::Forward;
 use crate::join_tokens::{JoinLine, TokenId, TokenReport, TokenRequest};
 use crate::members::MemberChange;
@@ -36,8 +38,41 @@ pub enum Request {
     Token(TokenRequest),
     /// Give the node that is asked a new key; answered when its former one counts no more.
     RotateKey(Absent),
+    /// End a conflict; answered when that is committed.
+    Resolve {
+        /// The file that has the name, or the copy.
+        path: RelPath,
+        /// How.
+        take: Take,
+        /// The indices of the two versions that the person saw, of the file and of the copy.
+        seen: Option<(u64, u64)>,
+    },
     /// Look something up.
     Read(Look, Freshness),
+}
+
+/// Which side of a conflict stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Take {
+    /// What has the name; the copy goes to history.
+    Ours,
+    /// What the copy holds, under the name; what has it goes to history.
+    Theirs,
+    /// Both; the copy is a file like any other from then on.
+    Both,
+}
+
+impl Take {
+    /// The side of this name, in whatever letters.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "ours" => Some(Self::Ours),
+            "theirs" => Some(Self::Theirs),
+            "both" => Some(Self::Both),
+            _ => None,
+        }
+    }
 }
 
 /// What about members that cannot be reached, and so do not learn of a change now.
@@ -65,6 +100,8 @@ pub enum Look {
     },
     /// Where content with this SHA-256 is or was.
     Find(ContentHash),
+    /// A page of the open conflicts, behind this one.
+    Conflicts(Option<ConflictKey>),
 }
 
 /// How new an answer must be.
@@ -93,7 +130,8 @@ impl Request {
             | Self::Change(_)
             | Self::Transfer(_)
             | Self::Token(TokenRequest::Create { .. } | TokenRequest::Revoke(_))
-            | Self::RotateKey(_) => true,
+            | Self::RotateKey(_)
+            | Self::Resolve { .. } => true,
         }
     }
 }
@@ -131,6 +169,8 @@ pub enum Reply {
     Piece(Piece),
     /// To [`Look::Find`].
     Found(Vec<VersionReport>),
+    /// To [`Look::Conflicts`].
+    Conflicts(ConflictList),
 }
 
 /// One version of one file.
@@ -211,6 +251,10 @@ pub enum Code {
     Unknown,
     /// No such file, version, content or member.
     NotFound,
+    /// It is not as it was when it was looked at; nothing was done.
+    Changed,
+    /// It is not clear which of several is meant; nothing was done.
+    Several,
     /// The bytes of that version are on other nodes only, or nowhere any more.
     Gone,
     /// The path leads through a file or a symlink, or a directory is in the way.
@@ -254,6 +298,8 @@ impl fmt::Display for Code {
             Self::NoQuorum => "no-quorum",
             Self::Unknown => "unknown",
             Self::NotFound => "not-found",
+            Self::Changed => "changed",
+            Self::Several => "several",
             Self::Gone => "gone",
             Self::NotADirectory => "not-a-directory",
             Self::IsADirectory => "is-a-directory",

@@ -15,7 +15,7 @@ use crate::join_tokens::TokenRequest;
 use crate::limits::{FORWARD_DATA_BYTES_MAX, ORIGIN_BYTES_MAX};
 use crate::lines::LineBuffer;
 use crate::members::{Aim, MemberChange};
-use crate::node::{Absent, Freshness, Look, Request};
+use crate::node::{Absent, Freshness, Look, Request, Take};
 use crate::path_text;
 
 /// An answer that is an error is no longer than this.
@@ -76,6 +76,7 @@ fn line(text: &[u8]) -> bool {
 fn paths(request: &Request) -> impl Iterator<Item = &RelPath> {
     let path = match request {
         Request::Forward(Forward { path, .. })
+        | Request::Resolve { path, .. }
         | Request::Read(Look::Log(path) | Look::Cat { path, .. }, _) => Some(path),
         _ => None,
     };
@@ -98,6 +99,15 @@ fn say(request: &Request, form: Form) -> String {
         Request::Token(request) => say_token(request, form),
         Request::RotateKey(Absent::Refuse) => "ROTATE_KEY".into(),
         Request::RotateKey(Absent::Leave) => "ROTATE_KEY anyway".into(),
+        Request::Resolve { path, take, seen } => {
+            let take = match take {
+                Take::Ours => "ours",
+                Take::Theirs => "theirs",
+                Take::Both => "both",
+            };
+            let seen = seen.map(|(file, copy)| format!("+{file},{copy} ")).unwrap_or_default();
+            format!("RESOLVE {take} {seen}{}", say_path(path))
+        }
         Request::Read(look, freshness) => {
             let local = if *freshness == Freshness::Local { "LOCAL " } else { "" };
             format!("{local}{}", say_look(look))
@@ -110,6 +120,8 @@ fn say_look(look: &Look) -> String {
         Look::Log(path) => format!("LOG {}", say_path(path)),
         Look::Cat { path, index, offset } => format!("CAT +{offset} {}@{index}", say_path(path)),
         Look::Find(hash) => format!("FIND {hash}"),
+        Look::Conflicts(None) => "CONFLICTS".into(),
+        Look::Conflicts(Some(key)) => format!("CONFLICTS after {key}"),
     }
 }
 

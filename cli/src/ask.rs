@@ -296,7 +296,7 @@ fn verified(hasher: Hasher, sha256: Option<&str>) -> Result<Exit, CliError> {
 }
 
 /// An argument as it can stand in a request line.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
 }
 

@@ -16,6 +16,7 @@ mod admitting;
 mod arguments;
 mod ask;
 mod cluster;
+mod conflicts;
 pub mod daemon;
 pub mod exit;
 mod joining;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::PIECE_BYTES_MAX;
-use pickbox_admin::node::{Freshness, Look, Piece, VersionReport, VersionState};
+use pickbox_admin::node::{Freshness, Look, Piece, Take, VersionReport, VersionState};
 use pickbox_admin::status::{Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
 use pickbox_raft::api::{Command, Role, Status};
@@ -17,9 +17,11 @@ use pickbox_store::engine::ports::{
     Answer, Bytes, Freshness as Age, Piece as Part, Query, Request as Asked, StoreStatus,
     VersionLine,
 };
-use pickbox_store::op::Refusal as Cannot;
+use pickbox_store::name::RelPath;
+use pickbox_store::op::{self as store, Refusal as Cannot};
 use pickbox_watch::{Ask, Counts};
 
+use crate::conflicts;
 use crate::wishes::{What, Wish, alarms, member_report};
 
 /// How long the log or the watcher may take to tell how they are.
@@ -69,6 +71,7 @@ impl Node for DaemonNode {
             Request::Transfer(to) => self.wish(What::Transfer(to), ticket),
             Request::Token(request) => self.wish(What::Token(request), ticket),
             Request::RotateKey(absent) => self.wish(What::RotateKey(absent), ticket),
+            Request::Resolve { path, take, seen } => self.resolve(path, take, seen, ticket),
             Request::Read(look, freshness) => self.read(look, freshness, ticket),
         }
     }
@@ -89,6 +92,10 @@ impl DaemonNode {
                 Answer::Versions(lines) => Ok(Reply::Found(reports(lines))),
                 other => Err(unread(other)),
             },
+            Look::Conflicts(_) => |answer| match answer {
+                Answer::Conflicts(page) => Ok(Reply::Conflicts(conflicts::list(page))),
+                other => Err(unread(other)),
+            },
         };
         let query = match look {
             Look::Log(path) => Query::Log(path),
@@ -96,6 +103,7 @@ impl DaemonNode {
                 Query::Cat { path, index: Index::new(index), offset }
             }
             Look::Find(hash) => Query::Find(ContentId(hash.0)),
+            Look::Conflicts(after) => Query::Conflicts(after),
         };
         let freshness = match freshness {
             Freshness::Fresh => Age::Fresh,
@@ -103,6 +111,19 @@ impl DaemonNode {
         };
         let reply = Box::new(move |answer| ticket.answer(read(answer)));
         self.send(Asked { query, freshness, reply });
+    }
+
+    fn resolve(&self, path: RelPath, take: Take, seen: Option<(u64, u64)>, ticket: Ticket) {
+        let take = match take {
+            Take::Ours => store::Take::Ours,
+            Take::Theirs => store::Take::Theirs,
+            Take::Both => store::Take::Both,
+        };
+        let seen = seen.map(|(file, copy)| (Index::new(file), Index::new(copy)));
+        self.ask(Query::Resolve { path, take, seen }, ticket, |answer| match answer {
+            Answer::Committed(index) => Ok(Reply::Committed { index: index.get() }),
+            other => Err(conflicts::unresolved(other).unwrap_or_else(unread)),
+        });
     }
 
     fn ask(

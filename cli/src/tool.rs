@@ -9,6 +9,7 @@ use crate::accounts;
 use crate::arguments::{self, Parsed};
 use crate::ask::{self, CatArguments, FindArguments, LogArguments, StatusArguments};
 use crate::cluster::{self, ClusterArguments};
+use crate::conflicts::{self, ConflictsArguments, ResolveArguments};
 use crate::exit::{CliError, Exit};
 use crate::member::{self, MemberArguments};
 use crate::recover::{self, RecoverArguments};
@@ -33,6 +34,8 @@ enum Command {
     Log(LogArguments),
     Cat(CatArguments),
     Find(FindArguments),
+    Conflicts(ConflictsArguments),
+    Resolve(ResolveArguments),
     Member(MemberArguments),
     Token(TokenArguments),
     Cluster(ClusterArguments),
@@ -87,6 +90,8 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Log(arguments)) => ask::log(&arguments),
         Some(Command::Cat(arguments)) => ask::cat(&arguments),
         Some(Command::Find(arguments)) => ask::find(&arguments),
+        Some(Command::Conflicts(arguments)) => conflicts::list_conflicts(&arguments),
+        Some(Command::Resolve(arguments)) => conflicts::resolve(&arguments),
         Some(Command::Member(arguments)) => member::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
@@ -97,7 +102,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, member, token, cluster, recover or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, conflicts, resolve, member, token, cluster, recover or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

@@ -25,6 +25,7 @@ mod path_api;
 pub mod payload;
 mod place;
 mod remove;
+mod resolve;
 pub(crate) mod tree;
 
 use pickbox_raft::core::ids::{Index, NodeId};
@@ -100,6 +101,8 @@ pub(crate) fn refuse<T>(refusal: Refusal) -> Result<T, Stop> {
     Err(Stop::Refused(refusal))
 }
 
+#[cfg(test)]
+mod endings;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -114,6 +114,8 @@ pub enum HistoryOf<'a> {
     File(FileId),
     /// With this content.
     Content(ContentId),
+    /// That lost a conflict and never were current.
+    Lost,
 }
 
 impl HistoryOf<'_> {
@@ -121,6 +123,7 @@ impl HistoryOf<'_> {
     pub(crate) fn prefix(&self) -> Vec<u8> {
         match self {
             Self::Content(content) => [b"c".as_slice(), &content.0].concat(),
+            Self::Lost => b"l".to_vec(),
             Self::File(file) => [b"f".as_slice(), &file.to_bytes()].concat(),
             // No path holds a zero byte: no prefix is the start of another.
             Self::Path(path) => [b"p".as_slice(), path.as_bytes(), b"\0"].concat(),
@@ -139,6 +142,7 @@ pub(crate) fn keys_of(row: &HistoryRow) -> Vec<Vec<u8>> {
         [BY_TIME, &row.wall_ms.to_be_bytes()].concat(),
     ];
     keys.extend(row.content().map(|content| HistoryOf::Content(content).prefix()));
+    keys.extend((row.reason == Reason::Lost).then(|| HistoryOf::Lost.prefix()));
     for key in &mut keys {
         key.extend_from_slice(&row.key.to_bytes());
     }

@@ -144,6 +144,36 @@ pub enum Op {
         /// Rows superseded before this wall time (milliseconds since 1970) go.
         before_wall_ms: u64,
     },
+    /// The end of a conflict, decided by a person who saw these two versions: of any others it is
+    /// no decision.
+    Resolve {
+        /// What has the name.
+        file: Known,
+        /// The conflict copy beside it.
+        copy: Known,
+        /// What becomes of the two.
+        take: Take,
+    },
+}
+
+/// A version of a file, as somebody knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Which file.
+    pub id: FileId,
+    /// The version of its content.
+    pub version: VersionVector,
+}
+
+/// How a conflict ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Take {
+    /// What has the name stays; the copy goes, to history.
+    Ours,
+    /// What the copy holds takes the name, and what has it goes, to history.
+    Theirs,
+    /// Both stay; the copy is a file like any other.
+    Both,
 }
 
 /// What became of one operation; the same on every node.
@@ -158,7 +188,10 @@ pub enum Outcome {
     },
     /// Lost against a concurrent change below a `.git` directory, where no copy may be made: its
     /// content is in the history only.
-    History,
+    History {
+        /// The file that it lost against.
+        winner: FileId,
+    },
     /// It said what was so already: nothing changed but perhaps mode or time.
     Merged(FileId),
     /// A deletion that came after an edit, or of a directory that is not empty: not done.
@@ -167,6 +200,9 @@ pub enum Outcome {
     Nothing,
     /// So many rows of the history went.
     Pruned(u32),
+    /// It was decided on versions that are not current any more, or on a conflict that is over:
+    /// not done.
+    Changed,
     /// Cannot be: the reason for people.
     Refused(Refusal),
 }

@@ -167,6 +167,10 @@ pub struct LosingLine {
     pub version: VersionVector,
     /// The file that holds it.
     pub copy: FileId,
+    /// The entry that decided that it lost.
+    pub since: Index,
+    /// The wall clock of the node that lost, then, in milliseconds since 1970: for people.
+    pub wall_ms: u64,
 }
 
 /// All that the log says of one thing.

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use pickbox_admin::conflicts::ConflictList;
 use pickbox_admin::join_tokens::{JoinLine, TokenRequest};
 use pickbox_admin::node::{Code, Look, Piece};
 use pickbox_admin::status::{MemberReport, MemberRole, Pending, Role};
@@ -46,6 +47,10 @@ impl Node for FakeNode {
                 ticket.answer(Ok(Reply::Piece(Piece { size, sha256: None, offset, data })));
             }
             Request::Read(Look::Find(_), _) => drop(ticket),
+            Request::Read(Look::Conflicts(_), _) => {
+                ticket.answer(Ok(Reply::Conflicts(ConflictList::default())));
+            }
+            Request::Resolve { .. } => ticket.answer(Ok(Reply::Committed { index: 5 })),
         }
     }
 }

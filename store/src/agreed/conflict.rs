@@ -7,7 +7,7 @@ use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::{NAME_BYTES_MAX, Name};
 use crate::op::{Outcome, Refusal};
-use crate::record::{Body, FileId, LosingLine, Record};
+use crate::record::{Body, FileId, LosingLine, Record, VersionVector};
 
 /// How many conflict names are tried for one thing: `-2`, `-3`...
 pub const CONFLICT_TRIES_MAX: u32 = 64;
@@ -45,7 +45,7 @@ impl Namespace<'_> {
         if parent.is_git() && loser.body != Body::Directory {
             let path = parent.path_below(&loser.name);
             self.displace_at(winner, path, &loser, Reason::Lost)?;
-            return Ok(Outcome::History);
+            return Ok(Outcome::History { winner });
         }
         if let Some(copy) = self.same_copy(winner, &loser)? {
             return Ok(Outcome::Conflict { copy });
@@ -55,7 +55,7 @@ impl Namespace<'_> {
         loser.conflict_of = Some(winner);
         let version = loser.version.clone();
         let copy = self.insert(loser)?;
-        self.add_line(winner, LosingLine { version, copy })?;
+        self.add_line(winner, copy, version)?;
         Ok(Outcome::Conflict { copy })
     }
 
@@ -73,10 +73,16 @@ impl Namespace<'_> {
     }
 
     /// Notes at `winner` that a line lives on in a copy.
-    pub(super) fn add_line(&mut self, winner: FileId, line: LosingLine) -> Result<(), IndexError> {
+    pub(super) fn add_line(
+        &mut self,
+        winner: FileId,
+        copy: FileId,
+        version: VersionVector,
+    ) -> Result<(), IndexError> {
+        let Stamp { index: since, wall_ms, .. } = self.stamp;
         let before = self.linked(winner)?;
         let mut after = before.clone();
-        after.losing.push(line);
+        after.losing.push(LosingLine { version, copy, since, wall_ms });
         let surplus = after.losing.len().saturating_sub(LOSING_LINES_MAX);
         let forgotten: Vec<LosingLine> = after.losing.drain(..surplus).collect();
         self.update(winner, &before, after)?;
@@ -87,12 +93,13 @@ impl Namespace<'_> {
     pub(super) fn move_line(
         &mut self,
         winner: FileId,
-        line: &LosingLine,
+        copy: FileId,
+        version: &VersionVector,
     ) -> Result<(), IndexError> {
         let before = self.linked(winner)?;
         let mut after = before.clone();
-        for known in after.losing.iter_mut().filter(|known| known.copy == line.copy) {
-            known.version = line.version.clone();
+        for line in after.losing.iter_mut().filter(|line| line.copy == copy) {
+            line.version = version.clone();
         }
         self.update(winner, &before, after)
     }

@@ -8,7 +8,7 @@ use crate::index::IndexError;
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{At, Incoming, Outcome, Refusal};
 use crate::owner::Owner;
-use crate::record::{Attributes, Body, FileId, LosingLine, Record, VersionVector};
+use crate::record::{Attributes, Body, FileId, Record, VersionVector};
 use crate::time::Time;
 
 /// Permission bits of files: set-id and sticky bits are never given to them.
@@ -39,14 +39,18 @@ impl Namespace<'_> {
             return Ok(self.merge(id, &record, &new.attributes, version)?);
         }
         if *base == record.version && self.may_become(id, &record, &new.body)? {
-            self.overwrite(id, &record, new, version)?;
+            match record.conflict_of {
+                // Not edited under its own name: its author has it still where it lost.
+                Some(winner) if at.name != record.name => self.follow(winner, id, new, &version)?,
+                _ => self.overwrite(id, &record, new, version)?,
+            }
             return Ok(Outcome::Done(id));
         }
         let line = record.losing.iter().find(|line| line.version == *base);
         if let Some(copy) = line.map(|line| line.copy)
             && self.may_become(copy, &self.linked(copy)?, &new.body)?
         {
-            self.follow(id, copy, new, version)?;
+            self.follow(id, copy, new, &version)?;
             return Ok(Outcome::Conflict { copy });
         }
         let mut loser = Record { version, ..self.fresh_from(record.parent, record.name, new) };
@@ -62,11 +66,11 @@ impl Namespace<'_> {
         winner: FileId,
         copy: FileId,
         new: &Incoming,
-        version: VersionVector,
+        version: &VersionVector,
     ) -> Result<(), IndexError> {
         let before = self.linked(copy)?;
         self.set_content(copy, &before, before.clone(), new, version.clone())?;
-        self.move_line(winner, &LosingLine { version, copy })
+        self.move_line(winner, copy, version)
     }
 
     /// A new content for a file that was named itself: a copy is a file of its own from then on.
@@ -82,7 +86,7 @@ impl Namespace<'_> {
         self.set_content(id, before, after, new, version)
     }
 
-    fn set_content(
+    pub(super) fn set_content(
         &mut self,
         id: FileId,
         before: &Record,
@@ -113,12 +117,11 @@ impl Namespace<'_> {
         let version = if before.body == Body::Directory { before.version.clone() } else { version };
         if attributes != before.attributes || version != before.version {
             // A copy's line is at the version of the copy.
-            let line = LosingLine { version: version.clone(), copy: id };
             let moved = before.conflict_of.filter(|_| version != before.version);
-            let after = Record { attributes, version, ..before.clone() };
+            let after = Record { attributes, version: version.clone(), ..before.clone() };
             self.update(id, before, after)?;
             if let Some(winner) = moved {
-                self.move_line(winner, &line)?;
+                self.move_line(winner, id, &version)?;
             }
         }
         Ok(Outcome::Merged(id))

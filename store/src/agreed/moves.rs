@@ -7,7 +7,7 @@ use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::Name;
 use crate::op::{At, Outcome, Refusal};
-use crate::record::{Body, FileId, LosingLine, Record};
+use crate::record::{Body, FileId, Record};
 
 impl Namespace<'_> {
     pub(super) fn relocate(&mut self, id: FileId, to: &At) -> Result<Outcome, Stop> {
@@ -29,7 +29,7 @@ impl Namespace<'_> {
         }
     }
 
-    fn move_to(
+    pub(super) fn move_to(
         &mut self,
         id: FileId,
         before: &Record,
@@ -55,9 +55,9 @@ impl Namespace<'_> {
         let mut after = Record { parent, name: beside.clone(), ..before.clone() };
         self.end_line(id, &mut after)?;
         after.conflict_of = Some(there);
-        let line = LosingLine { version: after.version.clone(), copy: id };
+        let version = after.version.clone();
         self.update(id, before, after)?;
-        self.add_line(there, line)?;
+        self.add_line(there, id, version)?;
         self.waiting.push(Waiting { op: self.op, id, parent, name: name.clone(), beside });
         Ok(Outcome::Conflict { copy: id })
     }
@@ -83,16 +83,16 @@ impl Namespace<'_> {
         if (record.parent, &record.name) != (parent, beside) {
             return Ok(None);
         }
-        if self.child(parent, name)?.is_none() {
+        let Some(winner) = self.child(parent, name)? else {
             self.move_to(id, &record, parent, name.clone())?;
             return Ok(Some(Outcome::Done(id)));
-        }
+        };
         if record.body == Body::Directory || !self.above(parent)?.is_git() {
             return Ok(None);
         }
         let path = self.above(parent)?.path_below(name);
         self.displace_at(id, path, &record, Reason::Deleted)?;
         self.take_away(id, record)?;
-        Ok(Some(Outcome::History))
+        Ok(Some(Outcome::History { winner }))
     }
 }

@@ -76,6 +76,7 @@ impl<'a> Namespace<'a> {
             Op::Put { path, new } => self.put(path, new),
             Op::Remove { path } => self.remove(path),
             Op::PruneHistory { before_wall_ms } => Ok(self.prune(*before_wall_ms)?),
+            Op::Resolve { file, copy, take } => self.resolve(file, copy, *take),
         }
     }
 
@@ -234,6 +235,7 @@ pub(crate) fn write_row(
     let (key, number) = (id.to_bytes(), id.to_number());
     write_place(tables, number, before, after)?;
     write_content(tables, number, before, after)?;
+    write_copy(tables, number, before, after)?;
     if let Some(after) = after {
         let row = tables::encode(after)?;
         let old = tables.records.insert(number, row.as_slice())?;
@@ -293,6 +295,21 @@ fn write_content(
     }
     if let Some(new) = new {
         tables.contents.insert((&new.0, number), ())?;
+    }
+    Ok(())
+}
+
+fn write_copy(
+    tables: &mut Tables<'_>,
+    number: u128,
+    before: Option<&Record>,
+    after: Option<&Record>,
+) -> Result<(), IndexError> {
+    let is_copy = |record: Option<&Record>| record.is_some_and(|it| it.conflict_of.is_some());
+    match (is_copy(before), is_copy(after)) {
+        (false, true) => drop(tables.copies.insert(number, ())?),
+        (true, false) => drop(tables.copies.remove(number)?),
+        (true, true) | (false, false) => {}
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::world::*;
 use crate::content_id::ContentId;
 use crate::digest::Digest;
 use crate::index::{Cursor, Index, What, recompute};
-use crate::op::{At, Op, Outcome, Parent};
+use crate::op::{At, Known, Op, Outcome, Parent, Take};
 use crate::record::{Body, FileId, Record, VersionVector};
 
 /// What a step does, in small numbers that are looked up in the world as it is then.
@@ -30,7 +30,10 @@ enum Act {
     Put { dir: usize, name: usize, what: usize },
     Remove { dir: usize, name: usize },
     Prune { age: u64 },
+    Resolve { file: usize, age: usize, copy: usize, take: Take },
 }
+
+const TAKES: &[Take] = &[Take::Ours, Take::Theirs, Take::Both];
 
 fn act() -> impl Strategy<Value = Act> {
     let (file, age, dir, name, what) =
@@ -48,6 +51,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(dir, name, what)| Act::Put { dir, name, what }),
         1 => (dir, name).prop_map(|(dir, name)| Act::Remove { dir, name }),
         1 => (0..40_u64).prop_map(|age| Act::Prune { age }),
+        3 => (0..12_usize, 0..2_usize, 0..4_usize, prop::sample::select(TAKES)).prop_map(
+            |(file, age, copy, take)| Act::Resolve { file, age, copy, take }
+        ),
     ]
 }
 
@@ -127,6 +133,14 @@ impl Past {
                 Op::Put { path: self.place(dir, name).path, new: content(what) }
             }
             Act::Remove { dir, name } => Op::Remove { path: self.place(dir, name).path },
+            Act::Resolve { file, age, copy, take } => {
+                let copies = self.world.index.copies(None, 9).unwrap();
+                let copy = copies.get(copy).copied().unwrap_or_else(|| self.file(copy));
+                let winner = self.world.index.record(copy).unwrap().and_then(|it| it.conflict_of);
+                let known = |id| Known { id, version: self.base(id, age) };
+                let file = known(winner.unwrap_or_else(|| self.file(file)));
+                Op::Resolve { file, copy: known(copy), take }
+            }
             Act::Prune { age } => Op::PruneHistory { before_wall_ms: age * 1000 },
         }
     }
@@ -200,6 +214,7 @@ fn check_derived(index: &Index) {
     let sums = recompute(index).unwrap();
     assert_eq!((sums.digest, sums.counts), (index.digest(), index.counts()));
     assert_eq!((sums.names, sums.contents), (index.counts().records(), index.counts().files));
+    assert_eq!(sums.copies, index.counts().conflicts);
     for (id, record) in all(index) {
         let Body::File { content, .. } = record.body else { continue };
         assert!(index.holders_of_content(content, usize::MAX).unwrap().contains(&id));

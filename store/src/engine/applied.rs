@@ -13,7 +13,7 @@ use crate::op::{Change, Op, Outcome, Refusal};
 use crate::placed::journal::{Facts, FlightNote, FlownRow, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Base, Place, View};
-use crate::record::{Body, FileId, Record};
+use crate::record::{Body, FileId, Record, VersionVector};
 
 impl Engine {
     /// Applies committed entries, in order.
@@ -188,13 +188,8 @@ impl Engine {
             (What::Content, Outcome::Conflict { copy }) => {
                 return self.link_to(id, row, facts, *copy);
             }
-            (What::Content, Outcome::History) => {
-                // The bytes are in history: what stands here gives way to the version that won.
-                let body = facts.body.clone();
-                if let (Some(base), Some(body)) = (&mut row.base, body) {
-                    base.view.body = body;
-                    base.version = crate::record::VersionVector::default();
-                }
+            (What::Content, Outcome::History { winner }) => {
+                self.give_way(&mut row, facts, *winner)?;
             }
             (What::Content, Outcome::Refused(reason)) => {
                 return self.refused_row(id, &row, *reason);
@@ -215,6 +210,20 @@ impl Engine {
         }
         let gone = row.seen.is_none() && row.base.is_none();
         self.set_row(id, (!gone).then_some(&row))
+    }
+
+    /// The bytes of a row are in history: what stands here gives way to the version that won.
+    fn give_way(&mut self, row: &mut Placed, facts: &Facts, winner: FileId) -> Result<(), Fatal> {
+        let Some(body) = facts.body.clone() else { return Ok(()) };
+        let version = VersionVector::default();
+        if let Some(base) = &mut row.base {
+            (base.view.body, base.version) = (body, version);
+        } else if self.row_of(winner)?.is_none() {
+            // It was new to the log, and the name was not: it is an old version of what has it.
+            let (attributes, place) = (facts.attributes.clone(), self.place_of_facts(facts)?);
+            row.base = Some(Base { id: winner, view: View { body, attributes, place }, version });
+        }
+        Ok(())
     }
 
     fn place_of_facts(&mut self, facts: &Facts) -> Result<Place, Fatal> {
@@ -401,6 +410,7 @@ fn api_answer(index: Index, outcome: &Outcome) -> Answer {
     match outcome {
         Outcome::Refused(reason) => Answer::Refused(*reason),
         Outcome::Kept(_) => Answer::Refused(Refusal::NotEmpty),
+        Outcome::Changed => Answer::Changed,
         _ => Answer::Committed(index),
     }
 }

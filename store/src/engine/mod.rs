@@ -17,6 +17,7 @@ mod cat;
 mod catchup;
 mod checkpoint;
 mod compare;
+mod conflicts;
 mod journal_file;
 mod large;
 mod lost;
@@ -155,6 +156,9 @@ pub(crate) struct ApiWrite {
     was_sent: bool,
 }
 
+/// What the end of a conflict takes in a change: two ids with their versions, on the safe side.
+const RESOLVE_BYTES: usize = 4 * 1024;
+
 impl ApiWrite {
     fn new(request: Request, op: Op) -> Self {
         Self { request, op, was_sent: false }
@@ -164,6 +168,7 @@ impl ApiWrite {
         match &self.op {
             Op::Put { path, new } => path.as_bytes().len() + new.bytes(),
             Op::Remove { path } => path.as_bytes().len(),
+            Op::Resolve { .. } => RESOLVE_BYTES,
             _ => 0,
         }
     }

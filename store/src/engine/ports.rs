@@ -7,8 +7,10 @@ use pickbox_raft::core::ids::{Index, NodeId};
 
 use crate::content_id::ContentId;
 use crate::contents::ContentCommand;
+use crate::history_rows::HistoryKey;
 use crate::name::RelPath;
-use crate::op::Refusal;
+use crate::op::{Refusal, Take};
+use crate::record::{Body, FileId};
 use crate::syncer::SyncJob;
 use crate::time::Time;
 
@@ -93,6 +95,18 @@ pub enum Query {
     },
     /// Where a content is, or was.
     Find(ContentId),
+    /// The conflicts that are open, a page of them behind this one.
+    Conflicts(Option<ConflictKey>),
+    /// End a conflict.
+    Resolve {
+        /// The file that has the name, or the copy.
+        path: RelPath,
+        /// How.
+        take: Take,
+        /// The entries that made the two versions that the person saw, of the file and of the
+        /// copy; `None`: those that are current when it is asked.
+        seen: Option<(Index, Index)>,
+    },
 }
 
 /// An answer.
@@ -119,10 +133,107 @@ pub enum Answer {
     Versions(Vec<VersionLine>),
     /// A piece of a version.
     Piece(Piece),
+    /// Conflicts, oldest first.
+    Conflicts(ConflictPage),
+    /// The two versions, or one of them, are not the ones that were meant.
+    Changed,
+    /// There are several copies, these among them: which is meant?
+    Several(Vec<RelPath>),
     /// No such path, version or content.
     NotFound,
     /// The version is known but nobody who can be reached has its bytes.
     Unavailable(String),
+}
+
+/// Where a conflict stands in the list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConflictKey {
+    /// The conflict of this copy.
+    Copy(FileId),
+    /// One whose loser is in the history only.
+    Lost(HistoryKey),
+}
+
+impl fmt::Display for ConflictKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy(id) => write!(f, "c.{id}"),
+            Self::Lost(HistoryKey { index, ordinal }) => write!(f, "h.{index}.{ordinal}"),
+        }
+    }
+}
+
+impl ConflictKey {
+    /// The key in this text, as it is shown.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let number = |text: &str| {
+            let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+            text.parse::<u64>().ok().filter(|_| plain)
+        };
+        let short = |text: &str| u32::try_from(number(text)?).ok();
+        let parts: Vec<&str> = text.split('.').collect();
+        match parts.as_slice() {
+            ["c", epoch, index, ordinal] => Some(Self::Copy(FileId {
+                epoch: short(epoch)?,
+                index: Index::new(number(index)?),
+                ordinal: short(ordinal)?,
+            })),
+            ["h", index, ordinal] => Some(Self::Lost(HistoryKey {
+                index: Index::new(number(index)?),
+                ordinal: short(ordinal)?,
+            })),
+            _ => None,
+        }
+    }
+}
+
+/// Some conflicts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConflictPage {
+    /// How many conflicts are open in all, those in the history only left out.
+    pub open: u64,
+    /// These of them.
+    pub conflicts: Vec<ConflictLine>,
+    /// Ask for those behind this one, if there are more.
+    pub next: Option<ConflictKey>,
+}
+
+/// One conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictLine {
+    /// The file that has the name, where it is now; where the loser was to be, if there is no such
+    /// file any more.
+    pub path: RelPath,
+    /// What it holds now, if it is there.
+    pub winner: Option<ConflictSide>,
+    /// Where the conflict copy is; `None`: the loser is in the history only.
+    pub copy: Option<RelPath>,
+    /// The version that lost, as it is now.
+    pub loser: ConflictSide,
+    /// The entry that decided it.
+    pub since: Index,
+    /// When that was, by the clock of the node that lost, in milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+impl ConflictLine {
+    /// Whether the two still hold different things.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.winner.as_ref().is_none_or(|winner| winner.body != self.loser.body)
+    }
+}
+
+/// One of the two sides of a conflict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictSide {
+    /// The entry that made this version; what `cat PATH@INDEX` takes.
+    pub index: Index,
+    /// The name of the node that made it.
+    pub author: String,
+    /// What it holds.
+    pub body: Body,
 }
 
 /// A part of a version. Only one that is all of its content has been verified; who reads a longer

@@ -163,6 +163,12 @@ impl Engine {
                 let (path, index, offset) = (path.clone(), *index, *offset);
                 return self.cat(request, &path, index, offset);
             }
+            Query::Conflicts(after) => {
+                let page = self.conflicts(*after)?;
+                (request.reply)(Answer::Conflicts(page));
+                return Ok(());
+            }
+            Query::Resolve { .. } => return self.resolve(request),
             Query::Put { .. } | Query::Remove { .. } | Query::Status => return Ok(()),
         };
         let found = !lines.is_empty();

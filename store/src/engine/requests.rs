@@ -27,7 +27,11 @@ impl Engine {
                 let status = self.store_status()?;
                 (request.reply)(Answer::Status(Box::new(status)));
             }
-            Query::Log(_) | Query::Cat { .. } | Query::Find(_) => self.read(request)?,
+            Query::Log(_)
+            | Query::Cat { .. }
+            | Query::Find(_)
+            | Query::Conflicts(_)
+            | Query::Resolve { .. } => self.read(request)?,
         }
         Ok(())
     }
@@ -40,7 +44,7 @@ impl Engine {
         self.take_write(ApiWrite::new(request, op));
     }
 
-    fn take_write(&mut self, write: ApiWrite) {
+    pub(super) fn take_write(&mut self, write: ApiWrite) {
         if !self.knows_leader() {
             write.answer(Answer::NoQuorum);
             return;

@@ -17,7 +17,7 @@ const ROWS_AT_MAX: usize = 64;
 const HOLDERS_MAX: usize = 8;
 
 impl Engine {
-    fn author_name(&self, node: NodeId) -> String {
+    pub(super) fn author_name(&self, node: NodeId) -> String {
         // A founder opens its first run before the log has named any member.
         self.index.sessions().name_of(node, self.index.members())
     }

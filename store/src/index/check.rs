@@ -20,6 +20,8 @@ pub struct Sums {
     pub names: u64,
     /// How many files are listed by content.
     pub contents: u64,
+    /// How many conflict copies are listed.
+    pub copies: u64,
 }
 
 /// Reads all rows. As slow as that sounds: for tests and for `scrub`.
@@ -31,6 +33,7 @@ pub fn recompute(index: &Index) -> Result<Sums, IndexError> {
     let mut sums = Sums {
         names: txn.open_table(LIVE.names)?.len()?,
         contents: txn.open_table(LIVE.contents)?.len()?,
+        copies: txn.open_table(LIVE.copies)?.len()?,
         ..Sums::default()
     };
     for row in txn.open_table(LIVE.records)?.iter()? {
@@ -50,6 +53,7 @@ impl Index {
         assert_eq!((sums.digest, sums.counts), (self.digest(), self.counts()));
         assert_eq!(sums.names, self.counts().records());
         assert_eq!(sums.contents, self.counts().files);
+        assert_eq!(sums.copies, self.counts().conflicts);
     }
 
     /// Says that another entry was applied last.

@@ -187,7 +187,8 @@ fn conflicts_have_both_sides() {
         forger.alter("f", |record| record.losing[0].version = VersionVector::default());
     });
     refused("a row names one that is not there", |forger| {
-        let line = LosingLine { version: VersionVector::default(), copy: id(1, 7) };
+        let (version, copy) = (VersionVector::default(), id(1, 7));
+        let line = LosingLine { version, copy, since: LogIndex::new(1), wall_ms: 0 };
         forger.alter("f", |record| record.losing.push(line));
     });
     refused("a row names one that is not there", |forger| {

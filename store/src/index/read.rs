@@ -112,6 +112,18 @@ impl Index {
         rows.take(limit).map(|row| Ok(FileId::from_number(row?.0.value().1))).collect()
     }
 
+    /// Up to `limit` conflict copies that nobody has dealt with, in the order of their ids, behind
+    /// `after`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn copies(&self, after: Option<FileId>, limit: usize) -> Result<Vec<FileId>, IndexError> {
+        let start = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.to_number()));
+        let copies = self.tables()?.open_table(LIVE.copies)?;
+        let rows = copies.range::<u128>((start, Bound::Unbounded))?;
+        rows.take(limit).map(|row| Ok(FileId::from_number(row?.0.value()))).collect()
+    }
+
     /// When the oldest row of the history was displaced, in milliseconds since 1970 by the wall
     /// clock of the node that displaced it.
     ///

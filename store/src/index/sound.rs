@@ -44,7 +44,9 @@ pub(super) fn check_record(head: &State, id: FileId, record: &Record) -> Result<
         || id.epoch == head.epoch && id.index <= head.position.index && id.index != Index::ZERO;
     require(minted, "an id of the future")?;
     require(is_kept_so(&record.body, &record.attributes), "a link, a mode or a time")?;
-    require(record.losing.len() <= LOSING_LINES_MAX, "too many lines")
+    require(record.losing.len() <= LOSING_LINES_MAX, "too many lines")?;
+    let since = record.losing.iter().map(|line| line.since).max();
+    require(since.is_none_or(|since| since <= head.position.index), "a conflict of the future")
 }
 
 /// Refuses a row of the history that no entry up to the state's position makes.

@@ -325,5 +325,6 @@ fn an_index_of_another_format_is_refused() {
     drop(older);
     let error = Index::open(&path).unwrap_err();
     assert!(matches!(error, IndexError::Format { found: 1 }), "{error}");
-    assert!(error.to_string().contains("format 1") && error.to_string().contains("format 3"));
+    let (found, ours) = ("format 1", format!("format {}", super::INDEX_FORMAT));
+    assert!(error.to_string().contains(found) && error.to_string().contains(&ours), "{error}");
 }

@@ -23,6 +23,7 @@ pub(crate) struct Set {
     pub(crate) records: TableDefinition<'static, u128, &'static [u8]>,
     pub(crate) names: TableDefinition<'static, PlaceKey, u128>,
     pub(crate) contents: TableDefinition<'static, ContentKey, ()>,
+    pub(crate) copies: TableDefinition<'static, u128, ()>,
     pub(crate) history: TableDefinition<'static, &'static [u8], &'static [u8]>,
     pub(crate) history_keys: TableDefinition<'static, &'static [u8], ()>,
 }
@@ -32,6 +33,7 @@ pub(crate) const LIVE: Set = Set {
     records: TableDefinition::new("agreed.records"),
     names: TableDefinition::new("agreed.names"),
     contents: TableDefinition::new("agreed.contents"),
+    copies: TableDefinition::new("agreed.copies"),
     history: TableDefinition::new("agreed.history"),
     history_keys: TableDefinition::new("agreed.history_keys"),
 };
@@ -41,6 +43,7 @@ pub(crate) const INCOMING: Set = Set {
     records: TableDefinition::new("incoming.records"),
     names: TableDefinition::new("incoming.names"),
     contents: TableDefinition::new("incoming.contents"),
+    copies: TableDefinition::new("incoming.copies"),
     history: TableDefinition::new("incoming.history"),
     history_keys: TableDefinition::new("incoming.history_keys"),
 };
@@ -51,6 +54,8 @@ pub(crate) struct Tables<'t> {
     pub(crate) records: Table<'t, u128, &'static [u8]>,
     pub(crate) names: Table<'t, PlaceKey, u128>,
     pub(crate) contents: Table<'t, ContentKey, ()>,
+    /// Conflict copies that nobody has dealt with.
+    pub(crate) copies: Table<'t, u128, ()>,
     pub(crate) history: Table<'t, &'static [u8], &'static [u8]>,
     pub(crate) history_keys: Table<'t, &'static [u8], ()>,
 }
@@ -61,6 +66,7 @@ impl<'t> Tables<'t> {
             records: txn.open_table(set.records)?,
             names: txn.open_table(set.names)?,
             contents: txn.open_table(set.contents)?,
+            copies: txn.open_table(set.copies)?,
             history: txn.open_table(set.history)?,
             history_keys: txn.open_table(set.history_keys)?,
         })
@@ -72,6 +78,7 @@ pub(crate) fn drop_set(txn: &WriteTransaction, set: &Set) -> Result<(), IndexErr
     txn.delete_table(set.records)?;
     txn.delete_table(set.names)?;
     txn.delete_table(set.contents)?;
+    txn.delete_table(set.copies)?;
     txn.delete_table(set.history)?;
     txn.delete_table(set.history_keys)?;
     Ok(())
@@ -82,6 +89,7 @@ pub(crate) fn rename_set(txn: &WriteTransaction, from: &Set, to: &Set) -> Result
     txn.rename_table(from.records, to.records)?;
     txn.rename_table(from.names, to.names)?;
     txn.rename_table(from.contents, to.contents)?;
+    txn.rename_table(from.copies, to.copies)?;
     txn.rename_table(from.history, to.history)?;
     txn.rename_table(from.history_keys, to.history_keys)?;
     Ok(())

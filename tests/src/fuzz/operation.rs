@@ -60,7 +60,10 @@ fn check(change: &Change) {
                 is_path(path);
             }
             Op::Put { path, .. } | Op::Remove { path } => is_path(path),
-            Op::Attributes { .. } | Op::Delete { .. } | Op::PruneHistory { .. } => {}
+            Op::Attributes { .. }
+            | Op::Delete { .. }
+            | Op::PruneHistory { .. }
+            | Op::Resolve { .. } => {}
         }
     }
 }

@@ -2,8 +2,10 @@
 //! drives step by step: no thread, no clock, no socket.
 
 mod compare;
+mod conflicts;
 mod fleet;
 mod keeping;
+mod lines;
 mod owners;
 mod quorum;
 mod racers;
