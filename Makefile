@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc deny sim model fuzz crash planted bench test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc deny sim model fuzz crash planted bench bench-scan test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3
@@ -61,6 +61,9 @@ planted: ## known bugs, one at a time in a copy: the simulator or the tests must
 
 bench: build ## figures beside the floor of this disk; takes some minutes
 	PICKBOXD=$(abspath $(BIN)/pickboxd) cargo run --release -p pickbox-tests --bin bench
+
+bench-scan: build ## the start over a million files: FILES=1000000 DIRS=100000; needs 5 GB and a quarter of an hour
+	PICKBOXD=$(abspath $(BIN)/pickboxd) cargo run --release -p pickbox-tests --bin bench -- scan
 
 lint: ## clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings

@@ -20,6 +20,7 @@ mod figures;
 mod floor;
 mod log;
 mod puts;
+mod scan;
 mod work;
 
 use std::fs;
@@ -27,6 +28,7 @@ use std::path::Path;
 
 use crate::cluster::{Cluster, Place, env_number};
 pub use figures::{Row, table};
+pub use scan::{ScanPlan, scan};
 
 /// What is measured how often, from the environment.
 #[derive(Clone, Copy, Debug)]
