@@ -6,7 +6,7 @@
 use rustix::io::Errno;
 
 use crate::content_id::ContentId;
-use crate::folder::Stat;
+use crate::folder::{Kind, Stat};
 use crate::name::{Name, RelPath};
 
 /// Which watched tree a path belongs to.
@@ -148,11 +148,33 @@ pub struct Observation {
     pub hint: Hint,
 }
 
+impl Observation {
+    /// One of the looks of [`Sighting::Looked`], by itself.
+    #[must_use]
+    pub fn in_passing(dir: &RelPath, name: &Name, stat: Stat) -> Self {
+        let seen = match stat.kind {
+            Kind::Special => Seen::Special(stat),
+            _ => Seen::StatOnly(stat),
+        };
+        Self { place: Place::Folder, path: dir.join(name), seen, hint: Hint::SCANNED }
+    }
+}
+
 /// Everything that the watcher tells the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sighting {
     /// A look at one path.
     Saw(Observation),
+    /// What a walk found in one directory of the folder that is no directory itself, and of which
+    /// nobody says that it changed: looked at, not read, as [`Seen::StatOnly`] and with
+    /// [`Hint::SCANNED`]. At most a few hundred at a time, so that a folder of a million files is
+    /// handed on in bounded pieces.
+    Looked {
+        /// The directory; it was told of before.
+        dir: RelPath,
+        /// Names in it, unordered, and what stands there.
+        looks: Vec<(Name, Stat)>,
+    },
     /// A whole directory of the folder was listed, by a walk or because it appeared. A name that
     /// the store has placed there and that is not in `names` may have vanished, or may have come
     /// after the listing: have it examined. Looks at the names themselves come on their own,
@@ -181,4 +203,19 @@ pub enum Sighting {
     },
     /// The folder was moved, deleted or unmounted: stop placing, sound the alarm (trap T20).
     RootGone,
+}
+
+impl Sighting {
+    /// The looks at single paths that it consists of.
+    #[must_use]
+    pub fn into_looks(self) -> Vec<Observation> {
+        match self {
+            Self::Saw(look) => vec![look],
+            Self::Looked { dir, looks } => looks
+                .into_iter()
+                .map(|(name, stat)| Observation::in_passing(&dir, &name, stat))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
 }

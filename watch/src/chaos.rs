@@ -178,7 +178,7 @@ impl Chaos {
             if let Sighting::Listed { dir, names } = &sighting {
                 self.store.listed(dir, names);
             }
-            if let Sighting::Saw(look) = sighting {
+            for look in sighting.into_looks() {
                 self.log.push(format!(
                     "    {} {:?} {:?}",
                     look.path,

@@ -171,6 +171,11 @@ impl Dirty {
         mark.map_or(Hint::default(), |mark| mark.hint)
     }
 
+    /// Whether anything is noted of a name.
+    pub(crate) fn is_marked(&self, key: &Key) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// Marks that nobody holds up by writing: a measure of what is behind.
     pub(crate) fn owed_count(&self) -> usize {
         self.owed.len()

@@ -12,8 +12,12 @@ use rustix::io::Errno;
 use crate::dirty::What;
 use crate::lane::{Current, Job, Lane, Why};
 use crate::reach::Unreached;
+use crate::transient::is_transient;
 use crate::tree::{DirId, Key};
 use crate::watcher::Watcher;
+
+/// Looks of a walk that are handed on together at most.
+const LOOKS_MAX: usize = 128;
 
 /// Why there is no watch.
 #[derive(Debug)]
@@ -84,6 +88,7 @@ impl Watcher {
                         lane.current = Some(current);
                     }
                     Some(Err(error)) => {
+                        self.hand_on_looks(&mut current, now);
                         self.not_listed(lane, &current.dir, &error);
                         self.tree.release(current.id);
                     }
@@ -115,10 +120,15 @@ impl Watcher {
 
     fn found(&mut self, current: &mut Current, entry: Listed, lane: &mut Lane, now: Instant) {
         let key = Key { dir: current.id, name: entry.name };
-        let reason = match current.why {
-            Why::Appeared | Why::MovedWithin => Hint::SCANNED.with(Hint::FRESH),
-            Why::Walk | Why::Sweep => Hint::SCANNED,
-        };
+        current.names.push(key.name.clone());
+        let is_fresh = matches!(current.why, Why::Appeared | Why::MovedWithin);
+        if !is_fresh
+            && entry.kind != Some(Kind::Directory)
+            && self.look_in_passing(current, &key, now)
+        {
+            return;
+        }
+        let reason = if is_fresh { Hint::SCANNED.with(Hint::FRESH) } else { Hint::SCANNED };
         self.note(&key, What::Found(reason), now);
         let kind = entry.kind.or_else(|| current.dir.stat(&key.name).ok().map(|stat| stat.kind));
         let looks_after_itself = current.why == Why::Sweep
@@ -126,12 +136,51 @@ impl Watcher {
         if kind == Some(Kind::Directory) && !looks_after_itself {
             let why = if current.why == Why::Walk { Why::Walk } else { Why::Appeared };
             self.tree.hold(key.dir);
-            lane.push_next(Job::new(Some(key.clone()), why));
+            lane.push_next(Job::new(Some(key), why));
         }
-        current.names.push(key.name);
     }
 
-    fn listed(&mut self, current: Current, now: Instant) {
+    /// Looks at what a walk found, without a mark: nearly everything that a walk finds has not
+    /// changed, and a million marks would be made and taken for it. Directories are told of by
+    /// marks, in their order with the renames that are on the way; so is what has a mark already,
+    /// and what may be gone in a moment. Whether it was looked at.
+    fn look_in_passing(&mut self, current: &mut Current, key: &Key, now: Instant) -> bool {
+        if self.dirty.is_marked(key) || is_transient(key.name.as_bytes()) {
+            return false;
+        }
+        match current.dir.stat(&key.name) {
+            Ok(stat) if stat.kind != Kind::Directory => {
+                current.looks.push((key.name.clone(), stat));
+                if current.looks.len() >= LOOKS_MAX {
+                    self.hand_on_looks(current, now);
+                }
+                true
+            }
+            // The entry changed its kind, went, or may not be looked at: a mark finds out.
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    /// Hands on what a walk looked at in a directory, once that itself and all above it are told of.
+    fn hand_on_looks(&mut self, current: &mut Current, now: Instant) {
+        let looks = std::mem::take(&mut current.looks);
+        if looks.is_empty() {
+            return;
+        }
+        let is_told = self.tell_above(current.id, now);
+        match self.tree.path(current.id).filter(|_| is_told) {
+            Some((_, dir)) => self.outbox.push_back(Sighting::Looked { dir, looks }),
+            // Where it is cannot be told yet. A mark waits until it can.
+            None => {
+                for (name, _) in looks {
+                    self.note(&Key { dir: current.id, name }, What::Found(Hint::SCANNED), now);
+                }
+            }
+        }
+    }
+
+    fn listed(&mut self, mut current: Current, now: Instant) {
+        self.hand_on_looks(&mut current, now);
         // Where it is cannot be told yet: listed again when it can.
         if !self.tell_above(current.id, now)
             && let Some(key) = self.tree.key(current.id)
@@ -201,7 +250,8 @@ impl Watcher {
         match dir.list() {
             Ok(listing) => {
                 self.tree.hold(id);
-                Entered::Listing(Box::new(Current { id, dir, why, listing, names: Vec::new() }))
+                let (names, looks) = (Vec::new(), Vec::new());
+                Entered::Listing(Box::new(Current { id, dir, why, listing, names, looks }))
             }
             Err(error) => {
                 self.not_listed(lane, &dir, &error);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use pickbox_store::folder::{Dir, Listing};
+use pickbox_store::folder::{Dir, Listing, Stat};
 use pickbox_store::name::Name;
 
 use crate::tree::{DirId, Key};
@@ -55,6 +55,8 @@ pub(crate) struct Current {
     pub(crate) why: Why,
     pub(crate) listing: Listing,
     pub(crate) names: Vec<Name>,
+    /// What was looked at and is not handed on yet.
+    pub(crate) looks: Vec<(Name, Stat)>,
 }
 
 /// Directories to enter, and the one that is being listed: one descriptor at a time.

@@ -80,11 +80,7 @@ impl Rig {
     }
 
     fn looks(&mut self, ms: u64) -> Vec<Observation> {
-        let saw = |sighting| match sighting {
-            Sighting::Saw(observation) => Some(observation),
-            _ => None,
-        };
-        self.pass(ms).into_iter().filter_map(saw).collect()
+        self.pass(ms).into_iter().flat_map(Sighting::into_looks).collect()
     }
 
     /// What was seen last at each path, in few words.
@@ -147,11 +143,9 @@ fn the_first_walk_lists_the_whole_folder() {
         .collect();
     assert_eq!(listed, BTreeMap::from([(String::new(), 2), ("a".into(), 1), ("a/b".into(), 1)]));
     let saw: Vec<_> = sightings
-        .iter()
-        .filter_map(|sighting| match sighting {
-            Sighting::Saw(look) => Some((look.path.to_string(), brief(&look.seen))),
-            _ => None,
-        })
+        .into_iter()
+        .flat_map(Sighting::into_looks)
+        .map(|look| (look.path.to_string(), brief(&look.seen)))
         .collect();
     let place = |path: &str| saw.iter().position(|(saw, _)| saw == path).unwrap();
     assert!(place("a") < place("a/b") && place("a/b") < place("a/b/f"));
@@ -175,15 +169,10 @@ fn an_overflow_costs_a_walk_and_nothing_else() {
     let mut sightings = rig.pass(11_000);
     sightings.extend(rig.pass(0));
     assert_eq!(rig.watcher.counts().overflows, 1);
-    let found: BTreeSet<String> = sightings
-        .iter()
-        .filter_map(|sighting| match sighting {
-            Sighting::Saw(look) => Some(look.path.to_string()),
-            _ => None,
-        })
-        .collect();
-    assert!(["d/late", "new", "new/deep", "new/deep/f"].iter().all(|p| found.contains(*p)));
     assert!(sightings.contains(&Sighting::WalkDone { top: RelPath::root(), complete: true }));
+    let looks = sightings.into_iter().flat_map(Sighting::into_looks);
+    let found: BTreeSet<String> = looks.map(|look| look.path.to_string()).collect();
+    assert!(["d/late", "new", "new/deep", "new/deep/f"].iter().all(|p| found.contains(*p)));
     rig.write("new/deep/f", "watched now");
     assert_eq!(rig.seen(0), map(&[("new/deep/f", "watched now")]));
 }

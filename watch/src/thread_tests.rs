@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use pickbox_store::content_id::ContentId;
 use pickbox_store::folder::Folder;
-use pickbox_store::observation::{Hint, Seen, Sighting};
+use pickbox_store::observation::{Hint, Observation, Seen, Sighting};
 
 use crate::{Ask, Counts, Handle, Watch};
 
@@ -65,7 +65,12 @@ struct Store {
 
 impl Store {
     fn take(&mut self, sighting: Sighting, handle: &Handle) {
-        let Sighting::Saw(look) = sighting else { return };
+        for look in sighting.into_looks() {
+            self.take_look(look, handle);
+        }
+    }
+
+    fn take_look(&mut self, look: Observation, handle: &Handle) {
         let path = look.path.to_string();
         match look.seen {
             Seen::Small { content, .. } => drop(self.contents.insert(path, content)),

@@ -24,6 +24,7 @@ mod lost;
 mod observe;
 mod outbox;
 mod owners;
+mod pictures;
 mod place;
 pub mod ports;
 mod quarantine;

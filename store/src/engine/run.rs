@@ -257,6 +257,7 @@ impl Engine {
     fn sighting(&mut self, sighting: Sighting) -> Result<(), Fatal> {
         match sighting {
             Sighting::Saw(observation) => self.observe(observation),
+            Sighting::Looked { dir, looks } => self.looked(&dir, looks),
             Sighting::Listed { dir, names } => {
                 let mut names: Vec<Name> = names;
                 names.sort_unstable();

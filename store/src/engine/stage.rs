@@ -73,6 +73,11 @@ impl Incoming {
         Some(data)
     }
 
+    /// Whether bytes wait to be placed.
+    pub(super) fn has_any(&self) -> bool {
+        !self.bytes.is_empty() || !self.in_doubt.is_empty()
+    }
+
     /// Takes out everything.
     pub(super) fn drain(&mut self) -> Vec<(ContentId, Vec<u8>)> {
         self.total = 0;

@@ -525,40 +525,6 @@ impl Engine {
         self.set_row(local, Some(&row))
     }
 
-    /// Compares every record with its row, and every row with its record.
-    pub(super) fn compare_all(&mut self) -> Result<(), Fatal> {
-        let mut after = None;
-        loop {
-            let page = self.index.records(after, 1024)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(*last);
-            for (id, _) in page {
-                if self.row_of(id)?.is_none() {
-                    self.todo.insert(id);
-                }
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = self.tables()?.page(after, 1024)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(*last);
-            for (id, row) in page {
-                self.compare_row(id, &row)?;
-            }
-        }
-    }
-
-    fn compare_row(&mut self, id: LocalId, row: &Placed) -> Result<(), Fatal> {
-        if row.parent == LocalId::QUARANTINE {
-            self.quarantined.insert(id, self.now_ms);
-        }
-        // The scan tells of what the log never heard of as it is then, and reads what has to be.
-        let is_new = row.base.is_none() && row.parent != LocalId::QUARANTINE;
-        let unread = row.seen.as_ref().is_some_and(|seen| seen.body.is_none());
-        if (is_new || unread) && !self.has_scanned() { Ok(()) } else { self.settle(id) }
-    }
-
     pub(super) fn walk_done(&mut self, top: &RelPath, complete: bool) {
         if top.is_root() && self.is_live() {
             if !complete {

@@ -1,5 +1,6 @@
 //! Questions to the index, answered from the open transaction.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -96,6 +97,24 @@ impl Index {
                 Ok((FileId::from_number(id.value()), record))
             })
             .collect()
+    }
+
+    /// What the log says of these files, by their ids; those that it does not have are missing.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn records_of(
+        &self,
+        ids: impl IntoIterator<Item = FileId>,
+    ) -> Result<HashMap<FileId, Record>, IndexError> {
+        let records = self.tables()?.open_table(LIVE.records)?;
+        let mut found = HashMap::new();
+        for id in ids {
+            if let Some(record) = tables::record(&records, id)? {
+                found.insert(id, record);
+            }
+        }
+        Ok(found)
     }
 
     /// Up to `limit` current files with this content.

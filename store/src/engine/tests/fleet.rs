@@ -61,6 +61,13 @@ pub(super) enum Way {
     State,
 }
 
+/// What a walk reads of what it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reads {
+    All,
+    Nothing,
+}
+
 pub(super) struct Fleet {
     pub(super) hosts: Vec<Host>,
     log: Vec<Entry>,
@@ -494,7 +501,21 @@ impl Fleet {
         self.rescan(at, &RelPath::root());
     }
 
+    /// As [`Self::look`], in the way of a walk at the start: nothing is read before it is asked for.
+    pub(super) fn walk(&mut self, at: usize) {
+        self.walk_below(at, &RelPath::root(), Reads::Nothing);
+    }
+
+    /// What an engine asked of its watcher and has no answer to yet.
+    pub(super) fn asked(&self, at: usize) -> &[WatchAsk] {
+        &self.hosts[at].asks
+    }
+
     fn rescan(&mut self, at: usize, top: &RelPath) {
+        self.walk_below(at, top, Reads::All);
+    }
+
+    fn walk_below(&mut self, at: usize, top: &RelPath, reads: Reads) {
         let mut stack = vec![top.clone()];
         while let Some(path) = stack.pop() {
             if !self.is_looking(at) {
@@ -503,11 +524,21 @@ impl Fleet {
             let Ok(dir) = self.hosts[at].engine().folder.dir(&path) else { continue };
             let mut names: Vec<Name> = dir.list().unwrap().map(|e| e.unwrap().name).collect();
             names.sort();
+            let mut looks = Vec::new();
             for name in &names {
-                self.examine(at, &path.join(name));
-                if dir.stat(name).is_ok_and(|stat| stat.kind == Kind::Directory) {
-                    stack.push(path.join(name));
+                match dir.stat(name) {
+                    Ok(stat) if stat.kind != Kind::Directory && reads == Reads::Nothing => {
+                        looks.push((name.clone(), stat));
+                        continue;
+                    }
+                    Ok(stat) if stat.kind == Kind::Directory => stack.push(path.join(name)),
+                    _ => {}
                 }
+                self.examine(at, &path.join(name));
+            }
+            if !looks.is_empty() {
+                let dir = path.clone();
+                self.give(at, Event::Sighting(Sighting::Looked { dir, looks }));
             }
             self.give(at, Event::Sighting(Sighting::Listed { dir: path, names }));
         }

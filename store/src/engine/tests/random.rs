@@ -195,7 +195,8 @@ impl World {
         }
         match what {
             0..=9 => self.act(at),
-            10..=17 => self.fleet.look(at),
+            10..=14 => self.fleet.look(at),
+            15..=17 => self.fleet.walk(at),
             18..=21 => self.fleet.commit(at),
             22..=33 => {
                 self.fleet.deliver(at);

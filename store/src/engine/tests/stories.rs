@@ -2,7 +2,7 @@
 
 use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
-use crate::engine::ports::{Answer, Query};
+use crate::engine::ports::{Answer, Query, WatchAsk};
 use crate::engine::root::Standing;
 use crate::owner::OwnerRule;
 
@@ -294,4 +294,31 @@ fn a_file_becomes_a_directory_and_back() {
     fleet.converge();
     fleet.assert_same();
     assert_eq!(fleet.hosts[0].read("x"), "file again");
+}
+
+/// Source: trap T22, fault 58. A walk over a million files that did not change reads, asks for and
+/// proposes nothing; of those that did change it asks for the bytes.
+#[test]
+fn a_walk_asks_for_what_changed_and_for_nothing_else() {
+    let mut fleet = Fleet::new(2);
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    std::os::unix::fs::symlink("f", fleet.hosts[0].path("d/link")).unwrap();
+    share(&mut fleet, 0, "d/f", "one");
+    share(&mut fleet, 0, "d/gone", "one");
+    let entries = fleet.log_len();
+    fleet.walk(0);
+    assert_eq!((fleet.asked(0), fleet.log_len()), (&[][..], entries));
+    fleet.hosts[0].write("d/f", "two");
+    fleet.hosts[0].write("d/new", "new");
+    std::fs::remove_file(fleet.hosts[0].path("d/gone")).unwrap();
+    fleet.walk(0);
+    let mut asked = fleet.asked(0).to_vec();
+    asked.sort_by_key(|ask| format!("{ask:?}"));
+    let examine = |path| WatchAsk::Examine(rel(path));
+    assert_eq!(asked, [examine("d/f"), examine("d/new")]);
+    fleet.settle();
+    let there = &fleet.hosts[1];
+    assert_eq!((there.read("d/f"), there.read("d/new")), ("two".into(), "new".into()));
+    assert!(!there.path("d/gone").exists());
+    assert_eq!(there.tree(), fleet.hosts[0].tree());
 }
