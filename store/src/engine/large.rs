@@ -64,6 +64,7 @@ impl Engine {
         let expect = seen.stat;
         self.offers.insert(id, (ticket, expect));
         self.tickets.insert(ticket, id);
+        self.goes_out(id)?;
         let request = OfferRequest { ticket, path, expect, peers, quorum };
         self.out.push_back(Outgoing::Content(ContentCommand::Offer(request)));
         Ok(Some(ticket))

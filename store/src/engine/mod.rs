@@ -42,6 +42,7 @@ mod startup;
 mod status;
 #[cfg(test)]
 mod tests;
+mod together;
 mod transfers;
 mod versions;
 

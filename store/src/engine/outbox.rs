@@ -142,6 +142,11 @@ impl Engine {
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
         for id in ids {
+            if self.waits_for_offer(id)? {
+                // The rest must get its turn.
+                self.outbox.renew(id);
+                continue;
+            }
             if self.draft_with_parents(id, &mut draft)? == Drafted::Full {
                 break;
             }
@@ -183,7 +188,7 @@ impl Engine {
         let mut gone = Vec::new();
         for id in ids {
             let Some(row) = self.row(*id)? else { continue };
-            if row.seen.is_none() && row.base.is_some() {
+            if row.seen.is_none() && row.base.is_some() && !self.waits_for_offer(*id)? {
                 gone.push((self.depth(&row)?, *id, row));
             }
         }

@@ -36,6 +36,8 @@ pub(super) enum Why {
     Content(ContentId),
     /// An edit of this disk goes first; its outcome brings this back.
     Undecided,
+    /// A large file of the same repository goes first.
+    Together,
     /// The file system says no.
     Blocked(FolderError),
 }
@@ -97,7 +99,10 @@ impl Engine {
     }
 
     fn try_place(&mut self, id: FileId) -> Result<(), Fatal> {
-        match self.place_file(id)? {
+        let placed =
+            if self.waits_for_content(id)? { Err(Why::Together) } else { self.place_file(id)? };
+        self.comes_in(id, placed.as_ref().err())?;
+        match placed {
             Ok(()) => {
                 self.stuck.remove(&id);
                 self.incoming.remove(id);

@@ -94,6 +94,7 @@ impl Engine {
                 Why::Content(content) => {
                     format!("{path}: {}", self.transfers.why_missing(content))
                 }
+                Why::Together => format!("{path}: a large file of the same repository goes first"),
                 Why::Undecided => format!("{path}: a change made here goes first"),
                 Why::Blocked(error) => format!("{path}: {error}"),
             });

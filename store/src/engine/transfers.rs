@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use pickbox_raft::core::ids::NodeId;
 
 use super::Engine;
+use super::together::Together;
 use crate::content_id::ContentId;
 use crate::contents::message::CannotTake;
 use crate::contents::{FetchFailure, Ticket};
@@ -16,6 +17,7 @@ use crate::placed::LocalId;
 pub(super) struct Transfers {
     /// Contents that the worker was asked for and did not bring yet.
     pub(super) fetching: HashSet<ContentId>,
+    pub(super) together: Together,
     refused: HashMap<LocalId, BTreeMap<NodeId, CannotTake>>,
     missing: HashMap<ContentId, FetchFailure>,
 }
@@ -24,6 +26,7 @@ impl Transfers {
     /// The offer of a row is over.
     pub(super) fn offer_over(&mut self, id: LocalId) {
         self.refused.remove(&id);
+        self.together.offer_over(id);
     }
 
     /// A content came, or is not wanted any more.

@@ -76,6 +76,10 @@ pub(super) struct Fleet {
     pub(super) told: Vec<(usize, ContentCommand)>,
     /// What engines said to the log and nothing here acts upon.
     pub(super) commands: Vec<(usize, Command)>,
+    /// Whether large files take their time to get to the others.
+    pub(super) has_slow_offers: bool,
+    /// Whether no content is found, for now.
+    pub(super) loses_contents: bool,
     /// What engines say to each other, if that is not carried at once.
     pub(super) wire: Option<VecDeque<Letter>>,
 }
@@ -183,6 +187,8 @@ impl Fleet {
             contents: HashMap::new(),
             told: Vec::new(),
             commands: Vec::new(),
+            has_slow_offers: false,
+            loses_contents: false,
             wire: None,
         };
         if let Some(members) = members {
@@ -398,6 +404,7 @@ impl Fleet {
     fn content(&mut self, at: usize, command: ContentCommand) {
         self.told.push((at, command.clone()));
         match command {
+            ContentCommand::Offer(_) if self.has_slow_offers => {}
             ContentCommand::Offer(offer) => {
                 let (parent, name) = offer.path.split().unwrap();
                 let dir = self.hosts[at].engine().folder.dir(&parent);
@@ -420,13 +427,27 @@ impl Fleet {
         }
     }
 
+    /// Brings what a host has on offer to the others.
+    pub(super) fn finish_offers(&mut self, at: usize) {
+        self.has_slow_offers = false;
+        let offered = |(host, command): &(usize, ContentCommand)| match command {
+            ContentCommand::Offer(offer) if *host == at => Some(offer.clone()),
+            _ => None,
+        };
+        for offer in self.told.iter().filter_map(offered).collect::<Vec<_>>() {
+            self.content(at, ContentCommand::Offer(offer));
+        }
+    }
+
     /// Brings a content to a host that wants it; the worker tries on while nobody has it.
     fn fetch(&mut self, at: usize, content: ContentId) {
         let bytes = match self.contents.get(&content) {
             Some(bytes) => Some(bytes.clone()),
             None => self.find_bytes(content),
         };
-        let Some(bytes) = bytes else { return self.hosts[at].wanted.push(content) };
+        let Some(bytes) = bytes.filter(|_| !self.loses_contents) else {
+            return self.hosts[at].wanted.push(content);
+        };
         let new = NewFile { bytes: &bytes, properties: Properties::OURS };
         match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
             Ok(_) | Err(FolderError::Exists(_)) => {}

@@ -17,3 +17,4 @@ mod roots;
 mod space;
 mod states;
 mod stories;
+mod together;

@@ -1,0 +1,127 @@
+//! Directories whose files belong together: a repository of git (trap T9).
+//!
+//! What git writes first, the object, must be seen before what it writes last, the ref that names
+//! it; and what it deletes because a pack holds it now must not go before the pack is there. Small
+//! files reach the log within a moment, but a large one is brought to a majority first, and would
+//! be overtaken. So as long as a large file below a `.git` is on its way, out to the log or in to
+//! this disk, the small ones below the same `.git` wait for it, for [`WAIT_MS`] at most: a content
+//! that cannot be had must not hold back a repository for ever.
+
+use std::collections::HashMap;
+
+use super::place::Why;
+use super::{Engine, Fatal};
+use crate::name::{DEPTH_MAX, Name};
+use crate::placed::LocalId;
+use crate::record::FileId;
+
+/// How long the rest of a repository waits for a large file of it.
+pub(super) const WAIT_MS: u64 = 30_000;
+
+/// Large files on their way below a `.git`: below which, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    going_out: HashMap<LocalId, (LocalId, u64)>,
+    coming_in: HashMap<FileId, (FileId, u64)>,
+}
+
+impl Together {
+    /// The offer of a row is over.
+    pub(super) fn offer_over(&mut self, id: LocalId) {
+        self.going_out.remove(&id);
+    }
+}
+
+/// Whether any of these is below `repository`, and not for too long.
+fn holds_back<T: PartialEq>(
+    mut moving: impl Iterator<Item = (T, u64)>,
+    repository: &T,
+    now_ms: u64,
+) -> bool {
+    moving.any(|(of, since_ms)| of == *repository && now_ms < since_ms.saturating_add(WAIT_MS))
+}
+
+fn is_git(name: &Name) -> bool {
+    name.as_bytes() == b".git"
+}
+
+impl Engine {
+    /// A file is on offer to the others.
+    pub(super) fn goes_out(&mut self, id: LocalId) -> Result<(), Fatal> {
+        if let Some(repository) = self.repository_of_row(id)? {
+            let since = (repository, self.now_ms);
+            self.transfers.together.going_out.entry(id).or_insert(since);
+        }
+        Ok(())
+    }
+
+    /// Whether a row is not to be proposed before a large file of the same repository.
+    pub(super) fn waits_for_offer(&mut self, id: LocalId) -> Result<bool, Fatal> {
+        if self.transfers.together.going_out.is_empty() || self.offers.contains_key(&id) {
+            return Ok(false);
+        }
+        let Some(repository) = self.repository_of_row(id)? else { return Ok(false) };
+        let moving = self.transfers.together.going_out.values().copied();
+        Ok(holds_back(moving, &repository, self.now_ms))
+    }
+
+    /// Takes note of whether a file waits for its content.
+    pub(super) fn comes_in(&mut self, id: FileId, waits: Option<&Why>) -> Result<(), Fatal> {
+        if !matches!(waits, Some(Why::Content(_))) {
+            self.transfers.together.coming_in.remove(&id);
+        } else if !self.transfers.together.coming_in.contains_key(&id)
+            && let Some(repository) = self.repository_of_file(id)?
+        {
+            self.transfers.together.coming_in.insert(id, (repository, self.now_ms));
+        }
+        Ok(())
+    }
+
+    /// Whether a file is not to be placed before a large one of the same repository.
+    pub(super) fn waits_for_content(&mut self, id: FileId) -> Result<bool, Fatal> {
+        let coming = &self.transfers.together.coming_in;
+        if coming.is_empty() || coming.contains_key(&id) {
+            return Ok(false);
+        }
+        let Some(repository) = self.repository_of_file(id)? else { return Ok(false) };
+        let moving = self.transfers.together.coming_in.values().copied();
+        Ok(holds_back(moving, &repository, self.now_ms))
+    }
+
+    /// The topmost `.git` above a row.
+    fn repository_of_row(&mut self, id: LocalId) -> Result<Option<LocalId>, Fatal> {
+        let (mut found, mut at) = (None, id);
+        for _ in 0..DEPTH_MAX {
+            let Some(row) = self.row(at)? else { break };
+            if at != id && is_git(&row.name) {
+                found = Some(at);
+            }
+            if at == LocalId::ROOT {
+                break;
+            }
+            at = row.parent;
+        }
+        Ok(found)
+    }
+
+    /// The same in the log; of a file that the log has no more, where it stands on this disk.
+    fn repository_of_file(&mut self, id: FileId) -> Result<Option<FileId>, Fatal> {
+        let Some(record) = self.index.record(id)? else {
+            let Some(row) = self.row_of(id)? else { return Ok(None) };
+            let Some(repository) = self.repository_of_row(row)? else { return Ok(None) };
+            return self.file_of(repository);
+        };
+        let (mut found, mut at) = (None, record.parent);
+        for _ in 0..DEPTH_MAX {
+            if at == FileId::ROOT {
+                break;
+            }
+            let Some(record) = self.index.record(at)? else { break };
+            if is_git(&record.name) {
+                found = Some(at);
+            }
+            at = record.parent;
+        }
+        Ok(found)
+    }
+}
