@@ -360,6 +360,35 @@ mod tests {
         }
     }
 
+    /// The table at the top of this module, row by row.
+    #[test]
+    fn each_row_of_the_table_decides_as_it_says() {
+        let all = Parts { content: Part::Change, attributes: Part::Change, place: Part::Change };
+        let content = Parts { content: Part::Change, ..Parts::default() };
+        let agreed =
+            |content: u8, at: u64| Some(Agreed { view: view(content, 0, 0), version: version(at) });
+        let seen = |content: u8| Some(view(content, 0, 0));
+        let base = Base { id: FileId::ROOT, view: view(0, 0, 0), version: version(1) };
+        let rows = [
+            (agreed(0, 1), seen(0), Decision::Nothing),
+            (agreed(0, 1), seen(1), Decision::Propose(content)),
+            (agreed(1, 2), seen(0), Decision::Place(content)),
+            (agreed(1, 2), seen(1), Decision::Adopt),
+            (agreed(1, 2), seen(2), Decision::Propose(content)),
+            (None, seen(0), Decision::Remove),
+            (None, seen(1), Decision::Create),
+            (agreed(0, 1), None, Decision::Delete),
+            (agreed(1, 2), None, Decision::Place(all)),
+            (None, None, Decision::Forget),
+        ];
+        for (agreed, actual, expected) in rows {
+            let decision = reconcile(agreed.as_ref(), Some(&base), actual.as_ref());
+            assert_eq!(decision, expected, "{agreed:?} {actual:?}");
+        }
+        assert_eq!(reconcile(None, None, seen(0).as_ref()), Decision::Create);
+        assert_eq!(reconcile(agreed(0, 1).as_ref(), None, None), Decision::Place(all));
+    }
+
     /// Trap T14: a mode changed here and a content changed there are no conflict.
     #[test]
     fn a_mode_here_and_a_content_there_both_survive() {
