@@ -104,6 +104,27 @@ fn what_waits_to_be_placed_takes_its_turn_by_its_newest_version() {
     assert_eq!(names, ["object", "ref", "known"]);
 }
 
+/// Trap T10: what comes out of an exchange is looked at, also where its bytes are not read at once:
+/// a large file that was written over just before is an edit.
+#[test]
+fn a_large_edit_that_an_exchange_brings_out_is_kept() {
+    let mut fleet = Fleet::new(3);
+    let text = |what: &str| format!("{what} {}", "x".repeat(50_000));
+    share(&mut fleet, 0, "f", &text("base"));
+    fleet.hosts[1].write("f", &text("edited here"));
+    share(&mut fleet, 0, "f", &text("remote"));
+    for _ in 0..5 {
+        fleet.pass(1, 1_000);
+        fleet.settle();
+    }
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), text("remote"));
+    let tree = fleet.hosts[0].tree();
+    let copy = tree.keys().find(|name| name.starts_with("f.conflict-node2-")).unwrap();
+    assert_eq!(fleet.hosts[2].read(copy), text("edited here"));
+}
+
 /// A look that is older than our own exchange tells of our former version, not of an edit.
 #[test]
 fn a_look_older_than_a_placing_brings_nothing_back() {
