@@ -35,6 +35,9 @@ FIND sha256               where content is or was
 CONFLICTS [after KEY]     who lost against whom, and where the loser is; KEY is the \"next\" of the page before
 RESOLVE ours|theirs|both [+INDEX,INDEX] path  end a conflict: keep the file, its copy, or both
 LOCAL LOG|CAT|FIND|CONFLICTS ...  the same from what this node has, at once: perhaps old, but without a majority too
+FLUSH [timeout SECONDS]   answers OK N when all that changed in this node's folder before is committed
+WAIT [N] [all] [timeout SECONDS]  answers OK N when everything up to N (or up to now) stands in this
+                          node's folder, or in those of all members
 SESSION                   as the first line: keep the connection open
 AUTH token                as the first line, from another host: all that follows is allowed
 HELP                      this
@@ -76,6 +79,7 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
         (Reply::Status(report), Form::MembersJson) => {
             json(&report.members).map(|text| format!("{text}\n"))
         }
+        (Reply::UpTo { index }, _) => Ok(format!("OK {index}\n")),
         (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
         (Reply::Changed { number, change }, _) => Ok(format!("OK member {number}: {change}\n")),
         (Reply::Leads(name), _) => Ok(format!("OK leader {name}\n")),

@@ -34,6 +34,10 @@ impl Request {
             | Self::Token(_)
             | Self::RotateKey(_)
             | Self::Resolve { .. }
+            // A flush and a wait read nothing and change nothing, but they name paths, and whoever
+            // waits has a place for minutes.
+            | Self::Flush { .. }
+            | Self::Wait { .. }
             | Self::Read(..) => Need::Trust,
         }
     }
@@ -148,7 +152,7 @@ mod tests {
     ];
 
     /// Every command, with who may: a letter for each of [`CALLERS`] in their order, `-` for no.
-    const TABLE: [(&str, &str); 27] = [
+    const TABLE: [(&str, &str); 30] = [
         ("STATUS", "omtsgu-"),
         ("STATUS json", "omtsgu-"),
         ("MEMBERS", "omtsgu-"),
@@ -176,6 +180,9 @@ mod tests {
         ("LOCAL LOG a", "omt----"),
         ("CONFLICTS", "omt----"),
         ("RESOLVE both a", "omt----"),
+        ("FLUSH", "omt----"),
+        ("WAIT", "omt----"),
+        ("WAIT 7 all timeout 5", "omt----"),
     ];
 
     /// Source: fault 91 and the design of the admin port: reading how a node is is open to this host,

@@ -1,5 +1,7 @@
 //! A line becomes a command.
 
+use std::time::Duration;
+
 use pickbox_store::name::RelPath;
 
 use crate::authority::Need;
@@ -7,7 +9,7 @@ use crate::conflicts;
 use crate::forward::Forward;
 use crate::join_tokens::{self, TokenRequest};
 use crate::members;
-use crate::node::{Absent, Code, ContentHash, Freshness, Look, Refusal, Request};
+use crate::node::{Absent, Code, ContentHash, Freshness, Look, Refusal, Request, Scope};
 use crate::path_text;
 use crate::token::Said;
 
@@ -54,6 +56,8 @@ impl Command {
             Self::Ask(Request::Read(Look::Find(_), _), _) => "FIND",
             Self::Ask(Request::Read(Look::Conflicts(_), _), _) => "CONFLICTS",
             Self::Ask(Request::Resolve { .. }, _) => "RESOLVE",
+            Self::Ask(Request::Flush { .. }, _) => "FLUSH",
+            Self::Ask(Request::Wait { .. }, _) => "WAIT",
         }
     }
 }
@@ -83,6 +87,8 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"TOKEN" => parse_token(rest),
         b"ROTATE_KEY" => parse_rotate(rest),
         b"RESOLVE" => ask(conflicts::parse_resolve(rest)?),
+        b"FLUSH" => ask(parse_flush(rest)?),
+        b"WAIT" => ask(parse_wait(rest)?),
         b"AUTH" if !rest.is_empty() => Ok(Command::Auth(Said(rest.to_vec()))),
         b"AUTH" => Err(bad("say AUTH and the token")),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
@@ -193,6 +199,47 @@ fn parse_rotate(rest: &[u8]) -> Result<Command, Refusal> {
     Ok(Command::Ask(Request::RotateKey(absent), Form::Text))
 }
 
+/// How long a barrier may take unless the client says so.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long it may take at most.
+const BARRIER_TIMEOUT_MAX: Duration = Duration::from_hours(24);
+
+/// Words of a request, without `timeout SECONDS` at their end.
+fn split_timeout(rest: &[u8]) -> Option<(Vec<&[u8]>, Duration)> {
+    let mut words: Vec<&[u8]> =
+        rest.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    let at = words.iter().position(|word| word.eq_ignore_ascii_case(b"timeout"));
+    let Some(at) = at else { return Some((words, BARRIER_TIMEOUT)) };
+    let timeout = match words.split_off(at).as_slice() {
+        [_, seconds] => Duration::from_secs(parse_number(seconds)?),
+        _ => return None,
+    };
+    (timeout <= BARRIER_TIMEOUT_MAX).then_some((words, timeout))
+}
+
+fn parse_flush(rest: &[u8]) -> Result<Request, Refusal> {
+    match split_timeout(rest) {
+        Some((words, timeout)) if words.is_empty() => Ok(Request::Flush { timeout }),
+        _ => Err(bad("say FLUSH or FLUSH timeout SECONDS, a day at most")),
+    }
+}
+
+fn parse_wait(rest: &[u8]) -> Result<Request, Refusal> {
+    let usage = "say WAIT [N] [all] [timeout SECONDS], N being an index and SECONDS a day at most";
+    let (words, timeout) = split_timeout(rest).ok_or_else(|| bad(usage))?;
+    let is_all = |word: &[u8]| word.eq_ignore_ascii_case(b"all");
+    let (index, scope) = match words.as_slice() {
+        [] => (None, Scope::Here),
+        [word] if is_all(word) => (None, Scope::All),
+        [number] => (Some(parse_number(number).ok_or_else(|| bad(usage))?), Scope::Here),
+        [number, word] if is_all(word) => {
+            (Some(parse_number(number).ok_or_else(|| bad(usage))?), Scope::All)
+        }
+        _ => return Err(bad(usage)),
+    };
+    Ok(Request::Wait { index, scope, timeout })
+}
+
 pub(crate) fn parse_path(text: &[u8]) -> Result<RelPath, Refusal> {
     let path = path_text::from_line(text).map_err(|error| bad(format!("path: {error}")))?;
     if path.is_root() { Err(bad("path: it is missing")) } else { Ok(path) }
@@ -272,6 +319,31 @@ mod tests {
             assert_eq!(request(line), Request::Read(look.clone(), Freshness::Fresh));
             let local = request(&format!("local  {line}"));
             assert_eq!(local, Request::Read(look, Freshness::Local));
+        }
+    }
+
+    /// Trap T28.
+    #[test]
+    fn barriers_are_read() {
+        let flush = |seconds| Request::Flush { timeout: Duration::from_secs(seconds) };
+        assert_eq!(request("FLUSH"), flush(30));
+        assert_eq!(request("flush  Timeout 5"), flush(5));
+        let wait = |index, scope, seconds| Request::Wait {
+            index,
+            scope,
+            timeout: Duration::from_secs(seconds),
+        };
+        for (line, wanted) in [
+            ("WAIT", wait(None, Scope::Here, 30)),
+            ("WAIT all", wait(None, Scope::All, 30)),
+            ("wait 7", wait(Some(7), Scope::Here, 30)),
+            ("WAIT 7 ALL timeout 86400", wait(Some(7), Scope::All, 86_400)),
+            ("WAIT timeout 0", wait(None, Scope::Here, 0)),
+        ] {
+            assert_eq!(request(line), wanted, "{line}");
+        }
+        for line in ["FLUSH 1", "FLUSH timeout", "WAIT all 7", "WAIT -1", "WAIT timeout 86401"] {
+            assert_eq!(parse(line.as_bytes()).unwrap_err().code, Code::BadRequest, "{line}");
         }
     }
 

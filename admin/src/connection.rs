@@ -1,7 +1,7 @@
 //! One client: what it sent, what it still has to get, and when it ends.
 
 use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::answer;
 use crate::authority::Caller;
@@ -83,6 +83,8 @@ pub(crate) struct Connection {
     pub(crate) phase: Phase,
     /// When the client last did something, or the phase began.
     pub(crate) touched: Instant,
+    /// How long the node may take for what it is asked now, if longer than usual.
+    pub(crate) patience: Option<Duration>,
     /// When the line that is coming began, or the answer that is going, or the connection.
     pressing: Option<Instant>,
     /// Whether reading may bring something; edge-triggered, so remembered.
@@ -103,6 +105,7 @@ impl Connection {
             visitor,
             phase: Phase::Client,
             touched: now,
+            patience: None,
             // Who has not said the token has no time for silence either.
             pressing: (visitor.caller == Caller::Remote).then_some(now),
             readable: true,
@@ -224,7 +227,7 @@ impl Connection {
             Phase::Client | Phase::Closing => {
                 silent > limits.idle || pressed.is_some_and(|pressed| pressed > for_line)
             }
-            Phase::Node(_) => silent > limits.request,
+            Phase::Node(_) => silent > limits.request.max(self.patience.unwrap_or_default()),
             Phase::Draining => silent > limits.linger,
         }
     }

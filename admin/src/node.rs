@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use mio::{Token, Waker};
@@ -49,6 +50,29 @@ pub enum Request {
     },
     /// Look something up.
     Read(Look, Freshness),
+    /// Answer when all that changed in the folder before is committed.
+    Flush {
+        /// Give up after this.
+        timeout: Duration,
+    },
+    /// Answer when everything up to an entry stands in the folder.
+    Wait {
+        /// Which entry; the newest that is committed, if none is named.
+        index: Option<u64>,
+        /// In whose folders.
+        scope: Scope,
+        /// Give up after this.
+        timeout: Duration,
+    },
+}
+
+/// Whose folders are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// That of the node that is asked.
+    Here,
+    /// Those of all members.
+    All,
 }
 
 /// Which side of a conflict stays.
@@ -122,10 +146,22 @@ impl Request {
         }
     }
 
+    /// How long the node may take to answer it, if the client said so.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Flush { timeout } | Self::Wait { timeout, .. } => Some(*timeout),
+            _ => None,
+        }
+    }
+
     /// Whether this changes something, so that half of it must not be acted upon.
     pub(crate) fn is_change(&self) -> bool {
         match self {
-            Self::Status | Self::Read(..) | Self::Token(TokenRequest::List) => false,
+            Self::Status
+            | Self::Read(..)
+            | Self::Flush { .. }
+            | Self::Wait { .. }
+            | Self::Token(TokenRequest::List) => false,
             Self::Forward(_)
             | Self::Change(_)
             | Self::Transfer(_)
@@ -171,6 +207,11 @@ pub enum Reply {
     Found(Vec<VersionReport>),
     /// To [`Look::Conflicts`].
     Conflicts(ConflictList),
+    /// To [`Request::Flush`] and [`Request::Wait`]: done, up to this entry.
+    UpTo {
+        /// Its index.
+        index: u64,
+    },
 }
 
 /// One version of one file.
@@ -277,6 +318,12 @@ pub enum Code {
     NotAVoter,
     /// It did not take over in time.
     TimedOut,
+    /// Not all of it could be done: what was not, is named.
+    Partial,
+    /// Something has to be done by hand first, on the node that is named.
+    Blocked,
+    /// A node that it needs cannot be reached.
+    Unreachable,
     /// The node is stopping.
     Stopping,
     /// This build cannot do that.
@@ -311,6 +358,9 @@ impl fmt::Display for Code {
             Self::LastVoter => "last-voter",
             Self::NotAVoter => "not-a-voter",
             Self::TimedOut => "timed-out",
+            Self::Partial => "partial",
+            Self::Blocked => "blocked",
+            Self::Unreachable => "unreachable",
             Self::Stopping => "stopping",
             Self::Unsupported => "unsupported",
         })

@@ -15,7 +15,7 @@ use crate::join_tokens::TokenRequest;
 use crate::limits::{FORWARD_DATA_BYTES_MAX, ORIGIN_BYTES_MAX};
 use crate::lines::LineBuffer;
 use crate::members::{Aim, MemberChange};
-use crate::node::{Absent, Freshness, Look, Request, Take};
+use crate::node::{Absent, Freshness, Look, Request, Scope, Take};
 use crate::path_text;
 
 /// An answer that is an error is no longer than this.
@@ -111,6 +111,12 @@ fn say(request: &Request, form: Form) -> String {
         Request::Read(look, freshness) => {
             let local = if *freshness == Freshness::Local { "LOCAL " } else { "" };
             format!("{local}{}", say_look(look))
+        }
+        Request::Flush { timeout } => format!("FLUSH timeout {}", timeout.as_secs()),
+        Request::Wait { index, scope, timeout } => {
+            let index = index.map_or(String::new(), |index| format!(" {index}"));
+            let all = if *scope == Scope::All { " all" } else { "" };
+            format!("WAIT{index}{all} timeout {}", timeout.as_secs())
         }
     }
 }

@@ -327,6 +327,8 @@ impl Admin {
         }
         connection.phase = Phase::Node(form);
         connection.touched = now;
+        // The node is the first to say that it took too long: it knows what for.
+        connection.patience = request.timeout().map(|timeout| timeout + self.limits.request);
         let bytes = request.held_bytes();
         self.in_flight.insert(token, bytes);
         self.held_bytes += bytes;

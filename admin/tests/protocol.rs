@@ -164,6 +164,25 @@ fn a_request_that_takes_too_long_has_an_unknown_outcome() {
     });
 }
 
+/// Trap T28: who waits says for how long, and the server gives the node that much time, and no other
+/// client.
+#[test]
+fn a_wait_may_take_longer_than_other_requests() {
+    let limits = Limits { request: Duration::from_millis(50), ..Limits::default() };
+    with_server(limits, |address, node| {
+        let mut wait = connect(address);
+        wait.write_all(b"WAIT 7 all timeout 60\n").unwrap();
+        node.await_held(1);
+        for _ in 0..3 {
+            assert!(exchange(address, WRITE.as_bytes()).starts_with("ERROR unknown"));
+        }
+        node.release_all();
+        let answer = read_all(wait);
+        assert!(answer.starts_with("OK "), "{answer}");
+        assert_eq!(exchange(address, b"FLUSH\n"), "OK 7\n");
+    });
+}
+
 #[test]
 fn a_silent_client_is_told_and_closed() {
     let limits = Limits { idle: Duration::from_millis(50), ..Limits::default() };

@@ -19,7 +19,7 @@ use crate::output::{show, table};
 use crate::secret_file;
 
 /// How long a daemon may take for one answer.
-const PATIENCE: Duration = Duration::from_secs(35);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(35);
 /// How often a piece is asked for while its content is on its way: ten minutes in all.
 const PIECE_TRIES: u32 = 20;
 /// Where a daemon is asked unless told otherwise.
@@ -329,10 +329,19 @@ pub(crate) fn resolve(text: &str) -> Result<SocketAddr, CliError> {
 
 /// One request and its answer, of which an `ERROR` is none.
 pub(crate) fn ask(target: impl Into<Target>, line: &str) -> Result<String, CliError> {
+    ask_within(target, line, PATIENCE)
+}
+
+/// As [`ask`], of a daemon that may take so long.
+pub(crate) fn ask_within(
+    target: impl Into<Target>,
+    line: &str,
+    patience: Duration,
+) -> Result<String, CliError> {
     let target = target.into();
     let address = target.address.to_string();
     let unreachable = |source| CliError::Unreachable { address, source };
-    let answer = client::ask(target, line, PATIENCE).map_err(unreachable)?;
+    let answer = client::ask(target, line, patience).map_err(unreachable)?;
     match answer
         .strip_prefix("ERROR ")
         .map(|reason| reason.split_once(": ").unwrap_or((reason, "")))
@@ -346,7 +355,11 @@ pub(crate) fn ask(target: impl Into<Target>, line: &str) -> Result<String, CliEr
 
 /// What follows the `OK` of an answer.
 pub(crate) fn ask_ok(target: impl Into<Target>, line: &str) -> Result<String, CliError> {
-    let answer = ask(target, line)?;
+    ok_of(&ask(target, line)?)
+}
+
+/// What follows the `OK` of this answer.
+pub(crate) fn ok_of(answer: &str) -> Result<String, CliError> {
     match answer.strip_prefix("OK ") {
         Some(rest) => Ok(rest.to_owned()),
         None => Err(CliError::Answer(answer.chars().take(80).collect())),

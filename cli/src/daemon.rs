@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use pickbox_admin::token::AdminToken;
 use pickbox_admin::{Admin, Limits};
 use pickbox_raft::api;
-use pickbox_raft::bulk::BulkHandle;
+use pickbox_raft::bulk::{BulkError, BulkHandle};
 use pickbox_raft::core::members::Members;
 use pickbox_raft::disk::RealDisk;
 use pickbox_raft::identity::Identity;
@@ -27,7 +27,9 @@ use pickbox_raft::{Parts, Start};
 use pickbox_store::contents::worker::{ContentParts, ContentWorker};
 use pickbox_store::contents::{ContentCommand, history::HistoryStore, staging};
 use pickbox_store::engine::ports::{Request, WatchAsk};
-use pickbox_store::engine::{Channels, ENGINE_TAG, Engine, Fatal, StateDir, Taken, open_index};
+use pickbox_store::engine::{
+    Channels, ENGINE_TAG, Engine, Fatal, Reached, StateDir, Taken, open_index,
+};
 use pickbox_store::folder::{Accounts, Folder};
 use pickbox_store::{engine, locate, syncer};
 use pickbox_watch::{Ask, Watch};
@@ -658,8 +660,9 @@ fn spawn_store(
         }),
         watch: Box::new(move |ask| {
             let ask = match ask {
-                WatchAsk::Examine(path) => Ask::Examine(path),
-                WatchAsk::Rescan(path) => Ask::Walk(path),
+                WatchAsk::Examine(path) => Ask::Examine(path.clone()),
+                WatchAsk::Rescan(path) => Ask::Walk(path.clone()),
+                WatchAsk::Flush(id) => Ask::Flush(*id),
             };
             match watch.ask(ask) {
                 // One that has ended is the end of the node as well.
@@ -676,11 +679,13 @@ fn spawn_store(
     Ok((engine, channels))
 }
 
-fn send_page(bulk: &BulkHandle, to: pickbox_raft::core::ids::NodeId, bytes: &[u8]) {
+fn send_page(bulk: &BulkHandle, to: pickbox_raft::core::ids::NodeId, bytes: &[u8]) -> Reached {
     let tagged = [&[ENGINE_TAG], bytes].concat();
-    if let Err(error) = bulk.send(to, tagged) {
+    let sent = bulk.send(to, tagged);
+    if let Err(error) = sent {
         log::debug!("event=page_not_sent to={to} error=\"{error}\"");
     }
+    if sent == Err(BulkError::Unreachable) { Reached::No } else { Reached::Yes }
 }
 
 fn spawn_admin(

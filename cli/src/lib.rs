@@ -15,6 +15,7 @@ mod accounts;
 mod admitting;
 mod arguments;
 mod ask;
+mod barriers;
 mod cluster;
 mod conflicts;
 pub mod daemon;

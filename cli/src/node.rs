@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Sender, bounded};
 use pickbox_admin::forward::Operation;
 use pickbox_admin::limits::PIECE_BYTES_MAX;
-use pickbox_admin::node::{Freshness, Look, Piece, Take, VersionReport, VersionState};
+use pickbox_admin::node::{Freshness, Look, Piece, Scope, Take, VersionReport, VersionState};
 use pickbox_admin::status::{Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
 use pickbox_raft::api::{Command, Role, Status};
@@ -14,8 +14,8 @@ use pickbox_raft::core::ids::Index;
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
-    Answer, Bytes, Freshness as Age, Piece as Part, Query, Request as Asked, StoreStatus,
-    VersionLine,
+    Answer, Bytes, Freshness as Age, Partial, Piece as Part, Query, Request as Asked, Scope as Of,
+    StoreStatus, VersionLine,
 };
 use pickbox_store::name::RelPath;
 use pickbox_store::op::{self as store, Refusal as Cannot};
@@ -73,6 +73,21 @@ impl Node for DaemonNode {
             Request::RotateKey(absent) => self.wish(What::RotateKey(absent), ticket),
             Request::Resolve { path, take, seen } => self.resolve(path, take, seen, ticket),
             Request::Read(look, freshness) => self.read(look, freshness, ticket),
+            Request::Flush { timeout } => {
+                let query = Query::Flush { timeout_ms: millis(timeout) };
+                self.ask(query, ticket, barrier);
+            }
+            Request::Wait { index, scope, timeout } => {
+                let query = Query::Wait {
+                    index: index.map(Index::new),
+                    scope: match scope {
+                        Scope::Here => Of::Here,
+                        Scope::All => Of::All,
+                    },
+                    timeout_ms: millis(timeout),
+                };
+                self.ask(query, ticket, barrier);
+            }
         }
     }
 }
@@ -216,6 +231,50 @@ fn refusal(answer: Answer) -> Refusal {
         }
         _ => Refusal::new(Code::Unsupported, "an answer of another kind"),
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The answer to a flush or a wait.
+fn barrier(answer: Answer) -> Result<Reply, Refusal> {
+    Err(match answer {
+        Answer::Flushed(index) | Answer::Placed(index) => {
+            return Ok(Reply::UpTo { index: index.get() });
+        }
+        Answer::Partial(partial) => Refusal::new(Code::Partial, partial_words(&partial)),
+        Answer::Blocked(why) => Refusal::new(Code::Blocked, why),
+        Answer::Unreachable(why) => Refusal::new(Code::Unreachable, why),
+        Answer::TimedOut(why) => Refusal::new(Code::TimedOut, why),
+        Answer::NoQuorum => Refusal::new(
+            Code::NoQuorum,
+            "no leader is known, so no majority of the voters can be reached: nothing is lost, and what \
+             is written is committed when there is one",
+        ),
+        Answer::NoSpace => Refusal::new(
+            Code::Blocked,
+            "the disk of this node is full: nothing is committed or placed here until there is space",
+        ),
+        Answer::Unavailable(why) => Refusal::new(Code::Stopping, why),
+        other => unread(other),
+    })
+}
+
+/// What a flush could not bring into the log.
+fn partial_words(partial: &Partial) -> String {
+    let Partial { index, open, held, unreadable } = partial;
+    let mut parts = vec![format!(
+        "{} open, {} held, {} unreadable; all else is committed at {index}",
+        open.count, held.count, unreadable.count
+    )];
+    for (what, named) in [("open", open), ("held", held), ("unreadable", unreadable)] {
+        parts.extend(named.paths.iter().map(|path| format!("{what}: {path}")));
+        if named.count > named.paths.len() {
+            parts.push(format!("{what}: {} more", named.count - named.paths.len()));
+        }
+    }
+    parts.join("; ")
 }
 
 /// Why a read was not answered.

@@ -8,6 +8,7 @@ use argh::FromArgs;
 use crate::accounts;
 use crate::arguments::{self, Parsed};
 use crate::ask::{self, CatArguments, FindArguments, LogArguments, StatusArguments};
+use crate::barriers::{self, FlushArguments, WaitArguments};
 use crate::cluster::{self, ClusterArguments};
 use crate::conflicts::{self, ConflictsArguments, ResolveArguments};
 use crate::exit::{CliError, Exit};
@@ -36,6 +37,8 @@ enum Command {
     Find(FindArguments),
     Conflicts(ConflictsArguments),
     Resolve(ResolveArguments),
+    Flush(FlushArguments),
+    Wait(WaitArguments),
     Member(MemberArguments),
     Token(TokenArguments),
     Cluster(ClusterArguments),
@@ -92,6 +95,8 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Find(arguments)) => ask::find(&arguments),
         Some(Command::Conflicts(arguments)) => conflicts::list_conflicts(&arguments),
         Some(Command::Resolve(arguments)) => conflicts::resolve(&arguments),
+        Some(Command::Flush(arguments)) => barriers::flush(&arguments),
+        Some(Command::Wait(arguments)) => barriers::wait(&arguments),
         Some(Command::Member(arguments)) => member::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
@@ -102,7 +107,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, conflicts, resolve, member, token, cluster, recover or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, conflicts, resolve, flush, wait, member, token, cluster, recover or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

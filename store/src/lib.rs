@@ -27,3 +27,4 @@ pub mod record;
 pub mod sessions;
 pub mod syncer;
 pub mod time;
+pub mod why;

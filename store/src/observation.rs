@@ -160,6 +160,17 @@ impl Observation {
     }
 }
 
+/// The answer to a flush: where it ended, and what it could not wait for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Which flush, as it was asked for.
+    pub id: u64,
+    /// Files that changed before and that somebody has open for writing.
+    pub open_count: usize,
+    /// Some of them.
+    pub open: Vec<RelPath>,
+}
+
 /// Everything that the watcher tells the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sighting {
@@ -203,6 +214,8 @@ pub enum Sighting {
     },
     /// The folder was moved, deleted or unmounted: stop placing, sound the alarm (trap T20).
     RootGone,
+    /// What was written before a flush was asked for has all been handed on before this (trap T28).
+    Flushed(Flushed),
 }
 
 impl Sighting {

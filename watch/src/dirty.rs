@@ -187,6 +187,32 @@ impl Dirty {
         self.counter
     }
 
+    /// Files noted before `id` that somebody has open for writing.
+    pub(crate) fn open_before(&self, id: u64) -> impl Iterator<Item = &Key> {
+        let open = move |mark: &&Mark| mark.busy_since.is_some() && mark.id < id;
+        self.marks.values().filter(open).map(|mark| &mark.key)
+    }
+
+    /// Makes due now what waits for its time: deletions, passing names, probes of open files. What
+    /// waits for an explanation, or for its writer to open it, keeps its time: that comes by itself,
+    /// within milliseconds. A file that was believed to be open is owed until it was probed once more.
+    pub(crate) fn hurry_all(&mut self, now: Instant) {
+        self.release_deletes(now);
+        let late: Vec<u64> =
+            self.due.range((now, u64::MAX, u64::MAX)..).map(|&(_, _, id)| id).collect();
+        for id in late {
+            let Some(mark) = self.marks.get_mut(&id) else { continue };
+            let Wait::Until(due, order) = mark.wait else { continue };
+            if mark.puzzle_count > 0 || mark.is_newborn(now) {
+                continue;
+            }
+            mark.wait = Wait::Until(now, order);
+            self.due.remove(&(due, order, id));
+            self.due.insert((now, order, id));
+            self.owed.insert(id);
+        }
+    }
+
     /// Whether all that was noted before `id` is handed on, but for files open for writing.
     pub(crate) fn is_settled_before(&self, id: u64) -> bool {
         self.owed.first().is_none_or(|&first| first > id)
@@ -672,6 +698,39 @@ mod tests {
         let deletes = script.at(300);
         while script.dirty.take_ready(deletes).is_some() {}
         assert!(script.dirty.is_settled_before(flush));
+    }
+
+    /// trap T28: a flush does not wait for more deletions, or for a passing name to pass; a file that
+    /// was believed to be open is looked at once more, and named if it still is.
+    #[test]
+    fn a_flush_makes_due_what_waits_for_its_time() {
+        let mut script = Script::new();
+        script.note(0, "open", Modified);
+        for ms in [10, 20, 40] {
+            let now = script.at(ms);
+            let mark = script.dirty.take_ready(now).unwrap();
+            script.dirty.defer(mark, now);
+        }
+        script.notes(50, "gone", &[Went]);
+        script.notes(50, ".f.swp", &[Created, Closed]);
+        assert!(script.take(51).is_empty());
+        let now = script.at(51);
+        script.dirty.hurry_all(now);
+        let flush = script.dirty.next_id();
+        assert!(!script.dirty.is_settled_before(flush));
+        let mut names = Vec::new();
+        while let Some(mark) = script.dirty.take_ready(now) {
+            names.push(mark.key.name.to_string());
+            if names.last().is_some_and(|name| name == "open") {
+                script.dirty.defer(mark, now);
+            }
+        }
+        names.sort();
+        assert_eq!(names, [".f.swp", "gone", "open"]);
+        assert!(script.dirty.is_settled_before(flush));
+        let open: Vec<String> =
+            script.dirty.open_before(flush).map(|key| key.name.to_string()).collect();
+        assert_eq!(open, ["open"]);
     }
 
     #[test]

@@ -41,6 +41,10 @@ pub enum Ask {
     /// Answer when everything that was written before this call is handed on; files that are
     /// open for writing and walks of unwatched directories are not waited for.
     Sync(Sender<()>),
+    /// As `Sync`, and nothing waits for what may still come: passing names and deletions are looked
+    /// at now, and directories without a watch are listed. Answered among the sightings, by
+    /// [`Sighting::Flushed`], behind all that was written before.
+    Flush(u64),
     /// Tell how things are.
     Status(Sender<Counts>),
     /// End the thread.
@@ -91,7 +95,7 @@ impl Handle {
     pub fn ask(&self, ask: Ask) -> Result<(), NotTaken> {
         let queue = match &ask {
             Ask::Examine(_) | Ask::Walk(_) => &self.asks,
-            Ask::Sync(_) | Ask::Status(_) | Ask::Stop => &self.controls,
+            Ask::Sync(_) | Ask::Flush(_) | Ask::Status(_) | Ask::Stop => &self.controls,
         };
         queue.try_send(ask).map_err(|error| match error {
             TrySendError::Full(ask) => NotTaken::Full(ask),
@@ -112,7 +116,14 @@ impl Handle {
 #[derive(Debug)]
 struct Barrier {
     noted_up_to: Option<u64>,
-    reply: Sender<()>,
+    reply: Waiter,
+}
+
+/// Who waits at a barrier.
+#[derive(Debug)]
+enum Waiter {
+    Caller(Sender<()>),
+    Flush(u64),
 }
 
 /// The watch thread's whole state.
@@ -212,6 +223,9 @@ impl Watch {
             return Ok(Turn::Stop);
         }
         self.pass_barriers();
+        if self.flush() == Turn::Stop {
+            return Ok(Turn::Stop);
+        }
         // The end of the folder is the last sighting.
         let is_over = self.watcher.root_gone && self.watcher.outbox.is_empty();
         Ok(if is_over { Turn::Stop } else { Turn::Go })
@@ -225,7 +239,13 @@ impl Watch {
                 let asked = self.asks.len();
                 let _ = reply.try_send(Counts { asked, ..self.watcher.counts() });
             }
-            Ask::Sync(reply) => self.barriers.push(Barrier { noted_up_to: None, reply }),
+            Ask::Sync(reply) => {
+                self.barriers.push(Barrier { noted_up_to: None, reply: Waiter::Caller(reply) });
+            }
+            Ask::Flush(id) => {
+                self.watcher.sweep_soon(clock::now());
+                self.barriers.push(Barrier { noted_up_to: None, reply: Waiter::Flush(id) });
+            }
             Ask::Examine(path) => self.watcher.answer(path, clock::now()),
             Ask::Walk(top) => self.watcher.walks.request(top),
         }
@@ -274,16 +294,21 @@ impl Watch {
         if self.barriers.is_empty() || !self.watcher.outbox.is_empty() {
             return;
         }
-        let walked = self.watcher.is_walked();
+        // What the store asked to be looked at came before too.
+        let walked = self.watcher.is_walked() && self.asks.is_empty();
         let mut waiting = Vec::new();
         for mut barrier in std::mem::take(&mut self.barriers) {
             if walked && barrier.noted_up_to.is_none() {
+                if matches!(barrier.reply, Waiter::Flush(_)) {
+                    self.watcher.dirty.hurry_all(clock::now());
+                }
                 barrier.noted_up_to = Some(self.watcher.dirty.next_id());
             }
-            match barrier.noted_up_to {
-                Some(id) if self.watcher.dirty.is_settled_before(id) => {
-                    let _ = barrier.reply.try_send(());
-                }
+            match (barrier.noted_up_to, &barrier.reply) {
+                (Some(id), waiter) if self.watcher.dirty.is_settled_before(id) => match waiter {
+                    Waiter::Caller(reply) => drop(reply.try_send(())),
+                    Waiter::Flush(flush) => self.watcher.flushed(*flush, id),
+                },
                 _ => waiting.push(barrier),
             }
         }

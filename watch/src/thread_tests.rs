@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, bounded};
 use pickbox_store::content_id::ContentId;
 use pickbox_store::folder::Folder;
-use pickbox_store::observation::{Hint, Observation, Seen, Sighting};
+use pickbox_store::observation::{Flushed, Hint, Observation, Seen, Sighting};
 
 use crate::{Ask, Counts, Handle, Watch};
 
@@ -52,6 +52,50 @@ fn status(handle: &Handle) -> Counts {
     let (reply, answer) = bounded(1);
     handle.ask(Ask::Status(reply)).unwrap();
     answer.recv_timeout(PATIENCE).unwrap()
+}
+
+/// Asks for a flush and takes sightings up to its answer: the names seen, and the answer.
+fn flush(handle: &Handle, sightings: &Receiver<Sighting>, id: u64) -> (Vec<String>, Flushed) {
+    handle.ask(Ask::Flush(id)).unwrap();
+    let mut names = Vec::new();
+    loop {
+        match sightings.recv_timeout(PATIENCE).expect("an answer") {
+            Sighting::Flushed(flushed) => {
+                assert_eq!(flushed.id, id);
+                return (names, flushed);
+            }
+            other => names.extend(other.into_looks().iter().map(|look| look.path.to_string())),
+        }
+    }
+}
+
+/// Trap T28: whatever was closed, deleted or made before a flush is told of before its answer, in
+/// directories that appeared a moment ago too, and without waiting for more deletions or for a passing
+/// name to pass. A file that is still open is named. Source: watchman's cookie files.
+#[test]
+fn a_flush_ends_behind_all_that_was_written_before_it() {
+    beside_a_watch(16, |folder, handle, sightings| {
+        fs::write(folder.join("gone"), "x").unwrap();
+        let _ = flush(handle, sightings, 1);
+        for round in 0..20 {
+            let dir = folder.join(format!("a{round}/b"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(".f.swp"), "passing").unwrap();
+            fs::write(dir.join("f"), "text").unwrap();
+            fs::write(folder.join("again"), "x").unwrap();
+            fs::remove_file(folder.join(if round == 0 { "gone" } else { "again" })).unwrap();
+            let open = fs::File::create(folder.join(format!("open{round}"))).unwrap();
+            let (names, flushed) = flush(handle, sightings, 2 + round);
+            for name in [".f.swp", "f"] {
+                let name = format!("a{round}/b/{name}");
+                assert!(names.contains(&name), "{name} in {names:?}");
+            }
+            assert!(round > 0 || names.contains(&"gone".to_owned()), "{names:?}");
+            assert_eq!((flushed.open_count, flushed.open.len()), (1, 1), "{flushed:?}");
+            assert_eq!(flushed.open[0].to_string(), format!("open{round}"));
+            drop(open);
+        }
+    });
 }
 
 /// What a store would know after these sightings: it asks about whatever it was not told.

@@ -47,6 +47,8 @@ pub(crate) struct Walks {
     pause: Duration,
     last_end: Instant,
     next_sweep: Instant,
+    /// A flush waits for the next sweep.
+    sweep_awaited: bool,
     /// Grows with each walk of everything.
     generation: u64,
 }
@@ -60,6 +62,7 @@ impl Walks {
             pause: PAUSE_MIN,
             last_end: now,
             next_sweep: now + SWEEP_EVERY,
+            sweep_awaited: false,
             generation: 0,
         }
     }
@@ -78,7 +81,7 @@ impl Walks {
 
     /// Walks running and waiting.
     pub(crate) fn count(&self) -> usize {
-        self.waiting.len() + usize::from(self.running.is_some())
+        self.waiting.len() + usize::from(self.running.is_some()) + usize::from(self.sweep_awaited)
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -140,6 +143,7 @@ impl Watcher {
     }
 
     fn begin_walk(&mut self, now: Instant) {
+        self.walks.sweep_awaited &= !self.unwatched.is_empty();
         if let Some(top) = self.walks.take_next(now) {
             if top.is_root() {
                 self.walks.generation += 1;
@@ -152,8 +156,17 @@ impl Watcher {
             && now >= self.walks.next_sweep
         {
             self.walks.next_sweep = now + SWEEP_EVERY;
+            self.walks.sweep_awaited = false;
             let lane = self.lane_of_unwatched();
             self.walks.running = Some(Walk { top: None, lane, listed_at: None });
+        }
+    }
+
+    /// Lists the directories without a watch as soon as no walk runs: no event tells of what was
+    /// written there.
+    pub(crate) fn sweep_soon(&mut self, now: Instant) {
+        if !self.unwatched.is_empty() {
+            (self.walks.next_sweep, self.walks.sweep_awaited) = (now, true);
         }
     }
 

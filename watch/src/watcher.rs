@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use inotify::Inotify;
 use pickbox_store::folder::{Dir, Folder, FolderError, Stat};
 use pickbox_store::name::RelPath;
-use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
+use pickbox_store::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
 
 use crate::dirty::{Dirty, Mark, Noted, What};
 use crate::examine::{Patience, examine, examine_entry};
@@ -22,6 +22,9 @@ use crate::wds::Wds;
 
 /// Where writers cannot be told, a write is believed to be over after this much quiet.
 const UNKNOWN_QUIET: Duration = Duration::from_millis(50);
+
+/// Files open for writing that a flush names.
+const OPEN_NAMED_MAX: usize = 64;
 
 /// How often an idle watcher makes sure that the folder is still linked.
 pub(crate) const CHECK_ROOT_EVERY: Duration = Duration::from_secs(10);
@@ -411,6 +414,20 @@ impl Watcher {
             let seen = examine(folder, &path, Hint::ASKED, Patience::Wait);
             self.saw(Place::Folder, path, seen, Hint::ASKED);
         }
+    }
+
+    /// Answers a flush for which all marks up to `noted` are handed on.
+    pub(crate) fn flushed(&mut self, id: u64, noted: u64) {
+        let (mut open_count, mut open) = (0, Vec::new());
+        for key in self.dirty.open_before(noted) {
+            let Some((Place::Folder, dir)) = self.tree.path(key.dir) else { continue };
+            open_count += 1;
+            if open.len() < OPEN_NAMED_MAX {
+                open.push(dir.join(&key.name));
+            }
+        }
+        open.sort_unstable();
+        self.outbox.push_back(Sighting::Flushed(Flushed { id, open_count, open }));
     }
 
     /// When something is to be done without an event.

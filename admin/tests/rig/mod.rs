@@ -30,7 +30,9 @@ impl Node for FakeNode {
     fn submit(&self, request: Request, ticket: Ticket) {
         match request {
             Request::Status => ticket.answer(Ok(Reply::Status(Box::new(report())))),
-            Request::Forward(_) => self.waiting.lock().unwrap().push((request, ticket)),
+            Request::Forward(_) | Request::Wait { .. } => {
+                self.waiting.lock().unwrap().push((request, ticket));
+            }
             Request::Change(change) => ticket.answer(Ok(Reply::Changed { number: 4, change })),
             Request::Transfer(_) => ticket.answer(Ok(Reply::Leads("node2".to_owned()))),
             Request::Token(TokenRequest::List) => ticket.answer(Ok(Reply::Tokens(Vec::new()))),
@@ -51,6 +53,7 @@ impl Node for FakeNode {
                 ticket.answer(Ok(Reply::Conflicts(ConflictList::default())));
             }
             Request::Resolve { .. } => ticket.answer(Ok(Reply::Committed { index: 5 })),
+            Request::Flush { .. } => ticket.answer(Ok(Reply::UpTo { index: 7 })),
         }
     }
 }

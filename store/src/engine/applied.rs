@@ -4,6 +4,7 @@ use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{Incarnation, Index, LogPosition, NodeId, Serial};
 use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 
+use super::left_out::LeftOut;
 use super::outbox::{Flight, InFlight, payload_crc};
 use super::ports::{Answer, Outgoing};
 use super::{Engine, Fatal};
@@ -31,6 +32,9 @@ impl Engine {
         let Applied { position, what } = self.index.apply(entry)?;
         self.index_changed = true;
         self.note_sum();
+        if self.is_live() {
+            self.todo.begin(position.index);
+        }
         self.bytes_since_checkpoint += entry_bytes(entry);
         self.count_applied(entry_bytes(entry));
         match what {
@@ -156,7 +160,9 @@ impl Engine {
     }
 
     fn settle_landed(&mut self) -> Result<(), Fatal> {
-        for id in std::mem::take(&mut self.landed_rows) {
+        let landed = std::mem::take(&mut self.landed_rows);
+        self.barriers.flushes.landed(&landed, self.last_serial);
+        for id in landed {
             self.again.remove(&id);
             self.held.remove(&id);
             self.settle_offer(id);
@@ -316,7 +322,7 @@ impl Engine {
     fn refused_row(&mut self, id: LocalId, row: &Placed, why: Refusal) -> Result<(), Fatal> {
         if let Some(path) = self.path_of_row(id)? {
             log::warn!("event=refused path=\"{path}\" reason={why:?}");
-            self.left_out.insert(path);
+            self.left_out.insert(path, LeftOut::Refused(why));
         }
         self.set_row(id, Some(row))?;
         self.refused_rows.insert(id);

@@ -19,6 +19,7 @@ use self::giving::Giving;
 use self::taking::Taking;
 use super::compare::Sum;
 use super::ports::Outgoing;
+use super::questions::{Question, Told};
 use super::{Engine, Fatal};
 use crate::index::Cursor;
 
@@ -58,6 +59,24 @@ pub(super) enum PeerMessage {
     },
     /// What the sender made of the log.
     Sum(Sum),
+    /// A question; see [`super::questions`].
+    Ask {
+        /// How it is to be read.
+        version: u8,
+        /// What the answers bear.
+        number: u64,
+        /// What is asked.
+        question: Question,
+    },
+    /// An answer.
+    Tell {
+        /// How it is to be read.
+        version: u8,
+        /// Of the question.
+        number: u64,
+        /// What is said.
+        told: Told,
+    },
 }
 
 /// Both sides of the transfer.
@@ -117,9 +136,23 @@ impl Engine {
             Ok(PeerMessage::Page { next, bytes }) => return self.take_page(from, next, &bytes),
             Ok(PeerMessage::Gone { position }) => return self.taken_is_gone(from, position),
             Ok(PeerMessage::Sum(sum)) => return self.take_sum(from, sum),
+            Ok(PeerMessage::Ask { version, number, question }) => {
+                return self.asked(from, version, number, &question);
+            }
+            Ok(PeerMessage::Tell { version, number, told }) => {
+                self.told(from, version, number, told);
+            }
             Err(_) => log::warn!("event=peer_garbage from={from}"),
         }
         Ok(())
+    }
+
+    /// While the disk is full, questions are answered; the rest is asked again by whoever asked.
+    pub(super) fn peer_question(&mut self, from: NodeId, bytes: &[u8]) -> Result<(), Fatal> {
+        match postcard::from_bytes(bytes) {
+            Ok(PeerMessage::Ask { .. }) => self.peer_message(from, bytes),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn say(&mut self, to: NodeId, message: &PeerMessage) -> Result<(), Fatal> {

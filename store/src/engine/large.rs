@@ -277,7 +277,7 @@ impl Engine {
             self.looks.remove(&id);
             if id == LocalId::ROOT {
                 log::warn!("event=watch_busy action=\"the folder is walked\"");
-                self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(RelPath::root())));
+                self.ask_watch(WatchAsk::Rescan(RelPath::root()));
                 continue;
             }
             self.end_limbo(id)?;

@@ -13,13 +13,16 @@
 
 mod adopt;
 mod applied;
+mod barriers;
 mod cat;
 mod catchup;
 mod checkpoint;
 mod compare;
 mod conflicts;
+mod flush;
 mod journal_file;
 mod large;
+mod left_out;
 mod lost;
 mod observe;
 mod outbox;
@@ -28,6 +31,7 @@ mod pictures;
 mod place;
 pub mod ports;
 mod quarantine;
+pub mod questions;
 mod queue;
 mod quorum;
 mod reads;
@@ -44,7 +48,9 @@ mod status;
 mod tests;
 mod together;
 mod transfers;
+mod unplaced;
 mod versions;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -73,7 +79,7 @@ pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
 pub use self::lost::set_aside;
 pub use self::root::{FolderRule, Strange};
-pub use self::run::{Channels, Event, Taken};
+pub use self::run::{Channels, Event, Reached, Taken};
 pub use self::startup::{Options, Position, StateDir, open_index};
 
 /// How long a directory whose place was taken by another may take to be found elsewhere.
@@ -237,7 +243,7 @@ pub struct Engine {
     /// Rows to be looked at before anything is decided about them, and when to ask again; the
     /// folder itself stands for a walk, when the watcher was too busy for a request.
     looks: BTreeMap<LocalId, u64>,
-    left_out: BTreeSet<RelPath>,
+    left_out: left_out::AllLeftOut,
     open_for_writing: BTreeSet<RelPath>,
     /// Rows that the log will never take as they are.
     refused_rows: HashSet<LocalId>,
@@ -246,9 +252,10 @@ pub struct Engine {
     retention: retention::State,
     quorum: quorum::Quorum,
     reads: reads::Reads,
+    barriers: barriers::Barriers,
 
     // From the log to the disk.
-    todo: OrderedSet<FileId>,
+    todo: unplaced::Unplaced,
     stuck: BTreeMap<FileId, Why>,
     /// Up to where `stuck` was tried again.
     retried: Option<FileId>,
@@ -258,8 +265,6 @@ pub struct Engine {
     /// The last of them that was swept; the next sweep goes on behind it.
     swept: LocalId,
     placed_count: u64,
-    /// The highest index at which nothing was waiting to be placed.
-    placed_floor: LogIndex,
 
     // Large contents.
     offers: HashMap<LocalId, (Ticket, Stat)>,

@@ -1,9 +1,10 @@
 //! From what was seen on the disk to what has to be done about it.
 
+use super::left_out::LeftOut;
 use super::rows::{Actual, is_unchanged};
 use super::{Engine, Fatal, LIMBO_MS};
 use crate::content_id::INLINE_BYTES_MAX;
-use crate::engine::ports::{Outgoing, WatchAsk};
+use crate::engine::ports::WatchAsk;
 use crate::folder::{FolderError, Kind, Stat};
 use crate::name::{Name, RelPath};
 use crate::observation::{self, Observation};
@@ -35,7 +36,7 @@ impl Engine {
             // Its directory was not seen yet: that one comes first, and brings this with it.
             if !matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone) {
                 let known = nearest_known(self, &directory)?;
-                self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(known)));
+                self.ask_watch(WatchAsk::Rescan(known));
             }
             return Ok(());
         };
@@ -45,15 +46,19 @@ impl Engine {
                 return self.children_vanish(parent);
             }
             observation::Seen::ParentGone => {
-                self.out.push_back(Outgoing::Watch(WatchAsk::Examine(directory)));
+                self.ask_watch(WatchAsk::Examine(directory));
                 return Ok(());
             }
             observation::Seen::Busy(_) => {
                 self.open_for_writing.insert(path);
                 return Ok(());
             }
-            observation::Seen::Special(_) | observation::Seen::Unreadable(_) => {
-                self.left_out.insert(path);
+            observation::Seen::Special(_) => {
+                self.left_out.insert(path, LeftOut::Special);
+                return Ok(());
+            }
+            observation::Seen::Unreadable(errno) => {
+                self.left_out.insert(path, LeftOut::of(errno));
                 return Ok(());
             }
             observation::Seen::Directory(stat) => {
@@ -82,7 +87,7 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let Some(parent) = self.resolve_local(directory)? else {
             let known = nearest_known(self, directory)?;
-            self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(known)));
+            self.ask_watch(WatchAsk::Rescan(known));
             return Ok(());
         };
         let mut changed = Vec::new();

@@ -10,6 +10,7 @@ use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{NodeId, Serial};
 use pickbox_raft::core::log::{Payload, Proposal};
 
+use super::left_out::LeftOut;
 use super::ports::Outgoing;
 use super::root::Standing;
 use super::{ApiWrite, Engine, Fatal};
@@ -246,7 +247,7 @@ impl Engine {
         self.outbox.remove(id);
         self.refused_rows.insert(id);
         if let Some(path) = self.path_of_row(id)?
-            && self.left_out.insert(path.clone())
+            && self.left_out.insert(path.clone(), LeftOut::TooLong)
         {
             log::warn!("event=left_out path=\"{path}\"");
         }

@@ -71,7 +71,7 @@ impl Engine {
             if self.is_short_of_space() {
                 return Ok(());
             }
-            self.todo.remove(id);
+            self.todo.take(id);
             self.try_place(id)?;
         }
         self.flush_journal()
@@ -105,6 +105,7 @@ impl Engine {
         match placed {
             Ok(()) => {
                 self.stuck.remove(&id);
+                self.todo.done(id);
                 self.incoming.remove(id);
             }
             Err(why) => {
@@ -115,6 +116,7 @@ impl Engine {
                 {
                     log::info!("event=blocked path=\"{}\" error=\"{error}\"", error.path());
                 }
+                self.todo.waits(id);
                 self.stuck.insert(id, why);
             }
         }

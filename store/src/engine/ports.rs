@@ -36,6 +36,8 @@ pub enum WatchAsk {
     Examine(RelPath),
     /// Walk this directory again.
     Rescan(RelPath),
+    /// Say so, among the sightings, when all that was written before is handed on (trap T28).
+    Flush(u64),
 }
 
 /// A request of a client, with where its answer goes.
@@ -107,6 +109,29 @@ pub enum Query {
         /// copy; `None`: those that are current when it is asked.
         seen: Option<(Index, Index)>,
     },
+    /// Answer when all that changed in the folder before the question is in the log.
+    Flush {
+        /// For how long at most, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Answer when everything up to an entry stands in the folder.
+    Wait {
+        /// Which entry; the newest that is committed, as a majority says, if none is named.
+        index: Option<Index>,
+        /// In whose folders.
+        scope: Scope,
+        /// For how long at most, in milliseconds.
+        timeout_ms: u64,
+    },
+}
+
+/// Whose folders are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// That of the node that is asked.
+    Here,
+    /// Those of all members, voters and learners.
+    All,
 }
 
 /// An answer.
@@ -143,6 +168,54 @@ pub enum Answer {
     NotFound,
     /// The version is known but nobody who can be reached has its bytes.
     Unavailable(String),
+    /// All that was written is committed at this index or before.
+    Flushed(Index),
+    /// As `Flushed`, but for these.
+    Partial(Box<Partial>),
+    /// Everything up to this index stands in the folder, or in all folders.
+    Placed(Index),
+    /// Something has to be done by hand first: what, where, why.
+    Blocked(String),
+    /// A node that is waited for cannot be reached: its name, and what is known of it.
+    Unreachable(String),
+    /// It took longer than the client would wait: for what.
+    TimedOut(String),
+}
+
+/// Things of one kind: how many, and some of them by path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// How many.
+    pub count: usize,
+    /// Some of them.
+    pub paths: Vec<RelPath>,
+}
+
+impl Named {
+    /// Counts one, and names it while fewer than `most` are named. One that is named already counts
+    /// once.
+    pub fn add(&mut self, path: RelPath, most: usize) {
+        if self.paths.contains(&path) {
+            return;
+        }
+        self.count += 1;
+        if self.paths.len() < most {
+            self.paths.push(path);
+        }
+    }
+}
+
+/// What a flush could not bring into the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Partial {
+    /// Everything else is committed at this index or before.
+    pub index: Index,
+    /// Files that a program has open for writing.
+    pub open: Named,
+    /// Deletions that are held for a decision by people.
+    pub held: Named,
+    /// What cannot be read, or what the log does not take.
+    pub unreadable: Named,
 }
 
 /// Where a conflict stands in the list of them.

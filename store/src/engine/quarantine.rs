@@ -137,6 +137,13 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a program is known to write to a displaced file.
+    pub(super) fn is_written_to(&self, row: &Placed) -> bool {
+        Self::is_displaced(row)
+            && row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::File)
+            && writers(&self.quarantine, &row.name) == Writers::Some
+    }
+
     pub(super) fn sweep_one(&mut self, id: LocalId, row: Placed) -> Result<(), Fatal> {
         if self.is_in_flight(id) || self.refused_rows.contains(&id) {
             return Ok(());

@@ -55,6 +55,11 @@ impl<T: Copy + Eq + Hash> OrderedSet<T> {
         self.keys.is_empty()
     }
 
+    /// All members, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        self.order.values().copied()
+    }
+
     /// The first members, at most `limit`, in order.
     pub(super) fn first(&self, limit: usize) -> Vec<T> {
         self.order.values().take(limit).copied().collect()

@@ -41,6 +41,11 @@ impl Engine {
         self.quorum.leader.is_some()
     }
 
+    /// Whether no leader was known for so long.
+    pub(super) fn has_no_leader_for(&self, ms: u64) -> bool {
+        !self.knows_leader() && self.now_ms.saturating_sub(self.quorum.lost_ms) >= ms
+    }
+
     fn refuse_unsent_writes(&mut self) {
         let (sent, unsent): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.api_writes).into_iter().partition(|write| write.was_sent);

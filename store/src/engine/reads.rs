@@ -106,7 +106,13 @@ impl Engine {
             return Ok(());
         };
         if let Some(index) = index {
+            let is_wait = |read: &Waiting| matches!(read.request.query, Query::Wait { .. });
+            let (waits, reads) = reads.into_iter().partition(is_wait);
             self.reads.applying.push((index, reads));
+            let waits: Vec<Waiting> = waits;
+            for wait in waits {
+                self.wait_for(wait.request, index)?;
+            }
             return self.answer_applied_reads();
         }
         for read in reads {
@@ -169,7 +175,11 @@ impl Engine {
                 return Ok(());
             }
             Query::Resolve { .. } => return self.resolve(request),
-            Query::Put { .. } | Query::Remove { .. } | Query::Status => return Ok(()),
+            Query::Put { .. }
+            | Query::Remove { .. }
+            | Query::Status
+            | Query::Flush { .. }
+            | Query::Wait { .. } => return Ok(()),
         };
         let found = !lines.is_empty();
         (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });

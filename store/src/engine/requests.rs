@@ -1,7 +1,7 @@
 //! What clients ask, and their writes through the log.
 
 use super::outbox::wall_time;
-use super::ports::{Answer, Query, Request};
+use super::ports::{Answer, Freshness, Query, Request};
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::ContentId;
 use crate::name::RelPath;
@@ -32,6 +32,12 @@ impl Engine {
             | Query::Find(_)
             | Query::Conflicts(_)
             | Query::Resolve { .. } => self.read(request)?,
+            Query::Flush { timeout_ms } => self.flush(request, timeout_ms),
+            Query::Wait { index: Some(index), .. } => self.wait_for(request, index)?,
+            Query::Wait { index: None, .. } => {
+                // Only a majority can say what is committed.
+                self.read(Request { freshness: Freshness::Fresh, ..request })?;
+            }
         }
         Ok(())
     }
@@ -65,6 +71,8 @@ impl Engine {
             write.answer(Answer::Unavailable("the node is stopping".into()));
         }
         self.give_up_reads(&Answer::Unavailable("the node is stopping".into()));
+        self.give_up_flushes(&Answer::Unavailable("the node is stopping".into()));
+        self.give_up_waits(&Answer::Unavailable("the node is stopping".into()));
         self.give_up_cats();
     }
 }

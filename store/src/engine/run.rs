@@ -6,14 +6,14 @@ use crossbeam_channel::{Receiver, Select, Sender};
 use pickbox_raft::api::{Command, Delivery, Role};
 use pickbox_raft::core::ids::NodeId;
 
+use super::left_out::LeftOut;
 use super::outbox::wall_ms;
 use super::ports::{Answer, Outgoing, Request, WatchAsk};
 use super::retention::PRUNE_EVERY_MS;
-use super::{Engine, Fatal, LOOK_MS};
+use super::{Engine, Fatal};
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::name::Name;
 use crate::observation::Sighting;
-use crate::placed::LocalId;
 use crate::syncer::{SyncDone, SyncJob};
 
 /// The longest sleep: what waits for nothing but time is looked at this often when there is any.
@@ -47,6 +47,15 @@ pub enum Taken {
     No,
 }
 
+/// Whether another node can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// The message is on its way, or was dropped because too many are.
+    Yes,
+    /// There is no connection.
+    No,
+}
+
 /// The channels to the neighbours. All are bounded; those that the engine receives from push back
 /// on their senders, those that it sends to are drained by threads that never wait for the engine.
 pub struct Channels {
@@ -67,11 +76,11 @@ pub struct Channels {
     /// To the log.
     pub log: Box<dyn Fn(Command) + Send>,
     /// To the watcher.
-    pub watch: Box<dyn Fn(WatchAsk) -> Taken + Send>,
+    pub watch: Box<dyn Fn(&WatchAsk) -> Taken + Send>,
     /// To the content worker.
     pub content: Box<dyn Fn(ContentCommand) + Send>,
     /// To the engine of another node; lost when that one cannot be reached.
-    pub peer: Box<dyn Fn(NodeId, Vec<u8>) + Send>,
+    pub peer: Box<dyn Fn(NodeId, Vec<u8>) -> Reached + Send>,
     /// To the syncer.
     pub sync: Sender<SyncJob>,
 }
@@ -133,6 +142,8 @@ impl Engine {
         if self.is_short_of_space() {
             self.refuse_writes_without_space();
             self.give_up_reads(&Answer::NoSpace);
+            self.give_up_flushes(&Answer::NoSpace);
+            self.waits_turn()?;
             // A disk that fails otherwise than by being full ends the node.
             return self.flush_journal();
         }
@@ -144,7 +155,8 @@ impl Engine {
         self.give_pages()?;
         self.flush_journal()?;
         self.report_progress();
-        Ok(())
+        self.flushes_turn()?;
+        self.waits_turn()
     }
 
     /// What left the engine since the last call.
@@ -173,6 +185,9 @@ impl Engine {
         }
         take!(channels.requests, Event::Request);
         if self.rests() {
+            for (from, bytes) in channels.peers.try_iter().take(EVENTS_PER_TURN) {
+                self.peer_question(from, &bytes)?;
+            }
             return Ok(taken);
         }
         take!(channels.contents, Event::Content);
@@ -218,21 +233,32 @@ impl Engine {
     }
 
     fn hand_out(&mut self, channels: &Channels) {
+        let (mut refused, mut unreached) = (Vec::new(), Vec::new());
         for outgoing in self.out.drain(..) {
             match outgoing {
                 Outgoing::Log(command) => (channels.log)(command),
                 Outgoing::Watch(ask) => {
-                    if (channels.watch)(ask) == Taken::No {
-                        self.looks.insert(LocalId::ROOT, self.now_ms + LOOK_MS);
+                    if (channels.watch)(&ask) == Taken::No {
+                        refused.push(ask);
                     }
                 }
                 Outgoing::Content(command) => (channels.content)(command),
-                Outgoing::Peer(to, bytes) => (channels.peer)(to, bytes),
+                Outgoing::Peer(to, bytes) => {
+                    if (channels.peer)(to, bytes) == Reached::No {
+                        unreached.push(to);
+                    }
+                }
                 Outgoing::Sync(job) => {
                     // The syncer takes one job at a time and the engine asks for no second one.
                     let _ = channels.sync.try_send(job);
                 }
             }
+        }
+        for ask in refused {
+            self.not_taken(&ask);
+        }
+        for peer in unreached {
+            self.peer_unreachable(peer);
         }
     }
 
@@ -265,7 +291,7 @@ impl Engine {
             }
             Sighting::Unlisted { dir, errno } => {
                 log::warn!("event=unlisted path=\"{dir}\" error=\"{errno}\"");
-                self.left_out.insert(dir);
+                self.left_out.insert(dir, LeftOut::of(errno));
                 Ok(())
             }
             Sighting::WalkStarted(_) => Ok(()),
@@ -277,6 +303,7 @@ impl Engine {
                 self.lose_root();
                 Ok(())
             }
+            Sighting::Flushed(flushed) => self.flushed(flushed),
         }
     }
 
@@ -301,6 +328,8 @@ impl Engine {
         self.retention_tick(wall_ms(&self.folder))?;
         self.cats_tick();
         self.reads_tick();
+        self.flushes_tick()?;
+        self.waits_tick()?;
         if std::mem::take(&mut self.index_changed) {
             self.index.commit()?;
         }
@@ -317,6 +346,7 @@ impl Engine {
             || self.catchup.is_active()
             || self.cats.is_active()
             || self.reads.len() > 0
+            || self.barriers.is_active()
             || self.wants_checkpoint()
             || self.index_changed
             || self.awaits_quorum()

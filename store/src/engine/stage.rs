@@ -308,14 +308,14 @@ impl Engine {
 
     pub(super) fn ask_examine(&mut self, parent: LocalId, name: &Name) -> Result<(), Fatal> {
         if let Some(path) = self.path_of_row(parent)? {
-            self.out.push_back(Outgoing::Watch(WatchAsk::Examine(path.join(name))));
+            self.ask_watch(WatchAsk::Examine(path.join(name)));
         }
         Ok(())
     }
 
     pub(super) fn ask_rescan(&mut self, directory: LocalId) -> Result<(), Fatal> {
         if let Some(path) = self.path_of_row(directory)? {
-            self.out.push_back(Outgoing::Watch(WatchAsk::Rescan(path)));
+            self.ask_watch(WatchAsk::Rescan(path));
         }
         Ok(())
     }

@@ -26,8 +26,10 @@ use pickbox_raft::core::ids::{
 use pickbox_raft::core::log::{Payload, Proposal};
 use pickbox_raft::core::members::Members;
 
+use super::barriers::Barriers;
 use super::checkpoint::{Cut, meta_of, set_meta_of};
 use super::journal_file::JournalFile;
+use super::left_out::AllLeftOut;
 use super::lost::{INDEX, was_set_aside};
 use super::outbox::wall_time;
 use super::owners::Owners;
@@ -37,6 +39,7 @@ use super::reads::Reads;
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
+use super::unplaced::Unplaced;
 use super::{
     Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, compare, quorum, retention, space,
 };
@@ -229,7 +232,7 @@ impl Engine {
             data: SmallData::default(),
             limbo: BTreeMap::new(),
             looks: BTreeMap::new(),
-            left_out: BTreeSet::new(),
+            left_out: AllLeftOut::default(),
             open_for_writing: BTreeSet::new(),
             refused_rows: HashSet::new(),
             api_writes: VecDeque::new(),
@@ -237,14 +240,14 @@ impl Engine {
             retention: retention::State::default(),
             quorum: quorum::Quorum::default(),
             reads: Reads::of(incarnation),
-            todo: OrderedSet::default(),
+            barriers: Barriers::default(),
+            todo: Unplaced::default(),
             stuck: BTreeMap::new(),
             retried: None,
             incoming: Incoming::default(),
             quarantined: BTreeMap::new(),
             swept: LocalId::default(),
             placed_count: 0,
-            placed_floor: LogIndex::ZERO,
             offers: HashMap::new(),
             tickets: HashMap::new(),
             next_ticket: 0,

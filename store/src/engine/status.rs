@@ -16,17 +16,22 @@ const NAMED_MAX: usize = 8;
 
 impl Engine {
     /// The highest index whose changes all stand in the folder.
-    fn placed_index(&self) -> LogIndex {
+    pub(super) fn placed_index(&self) -> LogIndex {
         let position = self.index.position().index;
-        let waiting = !self.todo.is_empty() || !self.stuck.is_empty() || !self.is_live();
-        if waiting { self.placed_floor.min(position) } else { position }
+        let placed = match self.todo.since() {
+            _ if !self.is_live() => self.todo.floor,
+            // What that entry brought does not stand there; all before does.
+            Some(since) => self.todo.floor.max(LogIndex::new(since.get().saturating_sub(1))),
+            None => position,
+        };
+        placed.min(position)
     }
 
     /// Tells the log how far this node is, when it moved.
     pub(super) fn report_progress(&mut self) {
         let applied = self.index.position().index;
         let placed = self.placed_index();
-        self.placed_floor = placed;
+        self.todo.floor = placed;
         if self.reported != (applied, placed) {
             self.reported = (applied, placed);
             self.out.push_back(Outgoing::Log(Command::Progress { applied, placed }));
@@ -81,7 +86,7 @@ impl Engine {
     }
 
     /// Names some of what is open, what hinders it first.
-    fn waiting(&mut self) -> Result<Vec<String>, Fatal> {
+    pub(super) fn waiting(&mut self) -> Result<Vec<String>, Fatal> {
         let mut lines = self.troubles();
         let stuck: Vec<_> =
             self.stuck.iter().take(NAMED_MAX).map(|(id, why)| (*id, why.clone())).collect();
@@ -117,13 +122,13 @@ impl Engine {
             }
         }
         let left = self.left_out.iter().take(NAMED_MAX);
-        lines.extend(left.map(|path| format!("{path}: left out, not replicated")));
+        lines.extend(left.map(|(path, why)| format!("{path}: left out, not replicated: {why}")));
         lines.truncate(NAMED_MAX);
         Ok(lines)
     }
 
     /// The path that people know a row by.
-    fn shown_path(&mut self, id: LocalId) -> Result<RelPath, Fatal> {
+    pub(super) fn shown_path(&mut self, id: LocalId) -> Result<RelPath, Fatal> {
         let Some(row) = self.row(id)? else { return Ok(RelPath::root()) };
         match self.home_of(&row)? {
             Some(home) => {

@@ -1,7 +1,7 @@
 //! The side that lacks the state.
 
 use pickbox_raft::api::Command;
-use pickbox_raft::core::ids::{LogPosition, NodeId};
+use pickbox_raft::core::ids::{Index as LogIndex, LogPosition, NodeId};
 
 use super::super::startup::note_installed;
 use super::PeerMessage;
@@ -190,6 +190,8 @@ impl Engine {
 
     fn installed(&mut self) -> Result<(), Fatal> {
         let (at, members) = (self.index.position(), self.index.members().clone());
+        // What the state brought may be as old as what was placed last.
+        self.todo.begin(LogIndex::ZERO);
         log::info!("event=state_installed index={}", at.index);
         let runs = self.index.sessions().runs().collect();
         self.forget_sums();

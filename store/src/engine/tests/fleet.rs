@@ -19,7 +19,7 @@ use crate::engine::stage::whole_name;
 use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
 use crate::folder::{Accounts, Folder, FolderError, Kind, NewFile, Properties, Stat};
 use crate::name::{Name, RelPath};
-use crate::observation::{Hint, Observation, Place, Seen, Sighting};
+use crate::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
 use crate::owner::OwnerRule;
 use crate::placed::Placed;
 use crate::record::Record;
@@ -82,6 +82,8 @@ pub(super) struct Fleet {
     pub(super) loses_contents: bool,
     /// What engines say to each other, if that is not carried at once.
     pub(super) wire: Option<VecDeque<Letter>>,
+    /// Nobody sends a content.
+    hide_contents: bool,
 }
 
 /// A message between engines on its way.
@@ -190,6 +192,7 @@ impl Fleet {
             has_slow_offers: false,
             loses_contents: false,
             wire: None,
+            hide_contents: false,
         };
         if let Some(members) = members {
             fleet.append(Content::Members(members));
@@ -361,7 +364,10 @@ impl Fleet {
     }
 
     fn post(&mut self, from: usize, to: NodeId, bytes: Vec<u8>) {
-        let Some(to) = self.hosts.iter().position(|host| host.id == to) else { return };
+        let found = self.hosts.iter().position(|host| host.id == to);
+        let Some(to) = found.filter(|at| self.hosts[*at].is_up()) else {
+            return self.hosts[from].engine().peer_unreachable(to);
+        };
         let letter = Letter { from, to, bytes };
         match &mut self.wire {
             Some(wire) => wire.push_back(letter),
@@ -443,6 +449,7 @@ impl Fleet {
     fn fetch(&mut self, at: usize, content: ContentId) {
         let bytes = match self.contents.get(&content) {
             Some(bytes) => Some(bytes.clone()),
+            None if self.hide_contents => None,
             None => self.find_bytes(content),
         };
         let Some(bytes) = bytes.filter(|_| !self.loses_contents) else {
@@ -454,6 +461,12 @@ impl Fleet {
             Err(error) => panic!("{error}"),
         }
         self.give(at, Event::Content(ContentEvent::Fetched(content)));
+    }
+
+    /// Forgets the contents that were offered.
+    pub(super) fn lose_contents(&mut self) {
+        self.contents.clear();
+        self.hide_contents = true;
     }
 
     /// The bytes of a content wherever a host has them: folder, history, staging, quarantine.
@@ -624,6 +637,12 @@ impl Fleet {
             match ask {
                 WatchAsk::Examine(path) => self.examine(at, &path),
                 WatchAsk::Rescan(path) => self.rescan(at, &path),
+                WatchAsk::Flush(id) => {
+                    self.look(at);
+                    let (open_count, open) = (0, Vec::new());
+                    let flushed = Flushed { id, open_count, open };
+                    self.give(at, Event::Sighting(Sighting::Flushed(flushed)));
+                }
             }
         }
         any

@@ -1,6 +1,7 @@
 //! Several engines over real folders, with a log, a watcher and a content worker that a test
 //! drives step by step: no thread, no clock, no socket.
 
+mod barriers;
 mod compare;
 mod conflicts;
 mod fleet;

@@ -1,0 +1,78 @@
+//! What stands in the folder and is not replicated, and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rustix::io::Errno;
+
+use crate::name::RelPath;
+use crate::op::Refusal;
+
+/// Why a thing is not replicated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeftOut {
+    /// It is no file, directory or symlink.
+    Special,
+    /// Another file system is mounted there.
+    Mounted,
+    /// It cannot be read.
+    Unreadable(Errno),
+    /// Its path is longer than the log takes.
+    TooLong,
+    /// The log took it and said that it cannot be.
+    Refused(Refusal),
+}
+
+impl LeftOut {
+    /// What a look that failed with this means.
+    pub(super) fn of(errno: Errno) -> Self {
+        match errno {
+            Errno::XDEV => Self::Mounted,
+            Errno::NAMETOOLONG => Self::TooLong,
+            other => Self::Unreadable(other),
+        }
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Special => f.write_str("no file, directory or symlink"),
+            Self::Mounted => f.write_str("another file system"),
+            Self::Unreadable(errno) => write!(f, "cannot be read: {errno}"),
+            Self::TooLong => f.write_str("its path is too long"),
+            Self::Refused(why) => write!(f, "refused: {why:?}"),
+        }
+    }
+}
+
+/// All that is left out.
+#[derive(Debug, Default)]
+pub(super) struct AllLeftOut(BTreeMap<RelPath, LeftOut>);
+
+impl AllLeftOut {
+    /// Whether it is news.
+    pub(super) fn insert(&mut self, path: RelPath, why: LeftOut) -> bool {
+        self.0.insert(path, why) != Some(why)
+    }
+
+    pub(super) fn remove(&mut self, path: &RelPath) {
+        self.0.remove(path);
+    }
+
+    pub(super) fn contains(&self, path: &RelPath) -> bool {
+        self.0.contains_key(path)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&RelPath, &LeftOut)> {
+        self.0.iter()
+    }
+}
