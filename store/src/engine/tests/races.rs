@@ -125,6 +125,31 @@ fn a_large_edit_that_an_exchange_brings_out_is_kept() {
     assert_eq!(fleet.hosts[2].read(copy), text("edited here"));
 }
 
+/// Trap T18: an edit that left size and time as they were is told from the expected version by its
+/// bytes, when an exchange brings it out.
+#[test]
+fn an_edit_that_looks_like_the_expected_version_is_kept() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "base");
+    let path = fleet.hosts[1].path("f");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    let mut file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all(b"mine").unwrap();
+    file.set_modified(modified).unwrap();
+    drop(file);
+    share(&mut fleet, 0, "f", "remote");
+    for _ in 0..5 {
+        fleet.pass(1, 1_000);
+        fleet.settle();
+    }
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), "remote");
+    let tree = fleet.hosts[0].tree();
+    let copy = tree.keys().find(|name| name.starts_with("f.conflict-node2-")).unwrap();
+    assert_eq!(fleet.hosts[2].read(copy), "mine");
+}
+
 /// A look that is older than our own exchange tells of our former version, not of an edit.
 #[test]
 fn a_look_older_than_a_placing_brings_nothing_back() {
