@@ -290,6 +290,8 @@ pub enum Code {
     NoQuorum,
     /// The outcome is not known: it may yet happen. Look before asking again.
     Unknown,
+    /// A line of `.pickboxignore` ignores the path; nothing was done.
+    Ignored,
     /// No such file, version, content or member.
     NotFound,
     /// It is not as it was when it was looked at; nothing was done.
@@ -344,6 +346,7 @@ impl fmt::Display for Code {
             Self::NoSpace => "no-space",
             Self::NoQuorum => "no-quorum",
             Self::Unknown => "unknown",
+            Self::Ignored => "ignored",
             Self::NotFound => "not-found",
             Self::Changed => "changed",
             Self::Several => "several",

@@ -37,6 +37,9 @@ pub struct StatusReport {
     pub pending_parts: Pending,
     /// Some of what is pending or was left out, each with its reason.
     pub waiting: Vec<String>,
+    /// What is to be known about the rules of `.pickboxignore`, a sentence each.
+    #[serde(default)]
+    pub ignoring: Vec<String>,
     /// What somebody should look after, a sentence each.
     pub alarms: Vec<String>,
     /// Conflict copies that nobody has dealt with.
@@ -212,6 +215,7 @@ impl StatusReport {
             let words = "what they are called is for those who may read the folder";
             self.waiting = vec![format!("{count} ({words})")];
         }
+        self.ignoring.clear();
         self
     }
 
@@ -295,6 +299,7 @@ impl StatusReport {
         writeln!(out, "placed_index: {}", self.placed_index)?;
         writeln!(out, "pending: {}", self.pending)?;
         self.waiting.iter().try_for_each(|line| writeln!(out, "waiting: {line}"))?;
+        self.ignoring.iter().try_for_each(|line| writeln!(out, "ignore: {line}"))?;
         self.alarms.iter().try_for_each(|line| writeln!(out, "alarm: {line}"))?;
         writeln!(out, "conflicts: {}", self.conflicts)?;
         writeln!(out, "root_digest: {}", self.root_digest)?;
@@ -351,6 +356,7 @@ pub(crate) mod tests {
             pending: 0,
             pending_parts: Pending::default(),
             waiting: Vec::new(),
+            ignoring: Vec::new(),
             alarms: Vec::new(),
             conflicts: 0,
             root_digest: "9f3c21aa".repeat(4),
@@ -402,6 +408,7 @@ pub(crate) mod tests {
         assert_eq!(healthy().without_names(), healthy());
         let mut report = healthy();
         report.waiting = vec!["secret/a: no space left".to_owned(), "b: held".to_owned()];
+        report.ignoring = vec!["secret/b: deleted elsewhere".to_owned()];
         let text = report.without_names().to_text();
         assert!(text.contains("\nwaiting: 2 (what "), "{text}");
         assert!(!text.contains("secret") && !text.contains("held"), "{text}");

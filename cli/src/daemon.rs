@@ -663,6 +663,7 @@ fn spawn_store(
                 WatchAsk::Examine(path) => Ask::Examine(path.clone()),
                 WatchAsk::Rescan(path) => Ask::Walk(path.clone()),
                 WatchAsk::Flush(id) => Ask::Flush(*id),
+                WatchAsk::Ignore(ignored) => Ask::Ignore(ignored.clone()),
             };
             match watch.ask(ask) {
                 // One that has ended is the end of the node as well.

@@ -17,6 +17,7 @@ use pickbox_store::engine::ports::{
     Answer, Bytes, Freshness as Age, Partial, Piece as Part, Query, Request as Asked, Scope as Of,
     StoreStatus, VersionLine,
 };
+use pickbox_store::ignored::IGNORE_BYTES_MAX;
 use pickbox_store::name::RelPath;
 use pickbox_store::op::{self as store, Refusal as Cannot};
 use pickbox_watch::{Ask, Counts};
@@ -213,6 +214,16 @@ fn refusal(answer: Answer) -> Refusal {
             Code::NoSpace,
             "the disk of this node is full, nothing was done: free some space or ask another node",
         ),
+        Answer::Ignored(rule) => {
+            Refusal::new(Code::Ignored, format!("by {rule}: nothing was done"))
+        }
+        Answer::RulesTooLong => Refusal::new(
+            Code::TooLarge,
+            format!(
+                "a file of rules may have {IGNORE_BYTES_MAX} bytes: spread the lines over \
+                 directories; nothing was done"
+            ),
+        ),
         Answer::NotFound => Refusal::new(Code::NotFound, "no such file, version or content"),
         Answer::Unavailable(why) => Refusal::new(Code::Gone, why),
         Answer::Refused(Cannot::IsADirectory) => {
@@ -348,6 +359,7 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         pending: parts.total(),
         pending_parts: parts,
         waiting: store.waiting.clone(),
+        ignoring: store.ignoring.clone(),
         alarms: alarms(log),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),

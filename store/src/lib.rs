@@ -14,6 +14,7 @@ pub mod digest;
 pub mod engine;
 pub mod folder;
 pub mod history_rows;
+pub mod ignored;
 pub mod index;
 pub mod lease;
 pub mod locate;

@@ -9,6 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use pickbox_store::folder::Stat;
+use pickbox_store::ignored::is_ignore_file;
 use pickbox_store::observation::Hint;
 
 use crate::lane::{TRIES_MAX, retry_pause};
@@ -304,6 +305,18 @@ impl Dirty {
             }
         }
         mark.delay_transient();
+        self.rules_first(mark, now);
+    }
+
+    /// Rules decide about what is told with them, so they are the first of all that is due.
+    fn rules_first(&self, mark: &mut Mark, now: Instant) {
+        if is_ignore_file(&mark.key.name)
+            && let Wait::Until(due, _) = mark.wait
+            && due <= now
+        {
+            let first = self.due.first().map_or(now, |(first, ..)| now.min(*first));
+            mark.wait = Wait::Until(first, 0);
+        }
     }
 
     /// Both halves of a rename are in the folder: the old name need not wait for other deletes,

@@ -5,7 +5,8 @@ use std::time::Instant;
 use inotify::WatchMask;
 use log::{debug, warn};
 use pickbox_store::folder::{Dir, FolderError, Kind, Listed, Stat};
-use pickbox_store::name::RelPath;
+use pickbox_store::ignored::IGNORE_FILE;
+use pickbox_store::name::{Name, RelPath};
 use pickbox_store::observation::{Hint, Place, Sighting};
 use rustix::io::Errno;
 
@@ -211,6 +212,9 @@ impl Watcher {
 
     /// Opens, watches, and starts to list.
     fn enter(&mut self, job: &Job, lane: &mut Lane, now: Instant) -> Entered {
+        if job.at.as_ref().is_some_and(|key| self.stays_out(key)) {
+            return Entered::Done;
+        }
         let dir = match self.open_job(job) {
             Ok(dir) => dir,
             Err(Unreached::Elsewhere) => return Entered::NotThere,
@@ -250,6 +254,7 @@ impl Watcher {
         match dir.list() {
             Ok(listing) => {
                 self.tree.hold(id);
+                self.find_rules(id, &dir, now);
                 let (names, looks) = (Vec::new(), Vec::new());
                 Entered::Listing(Box::new(Current { id, dir, why, listing, names, looks }))
             }
@@ -257,6 +262,21 @@ impl Watcher {
                 self.not_listed(lane, &dir, &error);
                 Entered::Done
             }
+        }
+    }
+
+    /// What is told of a directory is told after its rules, wherever they come in the listing.
+    fn find_rules(&mut self, id: DirId, dir: &Dir, now: Instant) {
+        let Ok(name) = Name::new(IGNORE_FILE) else { return };
+        if dir.stat(&name).is_err() {
+            return;
+        }
+        let key = Key { dir: id, name };
+        self.note(&key, What::Found(Hint::SCANNED), now);
+        if self.tell_above(id, now)
+            && let Some(mark) = self.dirty.take_named(&key, now)
+        {
+            self.look_for(mark, now);
         }
     }
 

@@ -23,6 +23,7 @@ mod dirty;
 mod enter;
 mod events;
 mod examine;
+mod ignore;
 mod lane;
 mod limits;
 mod moves;

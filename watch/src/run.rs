@@ -9,6 +9,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pickbox_raft::clock;
 use pickbox_store::folder::Folder;
+use pickbox_store::ignored::Ignored;
 use pickbox_store::name::RelPath;
 use pickbox_store::observation::Sighting;
 
@@ -47,6 +48,9 @@ pub enum Ask {
     Flush(u64),
     /// Tell how things are.
     Status(Sender<Counts>),
+    /// From now on leave alone what these rules ignore: no watch, no look. What is not ignored any
+    /// more is taken up by a [`Ask::Walk`] behind this.
+    Ignore(Arc<Ignored>),
     /// End the thread.
     Stop,
 }
@@ -95,7 +99,9 @@ impl Handle {
     pub fn ask(&self, ask: Ask) -> Result<(), NotTaken> {
         let queue = match &ask {
             Ask::Examine(_) | Ask::Walk(_) => &self.asks,
-            Ask::Sync(_) | Ask::Flush(_) | Ask::Status(_) | Ask::Stop => &self.controls,
+            Ask::Sync(_) | Ask::Flush(_) | Ask::Status(_) | Ask::Ignore(_) | Ask::Stop => {
+                &self.controls
+            }
         };
         queue.try_send(ask).map_err(|error| match error {
             TrySendError::Full(ask) => NotTaken::Full(ask),
@@ -248,6 +254,7 @@ impl Watch {
             }
             Ask::Examine(path) => self.watcher.answer(path, clock::now()),
             Ask::Walk(top) => self.watcher.walks.request(top),
+            Ask::Ignore(ignored) => self.watcher.ignore(ignored),
         }
         Turn::Go
     }

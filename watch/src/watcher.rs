@@ -3,10 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inotify::Inotify;
 use pickbox_store::folder::{Dir, Folder, FolderError, Stat};
+use pickbox_store::ignored::Ignored;
 use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
 
@@ -120,6 +122,8 @@ pub(crate) struct Watcher {
     pub(crate) fresh: Lane,
     pub(crate) walks: Walks,
     pub(crate) unwatched: BTreeSet<DirId>,
+    /// What is left alone.
+    pub(crate) ignored: Arc<Ignored>,
     pub(crate) outbox: VecDeque<Sighting>,
     pub(crate) overflow_count: u64,
     pub(crate) root_gone: bool,
@@ -150,6 +154,7 @@ impl Watcher {
             fresh: Lane::default(),
             walks: Walks::new(now),
             unwatched: BTreeSet::new(),
+            ignored: Arc::default(),
             outbox: VecDeque::new(),
             overflow_count: 0,
             root_gone: false,
@@ -282,7 +287,7 @@ impl Watcher {
         None
     }
 
-    fn look_for(&mut self, mark: Mark, now: Instant) {
+    pub(crate) fn look_for(&mut self, mark: Mark, now: Instant) {
         match self.reach(mark.key.dir) {
             Ok((place, dir)) => self.look(mark, place, &dir, now),
             Err(Unreached::Elsewhere) => self.look_again(mark, now),
@@ -311,6 +316,9 @@ impl Watcher {
     }
 
     fn look(&mut self, mut mark: Mark, place: Place, dir: &Dir, now: Instant) {
+        if self.is_left_alone(&mark, place, dir) {
+            return self.tree.release(mark.key.dir);
+        }
         let newborn = mark.is_newborn(now);
         let hint = if newborn { Hint::default() } else { mark.hint.without(Hint::HOT) };
         let unclosed = mark.unclosed.is_some_and(|last| now < last + UNKNOWN_QUIET);

@@ -90,6 +90,7 @@ pub(crate) fn report() -> StatusReport {
         placed_index: 1,
         pending: 0,
         pending_parts: Pending::default(),
+        ignoring: Vec::new(),
         waiting: vec!["secret-name: no space left".to_owned()],
         alarms: Vec::new(),
         conflicts: 0,

@@ -82,7 +82,7 @@ impl Engine {
             match flight {
                 Flight::Row(FlownRow { id, .. }) => {
                     self.flying.remove(&id);
-                    self.leave_out(id)?;
+                    self.leave_out(id, LeftOut::TooLong)?;
                 }
                 Flight::Api(write) => write.answer(Answer::Refused(Refusal::Malformed)),
                 Flight::Forgotten => {}
@@ -333,6 +333,7 @@ impl Engine {
     fn touch_all(&mut self, change: &Change, touched: &[Touched]) -> Result<(), Fatal> {
         let superseded = std::mem::take(&mut self.landed);
         self.give_back_landed(superseded)?;
+        self.rules_touched(change, touched)?;
         for touch in touched {
             self.keep_unplaced(touch);
             self.let_go_of(touch)?;

@@ -143,6 +143,7 @@ impl Engine {
                     self.barriers.flushes.waiting.extend(waiting);
                 }
             }
+            WatchAsk::Ignore(_) => self.ignoring.not_told(),
             WatchAsk::Examine(_) | WatchAsk::Rescan(_) => {
                 self.looks.insert(LocalId::ROOT, self.now_ms + super::LOOK_MS);
             }

@@ -156,6 +156,14 @@ impl Engine {
         Ok(())
     }
 
+    /// What a row had on offer is not wanted any more.
+    pub(super) fn cancel_offer(&mut self, id: LocalId) {
+        if let Some((ticket, _)) = self.offers.get(&id) {
+            let ticket = *ticket;
+            self.drop_offer(ticket);
+        }
+    }
+
     fn drop_offer(&mut self, ticket: Ticket) {
         self.end_reading(ticket);
         if let Some(id) = self.tickets.remove(&ticket) {
@@ -176,10 +184,8 @@ impl Engine {
 
     /// A row is gone: nothing of it is on its way any more.
     pub(super) fn forget_local(&mut self, id: LocalId) {
-        if let Some((ticket, _)) = self.offers.get(&id) {
-            let ticket = *ticket;
-            self.drop_offer(ticket);
-        }
+        self.cancel_offer(id);
+        self.forget_rules_of(id);
         self.outbox.remove(id);
         self.data.remove(id);
         self.held.remove(&id);

@@ -5,6 +5,7 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use crate::ignored::IGNORE_BYTES_MAX;
 use crate::name::RelPath;
 use crate::op::Refusal;
 
@@ -19,6 +20,8 @@ pub(super) enum LeftOut {
     Unreadable(Errno),
     /// Its path is longer than the log takes.
     TooLong,
+    /// It is a file of rules, and longer than one may be.
+    LongRules,
     /// The log took it and said that it cannot be.
     Refused(Refusal),
 }
@@ -41,6 +44,11 @@ impl fmt::Display for LeftOut {
             Self::Mounted => f.write_str("another file system"),
             Self::Unreadable(errno) => write!(f, "cannot be read: {errno}"),
             Self::TooLong => f.write_str("its path is too long"),
+            Self::LongRules => write!(
+                f,
+                "longer than {IGNORE_BYTES_MAX} bytes: spread the lines over directories; the \
+                 former ones stay in force"
+            ),
             Self::Refused(why) => write!(f, "refused: {why:?}"),
         }
     }
@@ -58,6 +66,10 @@ impl AllLeftOut {
 
     pub(super) fn remove(&mut self, path: &RelPath) {
         self.0.remove(path);
+    }
+
+    pub(super) fn retain(&mut self, keeps: impl Fn(&RelPath) -> bool) {
+        self.0.retain(|path, _| keeps(path));
     }
 
     pub(super) fn contains(&self, path: &RelPath) -> bool {

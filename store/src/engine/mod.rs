@@ -20,6 +20,7 @@ mod checkpoint;
 mod compare;
 mod conflicts;
 mod flush;
+mod ignoring;
 mod journal_file;
 mod large;
 mod left_out;
@@ -247,6 +248,7 @@ pub struct Engine {
     open_for_writing: BTreeSet<RelPath>,
     /// Rows that the log will never take as they are.
     refused_rows: HashSet<LocalId>,
+    ignoring: ignoring::Ignoring,
     api_writes: VecDeque<ApiWrite>,
     api_bytes: usize,
     retention: retention::State,

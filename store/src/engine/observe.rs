@@ -6,6 +6,7 @@ use super::{Engine, Fatal, LIMBO_MS};
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::engine::ports::WatchAsk;
 use crate::folder::{FolderError, Kind, Stat};
+use crate::ignored::is_ignore_file;
 use crate::name::{Name, RelPath};
 use crate::observation::{self, Observation};
 use crate::placed::{LocalId, Placed, Seen, Tables};
@@ -29,6 +30,9 @@ impl Engine {
         let Some((directory, name)) = path.split() else { return Ok(()) };
         if place != observation::Place::Folder {
             return self.observe_quarantine(&name);
+        }
+        if self.is_to_be_ignored(&path, &seen)? {
+            return self.saw_ignored(&path);
         }
         self.left_out.remove(&path);
         self.open_for_writing.remove(&path);
@@ -85,6 +89,9 @@ impl Engine {
         directory: &RelPath,
         looks: Vec<(Name, Stat)>,
     ) -> Result<(), Fatal> {
+        if self.ignored_here(directory, true)?.is_some() {
+            return Ok(());
+        }
         let Some(parent) = self.resolve_local(directory)? else {
             let known = nearest_known(self, directory)?;
             self.ask_watch(WatchAsk::Rescan(known));
@@ -217,6 +224,10 @@ impl Engine {
         if !same || (row.parent, &row.name) == (parent, name) || row.parent == LocalId::QUARANTINE {
             return Ok(None);
         }
+        if self.is_ignored_row(id, &row)? {
+            // What comes out of where it is ignored is new.
+            return Ok(None);
+        }
         let still_there = match self.dir(row.parent) {
             Ok(dir) => dir.stat(&row.name).is_ok_and(|old| old.same_inode(stat)),
             Err(_) => false,
@@ -265,6 +276,7 @@ impl Engine {
         self.limbo.remove(&id);
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
+        self.rules_moved(&row);
         self.settle(id)
     }
 
@@ -285,7 +297,11 @@ impl Engine {
     }
 
     fn gone_at(&mut self, parent: LocalId, name: &Name) -> Result<(), Fatal> {
-        let Some((id, _)) = self.row_at(parent, name)? else { return Ok(()) };
+        self.try_kept(parent)?;
+        let Some((id, row)) = self.row_at(parent, name)? else { return Ok(()) };
+        if self.is_ignored_row(id, &row)? {
+            return Ok(());
+        }
         if self.dir(parent).and_then(|dir| dir.stat(name)).is_ok() {
             // The look is older than what was placed there since.
             return self.look_again(id);
@@ -374,6 +390,9 @@ impl Engine {
             self.quarantined.entry(id).or_insert(self.now_ms);
             return self.sweep_one(id, row);
         }
+        if self.settle_ignored(id, &row)? {
+            return Ok(());
+        }
         if let Some(base) = self.recognise(id, &row)? {
             row.base = Some(base);
             self.set_row(id, Some(&row))?;
@@ -391,6 +410,8 @@ impl Engine {
         if let (Decision::Nothing | Decision::Adopt, Some(base)) = (&decision, &row.base) {
             self.is_as_agreed(base.id, actual.as_ref().map(|actual| &actual.body));
         }
+        let is_ahead = matches!(decision, Decision::Create | Decision::Propose(_));
+        self.rules_edited(id, &row, is_ahead);
         match decision {
             Decision::Nothing => self.data.remove(id),
             Decision::Forget => self.set_row(id, None)?,
@@ -429,12 +450,18 @@ impl Engine {
             return Ok(());
         }
         if seen.stat.size > INLINE_BYTES_MAX {
+            if is_ignore_file(&row.name) {
+                // Rules travel inside an entry, or they could not be in force where it is applied.
+                return self.leave_out(id, LeftOut::LongRules);
+            }
             if self.may_be_known(row)? {
                 return self.read_alone(id, row);
             }
             return self.offer(id, row);
         }
-        self.look_again(id)
+        self.look_again(id)?;
+        self.rules_edited(id, row, true);
+        Ok(())
     }
 }
 

@@ -142,7 +142,8 @@ impl Engine {
         let rows_max = if is_blind { 0 } else { OPS_MAX };
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
-        for id in ids {
+        let rules = self.edited_rules();
+        for id in rules.into_iter().chain(ids).take(rows_max) {
             if self.waits_for_offer(id)? {
                 // The rest must get its turn.
                 self.outbox.renew(id);
@@ -196,6 +197,13 @@ impl Engine {
         gone.sort_by_key(|(depth, id, _)| (std::cmp::Reverse(*depth), *id));
         for (_, id, row) in gone {
             let Some(base) = row.base.clone() else { continue };
+            for (id, record) in self.ignored_below(base.id, OPS_MAX)? {
+                if !draft.has_room(0) {
+                    return Ok(());
+                }
+                let op = Op::Delete { id, base: record.version };
+                draft.push(op, Flight::Forgotten, 0);
+            }
             if !draft.has_room(0) {
                 return Ok(());
             }
@@ -213,7 +221,7 @@ impl Engine {
     /// Drafts a row after those of its directories that the log does not know yet.
     fn draft_with_parents(&mut self, id: LocalId, draft: &mut Draft) -> Result<Drafted, Fatal> {
         if self.path_of_row(id)?.is_some_and(|path| path.as_bytes().len() > PATH_BYTES_MAX) {
-            self.leave_out(id)?;
+            self.leave_out(id, LeftOut::TooLong)?;
             return Ok(Drafted::Taken);
         }
         let mut chain = vec![id];
@@ -243,13 +251,13 @@ impl Engine {
     }
 
     /// The log can never take a thing as it is here: it stays on this disk alone, and is told.
-    pub(super) fn leave_out(&mut self, id: LocalId) -> Result<(), Fatal> {
+    pub(super) fn leave_out(&mut self, id: LocalId, why: LeftOut) -> Result<(), Fatal> {
         self.outbox.remove(id);
         self.refused_rows.insert(id);
         if let Some(path) = self.path_of_row(id)?
-            && self.left_out.insert(path.clone(), LeftOut::TooLong)
+            && self.left_out.insert(path.clone(), why)
         {
-            log::warn!("event=left_out path=\"{path}\"");
+            log::warn!("event=left_out path=\"{path}\" reason=\"{why}\"");
         }
         Ok(())
     }
@@ -264,6 +272,9 @@ impl Engine {
         };
         if row.seen.is_none() {
             return Ok(Drafted::Taken);
+        }
+        if self.waits_for_rules(id, &row)? {
+            return Ok(Drafted::Later);
         }
         let agreed = match &row.base {
             Some(base) => self.agreed(base.id)?,

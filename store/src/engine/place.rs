@@ -31,7 +31,7 @@ const PARENTS_MAX: usize = 2048;
 
 /// Why a thing cannot be placed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Why {
+pub(in crate::engine) enum Why {
     /// Its bytes are on their way.
     Content(ContentId),
     /// An edit of this disk goes first; its outcome brings this back.
@@ -124,8 +124,11 @@ impl Engine {
     }
 
     fn place_file(&mut self, id: FileId) -> Step<()> {
-        let record = self.index.record(id)?;
-        match (record, self.row_of(id)?) {
+        let (record, local) = (self.index.record(id)?, self.row_of(id)?);
+        if let Some(done) = self.place_ignored(id, record.as_ref(), local)? {
+            return Ok(done);
+        }
+        match (record, local) {
             (None, None) => Ok(Ok(())),
             (None, Some(local)) => self.take_away(local),
             (Some(record), None) => self.place_new(id, &record),
@@ -242,6 +245,7 @@ impl Engine {
         self.unsynced.insert(local);
         self.placed_count += 1;
         self.set_row(local, Some(&row))?;
+        self.rules_moved(&row);
         self.settle_touched(local, &row)?;
         Ok(Ok(()))
     }
@@ -269,6 +273,10 @@ impl Engine {
             && row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
         if self.is_in_flight(other) {
             return Ok(Err(Why::Undecided));
+        }
+        if self.is_ignored_row(other, &row)? {
+            let path = self.path_of_row(other)?.unwrap_or_default();
+            return Ok(Err(Why::Blocked(FolderError::Exists(path))));
         }
         let Some(base) = &row.base else {
             if row.seen.is_none() {
@@ -307,6 +315,7 @@ impl Engine {
         row.base = Some(Base { id, view, version });
         self.outbox.remove(local);
         self.set_row(local, Some(&row))?;
+        self.rules_moved(&row);
         self.settle(local)?;
         Ok(Ok(()))
     }
@@ -325,7 +334,7 @@ impl Engine {
         Ok(Ok(()))
     }
 
-    fn relocate(&mut self, local: LocalId, record: &Record) -> Step<()> {
+    pub(super) fn relocate(&mut self, local: LocalId, record: &Record) -> Step<()> {
         let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
         let parent = step!(self.directory(record.parent));
         let to = ready!(self.dir_step(parent));
@@ -362,6 +371,7 @@ impl Engine {
         }
         self.unsynced.insert(local);
         self.set_row(local, Some(&row))?;
+        self.rules_moved(&row);
         if row.seen.as_ref().is_some_and(|seen| seen.body.is_none()) {
             self.settle(local)?;
             return Ok(Err(Why::Undecided));
@@ -461,7 +471,7 @@ impl Engine {
     }
 
     /// Takes off the disk what the log has deleted.
-    fn take_away(&mut self, local: LocalId) -> Step<()> {
+    pub(super) fn take_away(&mut self, local: LocalId) -> Step<()> {
         let Some(row) = self.row(local)? else { return Ok(Ok(())) };
         if self.is_in_flight(local) || self.outbox.contains(local) {
             return Ok(Err(Why::Undecided));
@@ -492,6 +502,10 @@ impl Engine {
                 // Something in it that the log does not know: it will be proposed, and the
                 // directory with it.
                 Err(error @ FolderError::NotEmpty(_)) => {
+                    if self.holds_only_ignored(local, &row)? {
+                        self.keep_for_ignored(local);
+                        return Ok(Ok(()));
+                    }
                     let waits = self.examine_and_wait(error, row.parent, &row.name)?;
                     if waits == Err(Why::Undecided) {
                         self.ask_rescan(local)?;
@@ -516,6 +530,9 @@ impl Engine {
     }
 
     fn examine_and_wait(&mut self, error: FolderError, parent: LocalId, name: &Name) -> Step<()> {
+        if self.is_ignored_in_the_way(&error, parent, name)? {
+            return Ok(Err(Why::Blocked(error)));
+        }
         if let Some(path) = self.special_in_the_way(&error, parent, name) {
             return Ok(Err(Why::Blocked(FolderError::WrongKind(path))));
         }

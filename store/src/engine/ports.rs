@@ -1,6 +1,7 @@
 //! What the engine hears and what it says: values, so that a test can play every neighbour.
 
 use std::fmt;
+use std::sync::Arc;
 
 use pickbox_raft::api::Command;
 use pickbox_raft::core::ids::{Index, NodeId};
@@ -8,6 +9,7 @@ use pickbox_raft::core::ids::{Index, NodeId};
 use crate::content_id::ContentId;
 use crate::contents::ContentCommand;
 use crate::history_rows::HistoryKey;
+use crate::ignored::{Ignored, RuleRef};
 use crate::name::RelPath;
 use crate::op::{Refusal, Take};
 use crate::record::{Body, FileId};
@@ -38,6 +40,8 @@ pub enum WatchAsk {
     Rescan(RelPath),
     /// Say so, among the sightings, when all that was written before is handed on (trap T28).
     Flush(u64),
+    /// What is ignored from now on: no watch below, no look.
+    Ignore(Arc<Ignored>),
 }
 
 /// A request of a client, with where its answer goes.
@@ -166,6 +170,10 @@ pub enum Answer {
     Several(Vec<RelPath>),
     /// No such path, version or content.
     NotFound,
+    /// Not taken: a line of a file of rules ignores the path.
+    Ignored(RuleRef),
+    /// Not taken: a file of rules may not be that long.
+    RulesTooLong,
     /// The version is known but nobody who can be reached has its bytes.
     Unavailable(String),
     /// All that was written is committed at this index or before.
@@ -403,6 +411,9 @@ pub struct StoreStatus {
     pub recovered: u64,
     /// Things here that are not replicated (devices, sockets, unreadable files).
     pub left_out: u64,
+    /// What is to be known about the rules of `.pickboxignore`: lines that are none, directories
+    /// that the log has deleted and that are here for what is ignored in them.
+    pub ignoring: Vec<String>,
     /// Whether the start is over: the log caught up and the folder was scanned once.
     pub live: bool,
 }

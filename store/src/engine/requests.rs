@@ -4,6 +4,7 @@ use super::outbox::wall_time;
 use super::ports::{Answer, Freshness, Query, Request};
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::ContentId;
+use crate::ignored::{IGNORE_BYTES_MAX, is_ignore_file};
 use crate::name::RelPath;
 use crate::op::{CHANGE_BYTES_MAX, Incoming, Op};
 use crate::record::{Attributes, Body};
@@ -19,8 +20,20 @@ const API_MODE: u16 = 0o644;
 impl Engine {
     pub(super) fn request(&mut self, request: Request) -> Result<(), Fatal> {
         match request.query.clone() {
-            Query::Put { path, data } => self.put(request, path, data),
+            Query::Put { path, data } => {
+                if let Some(rule) = self.ignored_in_log(&path, false)? {
+                    (request.reply)(Answer::Ignored(rule));
+                } else if is_too_long(&path, &data) {
+                    (request.reply)(Answer::RulesTooLong);
+                } else {
+                    self.put(request, path, data);
+                }
+            }
             Query::Remove { path } => {
+                if let Some(rule) = self.ignored_in_log(&path, false)? {
+                    (request.reply)(Answer::Ignored(rule));
+                    return Ok(());
+                }
                 self.take_write(ApiWrite::new(request, Op::Remove { path }));
             }
             Query::Status => {
@@ -75,4 +88,10 @@ impl Engine {
         self.give_up_waits(&Answer::Unavailable("the node is stopping".into()));
         self.give_up_cats();
     }
+}
+
+/// Whether this would be a file of rules that cannot be in force.
+fn is_too_long(path: &RelPath, data: &[u8]) -> bool {
+    let is_long = u64::try_from(data.len()).is_ok_and(|size| size > IGNORE_BYTES_MAX);
+    is_long && path.split().is_some_and(|(_, name)| is_ignore_file(&name))
 }

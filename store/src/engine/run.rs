@@ -318,6 +318,7 @@ impl Engine {
             self.end_limbo(id)?;
         }
         self.accounts_tick();
+        self.rules_tick()?;
         self.quorum_tick();
         self.retry_looks()?;
         self.retry_stuck()?;
@@ -349,6 +350,7 @@ impl Engine {
             || self.barriers.is_active()
             || self.wants_checkpoint()
             || self.index_changed
+            || self.ignoring.waits_for_time()
             || self.awaits_quorum()
     }
 }

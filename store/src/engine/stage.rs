@@ -60,7 +60,7 @@ impl Incoming {
         }
     }
 
-    fn get(&self, id: FileId, content: ContentId) -> Option<&[u8]> {
+    pub(super) fn get(&self, id: FileId, content: ContentId) -> Option<&[u8]> {
         let (found, data) = self.bytes.get(&id)?;
         (*found == content).then_some(data.as_slice())
     }

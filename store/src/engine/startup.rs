@@ -28,6 +28,7 @@ use pickbox_raft::core::members::Members;
 
 use super::barriers::Barriers;
 use super::checkpoint::{Cut, meta_of, set_meta_of};
+use super::ignoring::Ignoring;
 use super::journal_file::JournalFile;
 use super::left_out::AllLeftOut;
 use super::lost::{INDEX, was_set_aside};
@@ -200,9 +201,16 @@ impl Engine {
     /// # Errors
     /// When the index or the state directory fails, or the folder is another one.
     pub fn open(options: Options, index: Index) -> Result<Self, Fatal> {
-        let Ground { standing, adoption, journal, former } = Ground::look(&options, &index)?;
+        let mut ground = Ground::look(&options, &index)?;
+        let former = std::mem::take(&mut ground.former);
+        Self::on(ground, options, index)?.recover_rows(&former)
+    }
+
+    /// As nothing is known yet but the index.
+    fn on(ground: Ground, options: Options, index: Index) -> Result<Self, Fatal> {
+        let Ground { standing, adoption, journal, .. } = ground;
         let Options { me, name, incarnation, folder, state, history, .. } = options;
-        let engine = Self {
+        Ok(Self {
             me,
             name,
             incarnation,
@@ -235,6 +243,7 @@ impl Engine {
             left_out: AllLeftOut::default(),
             open_for_writing: BTreeSet::new(),
             refused_rows: HashSet::new(),
+            ignoring: Ignoring::default(),
             api_writes: VecDeque::new(),
             api_bytes: 0,
             retention: retention::State::default(),
@@ -268,8 +277,7 @@ impl Engine {
             comparison: compare::Comparison::default(),
             reported: Default::default(),
             out: VecDeque::new(),
-        };
-        engine.recover_rows(&former)
+        })
     }
 
     fn recover_rows(mut self, former: &[Vec<u8>]) -> Result<Self, Fatal> {
@@ -300,6 +308,7 @@ impl Engine {
         }
         let next = self.tables()?.next_id()?;
         self.next_local = next;
+        self.load_rules()?;
         self.recover_staging(&before)?;
         self.recover_quarantine()?;
         self.index.checkpoint()?;
@@ -573,7 +582,7 @@ impl Engine {
         }
         let ids: Vec<_> = self.suspects.iter().copied().collect();
         for id in ids {
-            if !self.stands_here(id)? {
+            if !self.stands_here(id)? || self.is_asleep(id)? {
                 self.suspects.remove(&id);
             }
         }

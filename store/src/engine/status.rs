@@ -49,6 +49,7 @@ impl Engine {
             + self.looks.len()
             + self.quarantined_undecided()
             + usize::from(!self.has_scanned())
+            + usize::from(self.misses_rules())
     }
 
     fn quarantined_undecided(&self) -> usize {
@@ -56,7 +57,7 @@ impl Engine {
     }
 
     pub(super) fn store_status(&mut self) -> Result<StoreStatus, Fatal> {
-        let waiting = self.waiting()?;
+        let (waiting, ignoring) = (self.waiting()?, self.ignore_lines()?);
         let counts = self.index.counts();
         let blocked = self.stuck.values().filter(|why| matches!(why, Why::Blocked(_)));
         let trouble = self.troubles().len();
@@ -73,6 +74,7 @@ impl Engine {
             waiting,
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
+            ignoring,
             live: self.has_scanned(),
         })
     }

@@ -189,6 +189,7 @@ impl Engine {
     }
 
     fn installed(&mut self) -> Result<(), Fatal> {
+        self.find_rules()?;
         let (at, members) = (self.index.position(), self.index.members().clone());
         // What the state brought may be as old as what was placed last.
         self.todo.begin(LogIndex::ZERO);

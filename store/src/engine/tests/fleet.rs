@@ -18,6 +18,7 @@ use crate::engine::ports::{Answer, Freshness, Outgoing, Query, Request, WatchAsk
 use crate::engine::stage::whole_name;
 use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
 use crate::folder::{Accounts, Folder, FolderError, Kind, NewFile, Properties, Stat};
+use crate::ignored::{Ignored, is_ignore_file};
 use crate::name::{Name, RelPath};
 use crate::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
 use crate::owner::OwnerRule;
@@ -34,6 +35,8 @@ pub(super) struct Host {
     next: usize,
     /// Looks asked for and not yet made.
     asks: Vec<WatchAsk>,
+    /// What its watcher was told to leave alone.
+    pub(super) ignored: Arc<Ignored>,
     /// Whether the log gives it nothing before it has taken over a state.
     needs_state: bool,
     /// Contents that its worker has not found yet.
@@ -209,6 +212,7 @@ impl Fleet {
                 runs: 0,
                 next: 0,
                 asks,
+                ignored: Arc::default(),
                 needs_state: false,
                 wanted: Vec::new(),
                 proposed: None,
@@ -268,6 +272,7 @@ impl Fleet {
         }
         host.engine = Some(engine);
         host.asks.clear();
+        host.ignored = Arc::default();
         host.wanted.clear();
         host.needs_state = false;
         host.proposed = None;
@@ -558,6 +563,8 @@ impl Fleet {
             let Ok(dir) = self.hosts[at].engine().folder.dir(&path) else { continue };
             let mut names: Vec<Name> = dir.list().unwrap().map(|e| e.unwrap().name).collect();
             names.sort();
+            // Rules first, as a watcher tells them.
+            names.sort_by_key(|name| !is_ignore_file(name));
             let mut looks = Vec::new();
             for name in &names {
                 match dir.stat(name) {
@@ -565,7 +572,12 @@ impl Fleet {
                         looks.push((name.clone(), stat));
                         continue;
                     }
-                    Ok(stat) if stat.kind == Kind::Directory => stack.push(path.join(name)),
+                    Ok(stat)
+                        if stat.kind == Kind::Directory
+                            && self.hosts[at].ignored.by(&path.join(name), true).is_none() =>
+                    {
+                        stack.push(path.join(name));
+                    }
                     _ => {}
                 }
                 self.examine(at, &path.join(name));
@@ -643,6 +655,7 @@ impl Fleet {
                     let flushed = Flushed { id, open_count, open };
                     self.give(at, Event::Sighting(Sighting::Flushed(flushed)));
                 }
+                WatchAsk::Ignore(ignored) => self.hosts[at].ignored = ignored,
             }
         }
         any

@@ -5,6 +5,7 @@ mod barriers;
 mod compare;
 mod conflicts;
 mod fleet;
+mod ignoring;
 mod keeping;
 mod lines;
 mod owners;

@@ -7,8 +7,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use super::fleet::{Fleet, Way};
+use super::fleet::{Fleet, Way, rel};
 use crate::content_id::ContentId;
+use crate::ignored::IGNORE_FILE;
 
 /// Small enough a world that everything collides.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
@@ -42,6 +43,8 @@ enum Trouble {
     None,
     /// States are lost, and their nodes are admitted anew.
     Readmissions,
+    /// Users change what is ignored.
+    Rules,
 }
 
 struct World {
@@ -79,6 +82,9 @@ impl World {
     fn act(&mut self, at: usize) {
         let (one, two) = (self.dice.path(), self.dice.path());
         let (from, to) = (self.fleet.hosts[at].path(&one), self.fleet.hosts[at].path(&two));
+        if self.trouble == Trouble::Rules && self.dice.roll(5) == 0 {
+            return self.change_rules(at);
+        }
         let what = self.dice.roll(12);
         let done = match what {
             0..=3 => self.save(at, &from),
@@ -113,6 +119,67 @@ impl World {
             _ => self.late_write(at),
         };
         self.story.push(format!("host {at}: act {what} {one} {two}: {done}"));
+    }
+
+    /// Other rules, in the folder itself or further down, or none.
+    fn change_rules(&mut self, at: usize) {
+        let mut dir = String::new();
+        for _ in 0..self.dice.index(3) {
+            dir = format!("{dir}{}/", NAMES[self.dice.index(NAMES.len())]);
+        }
+        let path = self.fleet.hosts[at].path(&format!("{dir}{IGNORE_FILE}"));
+        let lines = ["a\n", "/b\n", "c/\n", "d/a\n", "*\n!c\n", "a/**\n"];
+        let count = self.dice.index(3);
+        let text: String = (0..count).map(|_| lines[self.dice.index(lines.len())]).collect();
+        let done = if count == 0 {
+            fs::remove_file(&path).is_ok()
+        } else {
+            fs::write(&path, &text).is_ok()
+        };
+        self.story.push(format!("host {at}: rules {dir} {text:?}: {done}"));
+    }
+
+    /// What a host has where its rules ignore it.
+    fn ignored_contents(&mut self, at: usize) -> BTreeSet<ContentId> {
+        let mut found = BTreeSet::new();
+        if !self.fleet.hosts[at].is_up() {
+            return found;
+        }
+        for (path, what) in self.fleet.hosts[at].tree() {
+            let is_dir = what.starts_with("dir");
+            let engine = self.fleet.hosts[at].engine();
+            let ignored = engine.ignored_here(&rel(&path), is_dir).unwrap().is_some();
+            if ignored && what.starts_with("file") {
+                let bytes = fs::read(self.fleet.hosts[at].path(&path)).unwrap();
+                found.insert(ContentId::of(&bytes));
+            }
+        }
+        found
+    }
+
+    /// What the machinery does takes nothing from a folder that is ignored there.
+    fn machinery(&mut self, at: usize, what: u64) {
+        let before = match self.trouble {
+            Trouble::Rules => self.ignored_contents(at),
+            _ => BTreeSet::new(),
+        };
+        match what {
+            10..=14 => self.fleet.look(at),
+            15..=17 => self.fleet.walk(at),
+            18..=21 => self.fleet.commit(at),
+            22..=33 => drop(self.fleet.deliver(at)),
+            34..=35 => drop(self.fleet.answer_asks(at)),
+            36..=37 => self.fleet.pass(at, 300),
+            38 => self.fleet.checkpoint(at),
+            _ => self.fleet.kill(at),
+        }
+        if before.is_empty() {
+            return;
+        }
+        let folder = self.fleet.hosts[at].path("");
+        let mut after = BTreeSet::new();
+        contents(&folder, &mut after);
+        assert!(before.is_subset(&after), "an ignored file was taken from host {at}");
     }
 
     fn forget_clobbered(&mut self, to: &Path) {
@@ -195,19 +262,28 @@ impl World {
         }
         match what {
             0..=9 => self.act(at),
-            10..=14 => self.fleet.look(at),
-            15..=17 => self.fleet.walk(at),
-            18..=21 => self.fleet.commit(at),
-            22..=33 => {
-                self.fleet.deliver(at);
-            }
-            34..=35 => {
-                self.fleet.answer_asks(at);
-            }
-            36..=37 => self.fleet.pass(at, 300),
-            38 => self.fleet.checkpoint(at),
-            _ => self.fleet.kill(at),
+            what => self.machinery(at, what),
         }
+    }
+
+    /// Takes all rules away, those last that the folders have in common.
+    fn end_rules(&mut self) {
+        for _ in 0..8 {
+            let mut any = false;
+            for at in 0..3 {
+                for (path, what) in self.fleet.hosts[at].tree() {
+                    if path.ends_with(IGNORE_FILE) && what.starts_with("file") {
+                        any = true;
+                        let _ = fs::remove_file(self.fleet.hosts[at].path(&path));
+                    }
+                }
+            }
+            self.fleet.converge();
+            if !any {
+                return;
+            }
+        }
+        panic!("the rules come back");
     }
 
     fn run(seed: u64, trouble: Trouble) {
@@ -232,6 +308,9 @@ impl World {
             }
             world.fleet.settle();
             world.fleet.converge();
+            if trouble == Trouble::Rules {
+                world.end_rules();
+            }
             world.fleet.assert_same();
             for content in &world.kept {
                 assert!(world.fleet.find_bytes(*content).is_some(), "a content is gone: {content}");
@@ -243,6 +322,18 @@ impl World {
             }
             println!("seed {seed}");
             std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn contents(dir: &Path, found: &mut BTreeSet<ContentId>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let meta = path.symlink_metadata().unwrap();
+        if meta.is_dir() {
+            contents(&path, found);
+        } else if meta.is_file() {
+            found.insert(ContentId::of(&fs::read(&path).unwrap()));
         }
     }
 }
@@ -268,4 +359,11 @@ fn random_users_lose_nothing_and_end_equal() {
 #[test]
 fn random_readmissions_lose_nothing_and_end_equal() {
     run_seeds(Trouble::Readmissions);
+}
+
+/// The same with rules that come, change and go on every host, trap T12 among it: nothing ignored
+/// is taken from any folder, and without rules all are equal.
+#[test]
+fn random_rules_lose_nothing_and_end_equal() {
+    run_seeds(Trouble::Rules);
 }
