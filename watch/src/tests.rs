@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pickbox_store::folder::Folder;
+use pickbox_store::ignored::{IGNORE_FILE, Ignored, Rules};
 use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
 
@@ -586,4 +588,86 @@ fn with_no_instance() {
     let folder = Folder::open(temp.path()).unwrap();
     let error = Watcher::open(folder, Vec::new(), pickbox_raft::clock::now()).unwrap_err();
     assert!(error.to_string().contains("sysctl -w fs.inotify.max_user_instances="), "{error}");
+}
+
+fn ignored(text: &str) -> Arc<Ignored> {
+    let rules = Arc::new(Rules::parse(text.as_bytes()));
+    Arc::new(Ignored::new([(RelPath::root(), rules)].into()))
+}
+
+/// Trap T4: ignored directories take no watch, those that have one give it back; and get it again.
+#[test]
+fn ignored_directories_take_no_watch() {
+    let mut rig = Rig::with(|folder| {
+        fs::create_dir_all(folder.join("deps/a/b")).unwrap();
+        fs::create_dir_all(folder.join("src")).unwrap();
+    });
+    let all = rig.watches();
+    rig.watcher.ignore(ignored("deps/\n*.o\n"));
+    rig.pass(0);
+    assert_eq!(rig.watches(), all - 3);
+    rig.mkdir("src/deps/x/y");
+    rig.write("deps/a/f", "x");
+    rig.write("src/f.o", "x");
+    rig.write("src/f.c", "x");
+    let seen = rig.seen(2000);
+    assert_eq!(rig.watches(), all - 3, "not for a new one either");
+    assert_eq!(seen.get("src/f.c").unwrap(), "x");
+    assert!(!seen.keys().any(|path| path.contains("f.o") || path.contains("deps/")), "{seen:?}");
+    rig.watcher.ignore(Arc::default());
+    rig.watcher.walks.request(RelPath::root());
+    let seen = rig.seen(2000);
+    assert_eq!(rig.watches(), all + 3);
+    assert!(seen.contains_key("deps/a/f") && seen.contains_key("src/f.o"), "{seen:?}");
+}
+
+/// Trap T12: a directory may wait for the last ignored thing in it.
+#[test]
+fn that_an_ignored_thing_went_is_told() {
+    let mut rig = Rig::new();
+    rig.watcher.ignore(ignored("*.o\n"));
+    rig.write("a.o", "x");
+    assert_eq!(rig.seen(2000), map(&[]));
+    fs::remove_file(rig.at("a.o")).unwrap();
+    assert_eq!(rig.seen(2000), map(&[("a.o", "gone")]));
+}
+
+/// A directory that is moved to where it is ignored is left alone from then on, and one that
+/// comes out is new.
+#[test]
+fn a_directory_moves_over_the_border() {
+    let mut rig = Rig::with(|folder| fs::create_dir_all(folder.join("a/b")).unwrap());
+    rig.watcher.ignore(ignored("out/\n"));
+    let all = rig.watches();
+    rig.mv("a", "out");
+    rig.pass(2000);
+    assert_eq!(rig.watches(), all - 2);
+    rig.write("out/b/f", "x");
+    rig.mv("out", "in");
+    let seen = rig.seen(2000);
+    assert_eq!(rig.watches(), all);
+    assert!(seen.contains_key("in/b/f"), "{seen:?}");
+}
+
+/// Whoever hears of a directory hears of its rules first, and of what a program writes with them
+/// after them: they decide about the rest.
+#[test]
+fn rules_are_told_first() {
+    let first_file = |sightings: Vec<Sighting>| {
+        let looks = sightings.into_iter().flat_map(Sighting::into_looks);
+        let mut files = looks.filter(|look| !matches!(look.seen, Seen::Directory(_)));
+        files.next().unwrap().path.to_string()
+    };
+    let mut rig = Rig::new();
+    for name in [".a", "b.o", IGNORE_FILE, "z"] {
+        rig.write(name, "*.o\n");
+    }
+    assert_eq!(first_file(rig.pass(0)), IGNORE_FILE, "written together");
+    rig.watcher.walks.request(RelPath::root());
+    assert_eq!(first_file(rig.pass(20_000)), IGNORE_FILE, "walked");
+    rig.mkdir("../outside/d");
+    fs::write(rig.at("../outside/d/a.o"), "x").unwrap();
+    fs::write(rig.at("../outside/d/.pickboxignore"), "*.o").unwrap();
+    rig.mv("../outside/d", "d");
+    assert_eq!(first_file(rig.pass(0)), "d/.pickboxignore", "appeared");
 }
