@@ -7,8 +7,7 @@
 use rustix::io::Errno;
 
 use super::inherit::is_beyond;
-use super::kernel::Handle;
-use super::{Dir, FolderError, Kind, Properties, Result, Stat};
+use super::{Dir, FolderError, Handle, Kind, Properties, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 

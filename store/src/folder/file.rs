@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use rustix::io::Errno;
 
-use super::kernel::Handle;
+use super::Handle;
 use super::stat::Stat;
 use crate::lease::Lease;
 

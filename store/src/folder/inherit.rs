@@ -9,9 +9,8 @@
 use rustix::io::Errno;
 
 use super::attach::give;
-use super::kernel::Handle;
 use super::stat::Kind;
-use super::{Dir, FolderError, Properties, Result, Stat};
+use super::{Dir, FolderError, Handle, Properties, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 

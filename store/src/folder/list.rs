@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::kernel::Entries;
-use super::{Dir, FolderError, Kind, Result};
+use super::{Dir, Entries, FolderError, Kind, Result};
 use crate::name::{Name, RelPath};
 
 /// One entry as the directory tells it, without a look at the inode.

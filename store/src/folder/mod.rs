@@ -7,6 +7,10 @@
 
 mod accounts;
 mod attach;
+#[cfg(test)]
+mod conformance;
+#[cfg(any(test, feature = "simulated"))]
+mod either;
 mod error;
 mod file;
 mod inherit;
@@ -15,6 +19,8 @@ mod list;
 mod mark;
 mod medium;
 mod read;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 mod space;
 mod stat;
 #[cfg(test)]
@@ -24,10 +30,15 @@ mod write;
 use std::path::Path;
 use std::time::Duration;
 
+#[cfg(any(test, feature = "simulated"))]
+use either::{Entries, Handle};
+#[cfg(not(any(test, feature = "simulated")))]
+use kernel::{Entries, Handle};
+
 pub use accounts::{Accounts, NameService, Of, OwnNameService};
 pub use error::FolderError;
 pub use file::File;
-use kernel::{For, Handle};
+use kernel::For;
 pub use list::{Listed, Listing};
 pub use medium::medium;
 pub use read::READ_TRIES_MAX;
