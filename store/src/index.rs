@@ -16,6 +16,8 @@ mod pages;
 #[doc(hidden)]
 pub mod probe;
 mod read;
+#[cfg(any(test, feature = "simulated"))]
+mod simulated;
 mod sound;
 pub(crate) mod state;
 pub(crate) mod tables;

@@ -101,7 +101,7 @@ impl Engine {
         self.ask_to_open();
         loop {
             let now = start.elapsed().as_millis();
-            self.now_ms = u64::try_from(now).unwrap_or(u64::MAX);
+            self.tell_time(u64::try_from(now).unwrap_or(u64::MAX));
             let taken = self.take_events(channels)?;
             if channels.stop.try_recv().is_ok() {
                 return self.stop();
@@ -117,6 +117,11 @@ impl Engine {
                 self.wait(channels);
             }
         }
+    }
+
+    /// Says what time it is, in milliseconds of this run.
+    pub fn tell_time(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
     }
 
     /// Takes in one event; see [`Self::turn`] for what follows.
@@ -159,7 +164,8 @@ impl Engine {
         self.waits_turn()
     }
 
-    /// What left the engine since the last call.
+    /// What left the engine since the last call. It must not go out while a note about it is not
+    /// in the journal: see [`Self::is_noted`].
     pub fn take_outgoing(&mut self) -> impl Iterator<Item = Outgoing> + '_ {
         self.out.drain(..)
     }
@@ -200,7 +206,8 @@ impl Engine {
     }
 
     /// Sightings wait with the watcher while the start is not over or too much is undecided.
-    fn takes_sightings(&self) -> bool {
+    #[must_use]
+    pub fn takes_sightings(&self) -> bool {
         self.is_live() && self.outbox.len() < super::status::OUTBOX_MAX
     }
 

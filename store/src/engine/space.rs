@@ -60,7 +60,7 @@ impl Quiet {
 
 impl Engine {
     /// Whether the engine has to rest. Looks at the disk: about a microsecond.
-    pub(super) fn is_short_of_space(&mut self) -> bool {
+    pub fn is_short_of_space(&mut self) -> bool {
         let free = self.free_bytes();
         let needed = if self.space.short { ENOUGH_BYTES } else { LOW_BYTES };
         // Notes that could not be written are tried again whenever this is asked.
@@ -91,7 +91,8 @@ impl Engine {
     }
 
     /// Whether all that was to be noted is in the journal.
-    pub(super) fn is_noted(&self) -> bool {
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
         self.journal_buffer.is_empty()
     }
 

@@ -95,11 +95,23 @@ impl StateDir {
     /// When it cannot be worked in.
     pub fn open(path: PathBuf) -> Result<Self, FolderError> {
         let root = Folder::open(&path)?;
-        let dir = Self { root, path };
+        Self { root, path }.whole()
+    }
+
+    fn whole(self) -> Result<Self, FolderError> {
         for name in ["staging", "quarantine", "history"] {
-            dir.child(name)?;
+            self.child(name)?;
         }
-        Ok(dir)
+        Ok(self)
+    }
+
+    /// One on a simulated volume.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    #[cfg(any(test, feature = "simulated"))]
+    pub fn simulated(root: Folder) -> Result<Self, FolderError> {
+        Self { root, path: PathBuf::new() }.whole()
     }
 
     /// One of its directories, made if missing.
@@ -129,8 +141,14 @@ impl StateDir {
         self.root.dir(&RelPath::root())
     }
 
-    fn index_path(&self) -> PathBuf {
-        self.path.join(INDEX)
+    /// Opens the index, or makes it.
+    fn index(&self) -> Result<Index, Fatal> {
+        #[cfg(any(test, feature = "simulated"))]
+        if self.root.simulated().is_some() {
+            let name = Name::new(INDEX).map_err(|_| FolderError::Absent(RelPath::root()))?;
+            return Ok(Index::in_file(self.root.root().open_simulated(&name)?)?);
+        }
+        Ok(Index::open(&self.path.join(INDEX))?)
     }
 }
 
@@ -186,7 +204,7 @@ pub fn open_index(state: &StateDir) -> Result<(Index, Position), Fatal> {
         Ok(_) | Err(FolderError::Exists(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    let index = Index::open(&state.index_path())?;
+    let index = state.index()?;
     let applied = index.position();
     let row = meta_of(&index, INSTALLED_ROW)?;
     let installed: Option<LogPosition> = row.and_then(|bytes| postcard::from_bytes(&bytes).ok());

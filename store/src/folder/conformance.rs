@@ -150,8 +150,8 @@ impl Both {
         let what = self.dice.roll(16);
         self.told(&format!("door {what} {} {one} {two}", real.path()));
         let mtime = Time { secs: 1_000_000_000, nanos: 5 };
-        let mode = [0o600, 0o644, 0o755, 0o7755][self.dice.roll(4)];
-        let properties = Properties { mode, mtime, owner: None };
+        let bits = [0o600, 0o644, 0o755, 0o7755][self.dice.roll(4)];
+        let properties = Properties { mode: bits, mtime, owner: None };
         match what {
             0 | 1 => self.stat(&real, &simulated, &one),
             2 => {
@@ -164,7 +164,7 @@ impl Both {
                 }
             }
             3 => {
-                let made = (real.mkdir(&one, mode), simulated.mkdir(&one, mode));
+                let made = (real.mkdir(&one, bits), simulated.mkdir(&one, bits));
                 self.same_result(made.0, made.1);
             }
             4 => {
@@ -182,38 +182,46 @@ impl Both {
                 };
                 self.same_result(real, other);
             }
+            _ => self.look(what, &Pair(real, simulated), &one, properties),
+        }
+    }
+
+    /// What changes no name, and removals.
+    fn look(&mut self, what: usize, dirs: &Pair<Dir>, one: &Name, properties: Properties) {
+        let Pair(real, simulated) = dirs;
+        match what {
             7 => {
-                let gone = (real.unlink(&one), simulated.unlink(&one));
+                let gone = (real.unlink(one), simulated.unlink(one));
                 self.same_result(gone.0, gone.1);
             }
             8 => {
-                let gone = (real.rmdir(&one), simulated.rmdir(&one));
+                let gone = (real.rmdir(one), simulated.rmdir(one));
                 self.same_result(gone.0, gone.1);
             }
             9 => {
-                let read = (real.read_small(&one, 12), simulated.read_small(&one, 12));
-                if let Some(Pair(real, other)) = self.same_result(read.0, read.1) {
+                let found = (real.read_small(one, 12), simulated.read_small(one, 12));
+                if let Some(Pair(real, other)) = self.same_result(found.0, found.1) {
                     self.same_stat(&real.0, &other.0);
                     self.same(&real.1, &other.1);
                 }
             }
             10 => {
-                let read = (real.read_link(&one), simulated.read_link(&one));
-                if let Some(Pair(real, other)) = self.same_result(read.0, read.1) {
+                let found = (real.read_link(one), simulated.read_link(one));
+                if let Some(Pair(real, other)) = self.same_result(found.0, found.1) {
                     self.same(&real.1, &other.1);
                 }
             }
             11 => {
-                let listed = (listed(&real), listed(&simulated));
+                let listed = (listed(real), listed(simulated));
                 if let Some(Pair(real, other)) = self.same_result(listed.0, listed.1) {
                     self.same(&real, &other);
                 }
             }
             12 => {
-                let seen = (real.stat(&one), simulated.stat(&one));
+                let seen = (real.stat(one), simulated.stat(one));
                 let Some(Pair(seen, other)) = self.same_result(seen.0, seen.1) else { return };
-                let attached = real.attach(&one, &seen, properties);
-                let attached = (attached, simulated.attach(&one, &other, properties));
+                let attached = real.attach(one, &seen, properties);
+                let attached = (attached, simulated.attach(one, &other, properties));
                 if let Some(Pair(real, other)) = self.same_result(attached.0, attached.1) {
                     self.same_stat(&real, &other);
                 }
@@ -231,7 +239,7 @@ impl Both {
                 self.same(&real.mark(), &simulated.mark());
             }
             _ => {
-                let opened = (real.open_read(&one), simulated.open_read(&one));
+                let opened = (real.open_read(one), simulated.open_read(one));
                 if let Some(files) = self.same_result(opened.0, opened.1) {
                     self.reading.push(files);
                 }
@@ -252,7 +260,7 @@ impl Both {
         let (from, to) = (self.temp.path().join(&one), self.temp.path().join(&two));
         let what = self.dice.roll(12);
         let text = format!("text {}", self.dice.roll(1000));
-        let mode: u16 = [0o600, 0o700, 0o644][self.dice.roll(3)];
+        let rights: u16 = [0o600, 0o700, 0o644][self.dice.roll(3)];
         self.told(&format!("user {what} {one} {two}"));
         let fs = self.fs.clone();
         // A program that opens a pipe waits for the other end.
@@ -274,9 +282,9 @@ impl Both {
             }
             7 => (std::fs::hard_link(&from, &to).is_ok(), fs.hard_link(&one, &two).is_ok()),
             8 => {
-                let bits = u32::from(mode);
+                let bits = u32::from(rights);
                 let real = std::fs::set_permissions(&from, PermissionsExt::from_mode(bits));
-                (real.is_ok(), fs.set_mode(&one, mode).is_ok())
+                (real.is_ok(), fs.set_mode(&one, rights).is_ok())
             }
             9 => {
                 let real = std::fs::OpenOptions::new()
@@ -324,8 +332,8 @@ impl Both {
         if !self.reading.is_empty() {
             let at = self.dice.roll(self.reading.len());
             let Pair(real, simulated) = self.reading.swap_remove(at);
-            let read = |file: &File| file.read_up_to(100).unwrap();
-            self.same(&read(&real), &read(&simulated));
+            let bytes = |file: &File| file.read_up_to(100).unwrap();
+            self.same(&bytes(&real), &bytes(&simulated));
             self.same(&real.lease(), &simulated.lease());
             let (real, simulated) = (real.stat().unwrap(), simulated.stat().unwrap());
             self.same_stat(&real, &simulated);

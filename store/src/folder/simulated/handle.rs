@@ -59,17 +59,26 @@ impl Drop for Handle {
 }
 
 impl Handle {
-    pub(super) fn root(fs: &FileSystem) -> Result<Self> {
+    pub(super) fn root(fs: &FileSystem) -> Self {
         let volume = fs.volume();
         let (life, boot) = (volume.life, volume.boot);
         drop(volume);
         let at = Entry { id: Volume::ROOT, link: Link(0) };
-        Ok(Self { fs: fs.clone(), at, writes: false, life, boot }.counted())
+        Self { fs: fs.clone(), at, writes: false, life, boot }.counted()
     }
 
     fn counted(self) -> Self {
         self.fs.volume().opened(self.at.id, self.writes);
         self
+    }
+
+    /// From now on it counts as open for writing.
+    pub(super) fn may_write(&mut self) {
+        let mut volume = self.fs.volume();
+        volume.closed(self.at.id, self.writes);
+        volume.opened(self.at.id, true);
+        drop(volume);
+        self.writes = true;
     }
 
     pub(super) fn id(&self) -> Id {
@@ -308,7 +317,14 @@ impl Handle {
 
     pub(in crate::folder) fn reserve(&self, bytes: u64) -> Result<()> {
         let len = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
-        self.call("fallocate", b"")?.resize(self.at.id, len)
+        let mut volume = self.call("fallocate", b"")?;
+        let held = volume.data.get(&self.at.id).ok_or(Errno::ISDIR)?.now.len();
+        if held < len { volume.resize(self.at.id, len) } else { Ok(()) }
+    }
+
+    pub(super) fn resize(&self, bytes: u64) -> Result<()> {
+        let len = usize::try_from(bytes).map_err(|_| Errno::FBIG)?;
+        self.call("ftruncate", b"")?.resize(self.at.id, len)
     }
 
     pub(in crate::folder) fn clone_from(&self, source: &Self) -> Result<()> {

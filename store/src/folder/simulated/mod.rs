@@ -27,8 +27,8 @@ pub(super) use handle::{Entries, Handle};
 use rustix::io::Errno;
 use volume::{Id, Link, Volume};
 
-use super::{Dir, Folder, Result};
-use crate::name::RelPath;
+use super::{Dir, File, Folder, Result};
+use crate::name::{Name, RelPath};
 
 /// A call of the daemon that is about to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +85,7 @@ impl FileSystem {
     /// # Errors
     /// As [`Folder::open`].
     pub fn folder(&self, path: &str) -> Result<Folder> {
-        let opened =
-            Handle::root(self).and_then(|root| root.beneath(path.as_bytes(), super::For::Walking));
+        let opened = Handle::root(self).beneath(path.as_bytes(), super::For::Walking);
         let handle =
             opened.map_err(|errno| super::FolderError::from_errno(RelPath::root(), errno))?;
         Folder::over(super::Handle::Simulated(handle))
@@ -210,6 +209,30 @@ impl Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         self.fs.volume().queues.close(self.number);
+    }
+}
+
+impl Dir {
+    /// Opens a file of our own on a simulated volume for reading and writing.
+    ///
+    /// # Errors
+    /// As [`Dir::open_read`].
+    pub(crate) fn open_simulated(&self, name: &Name) -> Result<File> {
+        let mut file = self.open_read(name)?;
+        if let super::Handle::Simulated(handle) = &mut file.handle {
+            handle.may_write();
+        }
+        Ok(file)
+    }
+}
+
+impl File {
+    /// Makes it so many bytes long.
+    pub(crate) fn resize_simulated(&self, bytes: u64) -> std::result::Result<(), Errno> {
+        match &self.handle {
+            super::Handle::Simulated(handle) => handle.resize(bytes),
+            super::Handle::Kernel(_) => Err(Errno::OPNOTSUPP),
+        }
     }
 }
 

@@ -118,7 +118,7 @@ impl Volume {
     pub(super) fn name_of(&self, at: Entry, name: &[u8]) -> String {
         let mut path = String::from_utf8_lossy(name).into_owned();
         let mut id = at.id;
-        if !matches!(self.inode(id).map(|inode| inode.kind()), Ok(Kind::Directory)) {
+        if !matches!(self.inode(id).map(super::volume::Inode::kind), Ok(Kind::Directory)) {
             let Some((dir, name)) = self.links.get(&at.link) else { return path };
             (id, path) = (*dir, String::from_utf8_lossy(name).into_owned());
         }
