@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::fleet::{Fleet, rel, share};
-use crate::engine::ports::{Answer, Query};
+use crate::engine::ports::{Answer, Made, Query};
 use crate::folder::{NewFile, Properties};
 use crate::name::{Name, RelPath};
 use crate::op::Refusal;
@@ -148,6 +148,45 @@ fn an_edit_that_looks_like_the_expected_version_is_kept() {
     let tree = fleet.hosts[0].tree();
     let copy = tree.keys().find(|name| name.starts_with("f.conflict-node2-")).unwrap();
     assert_eq!(fleet.hosts[2].read(copy), "mine");
+}
+
+/// Trap T3: two files that swap their names are two renames; neither is deleted on the way.
+#[test]
+fn files_that_swap_their_names_are_never_deleted() {
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "a", "one");
+    share(&mut fleet, 0, "b", "two");
+    let (a, b) = (fleet.hosts[0].path("a"), fleet.hosts[0].path("b"));
+    let here = rustix::fs::CWD;
+    rustix::fs::renameat_with(here, &a, here, &b, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("a"), "two");
+    for path in ["a", "b"] {
+        let Answer::Versions(lines) = fleet.ask(0, Query::Log(rel(path))) else { panic!() };
+        assert!(lines.iter().all(|line| line.made != Made::Delete), "{path}: {lines:?}");
+    }
+}
+
+/// Trap T16: a second name of a file is a file of its own elsewhere, and takes nothing away.
+#[test]
+fn a_hard_link_is_one_more_file() {
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "f", "text");
+    fs::hard_link(fleet.hosts[0].path("f"), fleet.hosts[0].path("g")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    for path in ["f", "g"] {
+        assert_eq!(fleet.hosts[1].read(path), "text");
+    }
+    // An edit that arrives is of its own name only.
+    share(&mut fleet, 1, "g", "edited");
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("f"), "text");
+    assert_eq!(fleet.hosts[0].read("g"), "edited");
 }
 
 /// A look that is older than our own exchange tells of our former version, not of an edit.
