@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use crate::command::Form;
-use crate::join_tokens;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::node::{Code, Piece, Refusal, Reply};
+use crate::{holds, join_tokens};
 
 /// The answer to `HELP`.
 pub(crate) const HELP: &str = "\
@@ -34,6 +34,9 @@ CAT [+OFFSET] path@index  a version's content, base64
 FIND sha256               where content is or was
 CONFLICTS [after KEY]     who lost against whom, and where the loser is; KEY is the \"next\" of the page before
 RESOLVE ours|theirs|both [+INDEX,INDEX] path  end a conflict: keep the file, its copy, or both
+HELD                      deletions that this node holds until somebody decides; HELD json for programs
+APPROVE id|all            replicate them
+REJECT id|all             undo them: what was deleted is put back
 LOCAL LOG|CAT|FIND|CONFLICTS ...  the same from what this node has, at once: perhaps old, but without a majority too
 FLUSH [timeout SECONDS]   answers OK N when all that changed in this node's folder before is committed
 WAIT [N] [all] [timeout SECONDS]  answers OK N when everything up to N (or up to now) stands in this
@@ -92,6 +95,14 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
             json(list).map(|text| format!("OK {text}\n"))
         }
         (Reply::Conflicts(list), _) => json(list).map(|text| format!("OK {text}\n")),
+        (Reply::Holds(list), Form::Text) => Ok(holds::list_text(list)),
+        (Reply::Holds(list), _) => json(list).map(|text| format!("{text}\n")),
+        (Reply::Decided(holds::Verdict::Approve, count), _) => {
+            Ok(format!("OK {count} deletions approved: they are replicated now\n"))
+        }
+        (Reply::Decided(holds::Verdict::Reject, count), _) => {
+            Ok(format!("OK {count} deletions rejected: what was deleted is put back\n"))
+        }
         (Reply::Piece(piece), _) => {
             json(&PieceFields::from(piece)).map(|text| format!("OK {text}\n"))
         }

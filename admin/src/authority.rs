@@ -38,7 +38,9 @@ impl Request {
             // waits has a place for minutes.
             | Self::Flush { .. }
             | Self::Wait { .. }
-            | Self::Read(..) => Need::Trust,
+            | Self::Read(..)
+            | Self::Held
+            | Self::Decide(..) => Need::Trust,
         }
     }
 }
@@ -152,7 +154,7 @@ mod tests {
     ];
 
     /// Every command, with who may: a letter for each of [`CALLERS`] in their order, `-` for no.
-    const TABLE: [(&str, &str); 30] = [
+    const TABLE: [(&str, &str); 34] = [
         ("STATUS", "omtsgu-"),
         ("STATUS json", "omtsgu-"),
         ("MEMBERS", "omtsgu-"),
@@ -183,6 +185,10 @@ mod tests {
         ("FLUSH", "omt----"),
         ("WAIT", "omt----"),
         ("WAIT 7 all timeout 5", "omt----"),
+        ("HELD", "omt----"),
+        ("HELD json", "omt----"),
+        ("APPROVE node1-1", "omt----"),
+        ("REJECT all", "omt----"),
     ];
 
     /// Source: fault 91 and the design of the admin port: reading how a node is is open to this host,

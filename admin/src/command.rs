@@ -7,6 +7,7 @@ use pickbox_store::name::RelPath;
 use crate::authority::Need;
 use crate::conflicts;
 use crate::forward::Forward;
+use crate::holds;
 use crate::join_tokens::{self, TokenRequest};
 use crate::members;
 use crate::node::{Absent, Code, ContentHash, Freshness, Look, Refusal, Request, Scope};
@@ -58,6 +59,8 @@ impl Command {
             Self::Ask(Request::Resolve { .. }, _) => "RESOLVE",
             Self::Ask(Request::Flush { .. }, _) => "FLUSH",
             Self::Ask(Request::Wait { .. }, _) => "WAIT",
+            Self::Ask(Request::Held, _) => "HELD",
+            Self::Ask(Request::Decide(verdict, _), _) => verdict.word(),
         }
     }
 }
@@ -89,6 +92,9 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"RESOLVE" => ask(conflicts::parse_resolve(rest)?),
         b"FLUSH" => ask(parse_flush(rest)?),
         b"WAIT" => ask(parse_wait(rest)?),
+        b"HELD" => parse_held(rest),
+        b"APPROVE" => ask(holds::parse(holds::Verdict::Approve, rest)?),
+        b"REJECT" => ask(holds::parse(holds::Verdict::Reject, rest)?),
         b"AUTH" if !rest.is_empty() => Ok(Command::Auth(Said(rest.to_vec()))),
         b"AUTH" => Err(bad("say AUTH and the token")),
         b"SESSION" if rest.is_empty() => Ok(Command::Session),
@@ -168,6 +174,15 @@ fn parse_members(rest: &[u8]) -> Result<Command, Refusal> {
         _ => return Err(bad("say MEMBERS or MEMBERS json")),
     };
     Ok(Command::Ask(Request::Status, form))
+}
+
+fn parse_held(rest: &[u8]) -> Result<Command, Refusal> {
+    let form = match rest.to_ascii_lowercase().as_slice() {
+        b"" => Form::Text,
+        b"json" => Form::Json,
+        _ => return Err(bad("say HELD or HELD json")),
+    };
+    Ok(Command::Ask(Request::Held, form))
 }
 
 fn parse_token(rest: &[u8]) -> Result<Command, Refusal> {
@@ -426,6 +441,9 @@ mod tests {
             ("LOCAL LOG", Code::BadRequest),
             ("FORWARD", Code::BadRequest),
             ("HELP me", Code::BadRequest),
+            ("HELD xml", Code::BadRequest),
+            ("APPROVE", Code::BadRequest),
+            ("REJECT a b", Code::BadRequest),
         ] {
             assert_eq!(parse(line.as_bytes()).unwrap_err().code, code, "{line}");
         }

@@ -79,6 +79,7 @@ mod connection;
 mod doors;
 pub mod forward;
 mod gate;
+pub mod holds;
 pub mod join_tokens;
 pub mod limits;
 mod lines;

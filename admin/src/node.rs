@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conflicts::ConflictList;
 use crate::forward::Forward;
+use crate::holds::{self, HoldReport, Which};
 use crate::join_tokens::{JoinLine, TokenId, TokenReport, TokenRequest};
 use crate::members::MemberChange;
 use crate::path_text;
@@ -64,6 +65,10 @@ pub enum Request {
         /// Give up after this.
         timeout: Duration,
     },
+    /// List the deletions that this node holds.
+    Held,
+    /// Decide what becomes of these.
+    Decide(holds::Verdict, Which),
 }
 
 /// Whose folders are waited for.
@@ -159,6 +164,7 @@ impl Request {
         match self {
             Self::Status
             | Self::Read(..)
+            | Self::Held
             | Self::Flush { .. }
             | Self::Wait { .. }
             | Self::Token(TokenRequest::List) => false,
@@ -167,7 +173,8 @@ impl Request {
             | Self::Transfer(_)
             | Self::Token(TokenRequest::Create { .. } | TokenRequest::Revoke(_))
             | Self::RotateKey(_)
-            | Self::Resolve { .. } => true,
+            | Self::Resolve { .. }
+            | Self::Decide(..) => true,
         }
     }
 }
@@ -212,6 +219,10 @@ pub enum Reply {
         /// Its index.
         index: u64,
     },
+    /// To [`Request::Held`], the oldest first.
+    Holds(Vec<HoldReport>),
+    /// To [`Request::Decide`]: so many files and directories.
+    Decided(holds::Verdict, u64),
 }
 
 /// One version of one file.

@@ -11,6 +11,7 @@ use pickbox_store::name::RelPath;
 use crate::answer;
 use crate::command::{self, Command, Form};
 use crate::forward::{Forward, Operation};
+use crate::holds::Which;
 use crate::join_tokens::TokenRequest;
 use crate::limits::{FORWARD_DATA_BYTES_MAX, ORIGIN_BYTES_MAX};
 use crate::lines::LineBuffer;
@@ -118,6 +119,10 @@ fn say(request: &Request, form: Form) -> String {
             let all = if *scope == Scope::All { " all" } else { "" };
             format!("WAIT{index}{all} timeout {}", timeout.as_secs())
         }
+        Request::Held if form == Form::Json => "HELD json".into(),
+        Request::Held => "HELD".into(),
+        Request::Decide(verdict, Which::All) => format!("{} all", verdict.word()),
+        Request::Decide(verdict, Which::One(id)) => format!("{} {id}", verdict.word()),
     }
 }
 

@@ -534,6 +534,7 @@ impl Store {
                 history: history.clone(),
                 cluster: me.cluster,
                 folder_rule: options.folder_rule,
+                holds: options.hold_rule,
                 owners: options.owner_rule,
                 accounts,
             },

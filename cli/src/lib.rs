@@ -20,6 +20,7 @@ mod cluster;
 mod conflicts;
 pub mod daemon;
 pub mod exit;
+mod holds;
 mod joining;
 mod member;
 mod node;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use pickbox_admin::forward::Operation;
+use pickbox_admin::holds::{HoldReport, Shown, Verdict, Which};
 use pickbox_admin::limits::PIECE_BYTES_MAX;
 use pickbox_admin::node::{Freshness, Look, Piece, Scope, Take, VersionReport, VersionState};
 use pickbox_admin::status::{Pending, Role as ShownRole};
@@ -14,8 +15,8 @@ use pickbox_raft::core::ids::Index;
 use pickbox_store::content_id::ContentId;
 use pickbox_store::engine::CAT_PIECE_BYTES;
 use pickbox_store::engine::ports::{
-    Answer, Bytes, Freshness as Age, Partial, Piece as Part, Query, Request as Asked, Scope as Of,
-    StoreStatus, VersionLine,
+    Answer, Bytes, Freshness as Age, HoldChoice, HoldLine, Partial, Piece as Part, Query,
+    Request as Asked, Scope as Of, StoreStatus, VersionLine,
 };
 use pickbox_store::ignored::IGNORE_BYTES_MAX;
 use pickbox_store::name::RelPath;
@@ -89,6 +90,13 @@ impl Node for DaemonNode {
                 };
                 self.ask(query, ticket, barrier);
             }
+            Request::Held => self.ask(Query::Held, ticket, |answer| match answer {
+                Answer::Held(lines) => {
+                    Ok(Reply::Holds(lines.into_iter().map(hold_report).collect()))
+                }
+                other => Err(refusal(other)),
+            }),
+            Request::Decide(verdict, which) => self.decide(verdict, which, ticket),
         }
     }
 }
@@ -139,6 +147,23 @@ impl DaemonNode {
         self.ask(Query::Resolve { path, take, seen }, ticket, |answer| match answer {
             Answer::Committed(index) => Ok(Reply::Committed { index: index.get() }),
             other => Err(conflicts::unresolved(other).unwrap_or_else(unread)),
+        });
+    }
+
+    fn decide(&self, verdict: Verdict, which: Which, ticket: Ticket) {
+        let choice = match which {
+            Which::All => HoldChoice::All,
+            Which::One(id) => HoldChoice::One(id.as_str().to_owned()),
+        };
+        let query = match verdict {
+            Verdict::Approve => Query::Approve(choice),
+            Verdict::Reject => Query::Reject(choice),
+        };
+        self.ask(query, ticket, move |answer| match answer {
+            Answer::Decided { count } => {
+                Ok(Reply::Decided(verdict, u64::try_from(count).unwrap_or(u64::MAX)))
+            }
+            other => Err(refusal(other)),
         });
     }
 
@@ -225,6 +250,7 @@ fn refusal(answer: Answer) -> Refusal {
             ),
         ),
         Answer::NotFound => Refusal::new(Code::NotFound, "no such file, version or content"),
+        Answer::NoHold(why) => Refusal::new(Code::NotFound, why),
         Answer::Unavailable(why) => Refusal::new(Code::Gone, why),
         Answer::Refused(Cannot::IsADirectory) => {
             Refusal::new(Code::IsADirectory, "a directory has that path: delete it first")
@@ -332,6 +358,17 @@ fn version_report(line: VersionLine) -> VersionReport {
     }
 }
 
+fn hold_report(line: HoldLine) -> HoldReport {
+    HoldReport {
+        hold_id: line.id,
+        node_id: line.node,
+        since: line.since_ms / 1000,
+        files: line.files,
+        directories: line.directories,
+        paths: line.paths.into_iter().map(Shown).collect(),
+    }
+}
+
 fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>) -> StatusReport {
     let name_of = |id| {
         let found = log.members.iter().find(|known| known.member.id == id);
@@ -360,7 +397,7 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         pending_parts: parts,
         waiting: store.waiting.clone(),
         ignoring: store.ignoring.clone(),
-        alarms: alarms(log),
+        alarms: store.alarms.iter().cloned().chain(alarms(log)).collect(),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, log)).collect(),
@@ -374,6 +411,7 @@ fn pending(store: &StoreStatus, watch: Option<&Seen>) -> Pending {
         undecided: store.undecided,
         unplaced: store.unplaced - store.blocked.min(store.unplaced),
         blocked: store.blocked,
+        held: store.held,
         ..Pending::default()
     };
     match watch {

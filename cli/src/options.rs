@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 use log::LevelFilter;
 use pickbox_admin::node::{NodeName, PeerAddress};
+use pickbox_store::breaker::HoldRule;
 use pickbox_store::engine::FolderRule;
 use pickbox_store::owner::OwnerRule;
 use rustix::process::{Uid, geteuid};
@@ -104,6 +105,11 @@ pub(crate) struct DaemonArguments {
     #[argh(switch)]
     accept_folder: bool,
 
+    /// hold deletions until somebody approves when within ten minutes there are more than so many files
+    /// and more than so much of a hundred: FILES,PERCENT, or off (default 100,25)
+    #[argh(option)]
+    hold_deletes: Option<String>,
+
     /// whose files are: `keep` replicates users and groups, by name, else by number (default for
     /// root); `own` makes new files the daemon's own (default for everybody else)
     #[argh(option)]
@@ -152,6 +158,8 @@ pub struct DaemonOptions {
     pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
     pub folder_rule: FolderRule,
+    /// When deletions made here are held.
+    pub hold_rule: HoldRule,
     /// Whether users and groups are replicated.
     pub owner_rule: OwnerRule,
     /// How much is logged.
@@ -273,6 +281,7 @@ impl DaemonArguments {
             trace: self.trace.as_deref().map(absolute).transpose()?,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
+            hold_rule: parse_holds(self.hold_deletes.as_deref())?,
             owner_rule: parse_owners(self.owners.as_deref(), geteuid())?,
             log_level: self.log_level,
             sandbox: self.sandbox,
@@ -451,6 +460,26 @@ fn parse_owners(text: Option<&str>, daemon: Uid) -> Result<OwnerRule, CliError> 
     }
 }
 
+/// When deletions are held.
+fn parse_holds(text: Option<&str>) -> Result<HoldRule, CliError> {
+    let bounds = |text: &str| {
+        let (files, percent) = text.split_once(',')?;
+        let (files, percent) = (files.trim().parse().ok()?, percent.trim().parse().ok()?);
+        (percent < 100).then_some(HoldRule::Above { files, percent })
+    };
+    match text {
+        None => Ok(HoldRule::default()),
+        Some("off") => Ok(HoldRule::Off),
+        Some(text) => bounds(text).ok_or_else(|| {
+            usage(format!(
+                "--hold-deletes '{}' is neither FILES,PERCENT, such as 100,25, with a percentage under 100, nor \
+                 off.",
+                text.escape_debug()
+            ))
+        }),
+    }
+}
+
 /// The path from the root, without `.` and `..` where that is safe.
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     let shown = path.display();
@@ -604,10 +633,21 @@ mod tests {
             ("--node-id a --port x", "--help"),
             ("--node-id a --port 1 --colour", "--help"),
             ("--node-id a --port 1 --owners mine", "neither keep"),
+            ("--node-id a --port 1 --hold-deletes 5", "neither FILES,PERCENT"),
+            ("--node-id a --port 1 --hold-deletes 5,100", "under 100"),
+            ("--node-id a --port 1 --hold-deletes -1,5", "neither FILES,PERCENT"),
         ] {
             let text = refusal(line);
             assert!(text.contains(words), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn deletions_are_held_as_one_says() {
+        let rule = |more: &str| check(&format!("--node-id a --port 1 {more}")).unwrap().hold_rule;
+        assert_eq!(rule(""), HoldRule::Above { files: 100, percent: 25 });
+        assert_eq!(rule("--hold-deletes 0,0"), HoldRule::Above { files: 0, percent: 0 });
+        assert_eq!(rule("--hold-deletes off"), HoldRule::Off);
     }
 
     /// Source: the security design: root keeps owners, everybody else makes what is placed his own.

@@ -12,6 +12,7 @@ use crate::barriers::{self, FlushArguments, WaitArguments};
 use crate::cluster::{self, ClusterArguments};
 use crate::conflicts::{self, ConflictsArguments, ResolveArguments};
 use crate::exit::{CliError, Exit};
+use crate::holds::{self, ApproveArguments, HeldArguments, RejectArguments};
 use crate::member::{self, MemberArguments};
 use crate::recover::{self, RecoverArguments};
 use crate::token::{self, TokenArguments};
@@ -44,6 +45,9 @@ enum Command {
     Cluster(ClusterArguments),
     Recover(RecoverArguments),
     Node(NodeArguments),
+    Held(HeldArguments),
+    Approve(ApproveArguments),
+    Reject(RejectArguments),
 }
 
 /// Run a node in the foreground: `pickbox node start` or `pickbox node multi`, flags as `pickboxd`.
@@ -101,13 +105,16 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
+        Some(Command::Held(arguments)) => holds::held(&arguments),
+        Some(Command::Approve(arguments)) => holds::approve(&arguments),
+        Some(Command::Reject(arguments)) => holds::reject(&arguments),
         Some(Command::Node(arguments)) => Err(CliError::Usage(format!(
             "pickbox node {}: say `pickbox node start` and the flags of pickboxd; `pickbox node start \
              --help` lists them.",
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, conflicts, resolve, flush, wait, member, token, cluster, recover or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, conflicts, resolve, flush, wait, member, token, cluster, recover, held, approve, reject or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

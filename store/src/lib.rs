@@ -7,6 +7,7 @@
 //! 3. **actual**: what the file system says now.
 
 pub mod agreed;
+pub mod breaker;
 mod bytes;
 pub mod content_id;
 pub mod contents;

@@ -212,6 +212,10 @@ pub enum Sighting {
         /// Whether every directory could be listed. A deletion is concluded only then.
         complete: bool,
     },
+    /// All that was known to be gone when the last of these was told has been told, and no walk
+    /// is under way: deletions may be weighed as a whole (trap T20). Follows everything from which
+    /// a deletion may be concluded.
+    Calm,
     /// The folder was moved, deleted or unmounted: stop placing, sound the alarm (trap T20).
     RootGone,
     /// What was written before a flush was asked for has all been handed on before this (trap T28).

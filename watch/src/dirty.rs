@@ -119,6 +119,11 @@ impl Mark {
 }
 
 impl Mark {
+    /// Whether it is a delete that waits for nothing but its turn.
+    fn is_released_delete(&self) -> bool {
+        self.hint.has(Hint::WENT) && self.puzzle_count == 0 && matches!(self.wait, Wait::Until(..))
+    }
+
     /// Bytes were written and the writer has not closed: probe soon, once.
     fn after_modify(&self, now: Instant, order: u64) -> Wait {
         let seen_to = self.hint.has(Hint::WROTE.with(Hint::MOVED_HERE));
@@ -149,6 +154,8 @@ pub(crate) struct Dirty {
     went: BTreeSet<(u64, u64)>,
     went_first: Option<Instant>,
     went_last: Option<Instant>,
+    /// Deletes that were released together and are not all looked at yet.
+    burst: BTreeSet<u64>,
     /// Marks that a flush waits for: all but those of files open for writing.
     owed: BTreeSet<u64>,
     /// Ids and orders handed out.
@@ -437,9 +444,21 @@ impl Dirty {
         self.put(mark);
     }
 
+    /// Whether all deletes that were released together were looked at, but for those that puzzle.
+    pub(crate) fn is_burst_over(&mut self) -> bool {
+        while let Some(id) = self.burst.first() {
+            if self.marks.get(id).is_some_and(Mark::is_released_delete) {
+                return false;
+            }
+            self.burst.pop_first();
+        }
+        true
+    }
+
     /// All deletes at once, in their order: whoever weighs them sees the whole.
     fn release_deletes(&mut self, now: Instant) {
         while let Some((_, id)) = self.went.pop_first() {
+            self.burst.insert(id);
             if let Some(mark) = self.marks.get_mut(&id)
                 && let Wait::Deletes(order) = mark.wait
             {
@@ -744,6 +763,26 @@ mod tests {
         let open: Vec<String> =
             script.dirty.open_before(flush).map(|key| key.name.to_string()).collect();
         assert_eq!(open, ["open"]);
+    }
+
+    /// Trap T20: deletes that calmed down together are over when the last was taken, whatever
+    /// came meanwhile.
+    #[test]
+    fn deletes_that_go_together_are_over_together() {
+        let mut script = Script::new();
+        for name in ["a", "b", "c"] {
+            script.note(0, name, Went);
+        }
+        assert!(script.dirty.is_burst_over(), "they still wait for more");
+        let now = script.at(250);
+        script.dirty.take_ready(now).unwrap();
+        assert!(!script.dirty.is_burst_over());
+        script.note(251, "later", Went);
+        let back = script.dirty.take_ready(now).unwrap();
+        script.dirty.put_back(back, None);
+        assert!(!script.dirty.is_burst_over(), "put back is not looked at");
+        while script.dirty.take_ready(now).is_some() {}
+        assert!(script.dirty.is_burst_over(), "the later one is of another");
     }
 
     #[test]

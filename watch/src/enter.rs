@@ -190,6 +190,7 @@ impl Watcher {
         }
         // Of a directory that appeared too: it may be a known one that was lost sight of.
         if let Some((_, dir)) = self.tree.path(current.id) {
+            self.told_gone = true;
             self.outbox.push_back(Sighting::Listed { dir, names: current.names });
         }
         self.tree.release(current.id);

@@ -225,6 +225,7 @@ impl Watch {
                 self.watcher.step_walk(LIST_ENTRIES, clock::now());
             }
         }
+        self.watcher.tell_calm();
         if self.flush() == Turn::Stop {
             return Ok(Turn::Stop);
         }
@@ -273,7 +274,11 @@ impl Watch {
         let end = clock::now() + slice;
         loop {
             let now = clock::now();
-            if now >= end || !self.watcher.hand_on(now) || self.flush() == Turn::Stop {
+            if now >= end || !self.watcher.hand_on(now) {
+                return;
+            }
+            self.watcher.tell_calm();
+            if self.flush() == Turn::Stop {
                 return;
             }
             if !self.watcher.outbox.is_empty() {

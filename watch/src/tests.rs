@@ -482,6 +482,42 @@ fn the_end_of_the_folder_is_told() {
     assert_eq!(rig.pass(0), [Sighting::RootGone]);
 }
 
+/// trap T20: whoever weighs deletions hears when he has all that went together.
+#[test]
+fn deletes_that_go_together_are_told_to_be_all() {
+    let mut rig = Rig::with(|folder| {
+        for name in ["a", "b", "c"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+    });
+    let mut told = Vec::new();
+    for name in ["a", "b", "c"] {
+        fs::remove_file(rig.at(name)).unwrap();
+    }
+    while rig.watcher.drain(rig.now).unwrap() == Drained::More {}
+    rig.now += Duration::from_millis(250);
+    while rig.watcher.hand_on(rig.now) {
+        rig.watcher.tell_calm();
+        told.extend(rig.watcher.outbox.drain(..));
+    }
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert_eq!(told.last(), Some(&Sighting::Calm), "{told:?}");
+    // While a walk lists what is there, nothing is all.
+    fs::write(rig.at("d"), "d").unwrap();
+    rig.watcher.walks.request(RelPath::root());
+    rig.now += Duration::from_millis(200);
+    let mut listed = Vec::new();
+    while rig.watcher.step_walk(1, rig.now) || rig.watcher.hand_on(rig.now) {
+        rig.watcher.tell_calm();
+        listed.extend(rig.watcher.outbox.drain(..));
+    }
+    rig.watcher.tell_calm();
+    listed.extend(rig.watcher.outbox.drain(..));
+    let done = Sighting::WalkDone { top: RelPath::root(), complete: true };
+    assert_eq!(listed[listed.len() - 2..], [done, Sighting::Calm], "{listed:?}");
+    assert_eq!(listed.iter().filter(|told| **told == Sighting::Calm).count(), 1, "{listed:?}");
+}
+
 /// trap T4, fault 54: directories without a watch are swept instead, and counted.
 #[test]
 fn without_watches_directories_are_swept() {

@@ -79,6 +79,11 @@ impl Walks {
         }
     }
 
+    /// Whether one is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Walks running and waiting.
     pub(crate) fn count(&self) -> usize {
         self.waiting.len() + usize::from(self.running.is_some()) + usize::from(self.sweep_awaited)

@@ -125,6 +125,8 @@ pub(crate) struct Watcher {
     /// What is left alone.
     pub(crate) ignored: Arc<Ignored>,
     pub(crate) outbox: VecDeque<Sighting>,
+    /// Something was told from which a deletion may be concluded, and not yet that it was all.
+    pub(crate) told_gone: bool,
     pub(crate) overflow_count: u64,
     pub(crate) root_gone: bool,
     root_checked: Instant,
@@ -156,6 +158,7 @@ impl Watcher {
             unwatched: BTreeSet::new(),
             ignored: Arc::default(),
             outbox: VecDeque::new(),
+            told_gone: false,
             overflow_count: 0,
             root_gone: false,
             root_checked: now,
@@ -382,7 +385,17 @@ impl Watcher {
     }
 
     fn saw(&mut self, place: Place, path: RelPath, seen: Seen, hint: Hint) {
+        self.told_gone |= matches!(seen, Seen::Gone | Seen::ParentGone);
         self.outbox.push_back(Sighting::Saw(Observation { place, path, seen, hint }));
+    }
+
+    /// Says, once, that all that is known to be gone was told: whoever weighs deletions has the
+    /// whole (trap T20). Not while a walk goes on: what it misses here it may find there.
+    pub(crate) fn tell_calm(&mut self) {
+        if self.told_gone && !self.walks.is_running() && self.dirty.is_burst_over() {
+            self.told_gone = false;
+            self.outbox.push_back(Sighting::Calm);
+        }
     }
 
     /// Our descriptor keeps a deleted folder's inode, so no event tells of its end.

@@ -54,6 +54,8 @@ impl Node for FakeNode {
             }
             Request::Resolve { .. } => ticket.answer(Ok(Reply::Committed { index: 5 })),
             Request::Flush { .. } => ticket.answer(Ok(Reply::UpTo { index: 7 })),
+            Request::Held => ticket.answer(Ok(Reply::Holds(Vec::new()))),
+            Request::Decide(verdict, _) => ticket.answer(Ok(Reply::Decided(verdict, 2))),
         }
     }
 }

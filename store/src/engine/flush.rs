@@ -193,7 +193,8 @@ impl Engine {
     fn undecided_rows(&self) -> BTreeSet<LocalId> {
         let waiting = self.outbox.iter().chain(self.flying.iter().copied());
         let known = self.again.iter().chain(self.offers.keys()).copied();
-        waiting.chain(known).chain(self.looks.keys().chain(self.limbo.keys()).copied()).collect()
+        let timed = self.looks.keys().chain(self.limbo.keys()).copied();
+        waiting.chain(known).chain(timed).chain(self.guard.fresh()).collect()
     }
 
     /// Whether what was seen of a row is not in the log yet.
@@ -204,6 +205,7 @@ impl Engine {
             || self.offers.contains_key(&id)
             || self.looks.contains_key(&id)
             || self.limbo.contains_key(&id)
+            || self.guard.is_fresh(id)
     }
 
     /// Answers what can be answered, and asks the watcher for what is new.
@@ -221,7 +223,7 @@ impl Engine {
                 self.barriers.flushes.landing.push(landing);
                 continue;
             }
-            let answer = self.flush_answer(landing.open);
+            let answer = self.flush_answer(landing.open)?;
             for flush in landing.waiting {
                 (flush.request.reply)(answer.clone());
             }
@@ -248,7 +250,7 @@ impl Engine {
         })
     }
 
-    fn flush_answer(&self, mut open: Named) -> Answer {
+    fn flush_answer(&mut self, mut open: Named) -> Result<Answer, Fatal> {
         let mut unreadable = Named::default();
         for (path, why) in self.left_out.iter() {
             if matches!(why, LeftOut::Unreadable(_) | LeftOut::Refused(_) | LeftOut::TooLong) {
@@ -256,11 +258,11 @@ impl Engine {
             }
         }
         open.paths.truncate(NAMED_MAX);
-        let (index, held) = (self.index.position().index, Named::default());
+        let (index, held) = (self.index.position().index, self.held_by_name(NAMED_MAX)?);
         if open.count + held.count + unreadable.count == 0 {
-            return Answer::Flushed(index);
+            return Ok(Answer::Flushed(index));
         }
-        Answer::Partial(Box::new(Partial { index, open, held, unreadable }))
+        Ok(Answer::Partial(Box::new(Partial { index, open, held, unreadable })))
     }
 
     /// Those that have waited for too long hear why.

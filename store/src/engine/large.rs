@@ -187,6 +187,7 @@ impl Engine {
         self.cancel_offer(id);
         self.forget_rules_of(id);
         self.outbox.remove(id);
+        self.guard.forget(id);
         self.data.remove(id);
         self.held.remove(&id);
         self.unsynced.remove(id);

@@ -20,6 +20,7 @@ mod checkpoint;
 mod compare;
 mod conflicts;
 mod flush;
+mod guard;
 mod ignoring;
 mod journal_file;
 mod large;
@@ -230,6 +231,8 @@ pub struct Engine {
 
     // From the disk to the log.
     outbox: OrderedSet<LocalId>,
+    /// Deletions before they may go into the outbox.
+    guard: guard::Guard,
     flying: HashSet<LocalId>,
     /// Rows that changed while a proposal about them was in flight.
     again: HashSet<LocalId>,

@@ -218,7 +218,11 @@ impl Engine {
         parent: LocalId,
         name: &Name,
     ) -> Result<Option<(LocalId, Placed)>, Fatal> {
-        let Some(id) = self.tables()?.of_inode(stat.ino)? else { return Ok(None) };
+        let known = self.tables()?.of_inode(stat.ino)?;
+        let Some(id) = known else {
+            let gone = self.gone_as(stat)?;
+            return Ok(gone.filter(|(_, row)| (row.parent, &row.name) != (parent, name)));
+        };
         let Some(row) = self.row(id)? else { return Ok(None) };
         let same = row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(stat));
         if !same || (row.parent, &row.name) == (parent, name) || row.parent == LocalId::QUARANTINE {
@@ -254,7 +258,7 @@ impl Engine {
         let id = self.new_local();
         let seen = Some(self.seen(found.stat, found.body, None));
         self.remember_data(id, found.data);
-        let row = Placed { parent, name: name.clone(), seen, base: None };
+        let row = Placed { parent, name: name.clone(), seen, base: None, hold: None };
         self.set_row(id, Some(&row))?;
         self.settle(id)
     }
@@ -316,6 +320,7 @@ impl Engine {
             return self.vanished(id);
         }
         self.outbox.remove(id);
+        self.guard.forget(id);
         self.limbo.insert(id, self.now_ms + LIMBO_MS);
         Ok(())
     }
@@ -332,7 +337,7 @@ impl Engine {
 
     /// A thing is no more, with all that it held.
     pub(super) fn vanished(&mut self, id: LocalId) -> Result<(), Fatal> {
-        let Some(mut row) = self.row(id)? else { return Ok(()) };
+        let Some(row) = self.row(id)? else { return Ok(()) };
         let was_directory = row.seen.as_ref().is_none_or(|seen| seen.stat.kind == Kind::Directory);
         if was_directory {
             self.children_vanish(id)?;
@@ -342,7 +347,14 @@ impl Engine {
         if row.base.is_none() && !self.is_in_flight(id) {
             return self.set_row(id, None);
         }
-        row.seen = None;
+        self.lost_from_view(id, row)
+    }
+
+    /// What the log knows of vanished; where its inode is may be told yet.
+    fn lost_from_view(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+        if let Some(seen) = row.seen.take() {
+            self.remember_gone(id, &seen.stat);
+        }
         self.set_row(id, Some(&row))?;
         self.settle(id)
     }
@@ -364,14 +376,12 @@ impl Engine {
             }
         }
         for child in found.into_iter().rev() {
-            let Some(mut row) = self.row(child)? else { continue };
+            let Some(row) = self.row(child)? else { continue };
             if row.base.is_none() && !self.is_in_flight(child) {
                 self.set_row(child, None)?;
                 continue;
             }
-            row.seen = None;
-            self.set_row(child, Some(&row))?;
-            self.settle(child)?;
+            self.lost_from_view(child, row)?;
         }
         Ok(())
     }
@@ -407,6 +417,9 @@ impl Engine {
         };
         let decision = reconcile(agreed.as_ref(), row.base.as_ref(), actual.as_ref());
         self.outbox.remove(id);
+        if decision != Decision::Delete {
+            self.guard.forget(id);
+        }
         if let (Decision::Nothing | Decision::Adopt, Some(base)) = (&decision, &row.base) {
             self.is_as_agreed(base.id, actual.as_ref().map(|actual| &actual.body));
         }
@@ -420,7 +433,11 @@ impl Engine {
                 if let Some(file) = self.suspect(&row)? {
                     return self.recover(id, row, file);
                 }
-                self.outbox.insert(id);
+                if decision == Decision::Delete {
+                    self.vanished_for_good(id, &row);
+                } else {
+                    self.outbox.insert(id);
+                }
             }
             Decision::Place(_) | Decision::Remove => {
                 if let Some(base) = &row.base {

@@ -128,6 +128,7 @@ enum Drafted {
 impl Engine {
     /// Proposes what waits, if nothing is in flight.
     pub(super) fn propose(&mut self) -> Result<(), Fatal> {
+        self.weigh_deletions()?;
         if !self.is_live() || self.in_flight.is_some() {
             return Ok(());
         }
@@ -213,7 +214,7 @@ impl Engine {
         Ok(())
     }
 
-    fn depth(&mut self, row: &Placed) -> Result<usize, Fatal> {
+    pub(super) fn depth(&mut self, row: &Placed) -> Result<usize, Fatal> {
         let path = self.path_of_row(row.parent)?;
         Ok(path.map_or(0, |path| path.names().count()))
     }
@@ -317,7 +318,7 @@ impl Engine {
         let Some(other) = self.row_of(there)?.filter(|other| *other != id) else {
             return Ok(Drafted::Taken);
         };
-        if self.limbo.contains_key(&other) || self.is_in_flight(other) {
+        if self.limbo.contains_key(&other) || self.is_in_flight(other) || self.guard.waits(other) {
             return Ok(Drafted::Later);
         }
         let waits = self.outbox.contains(other) && !draft.visiting.contains(&other);

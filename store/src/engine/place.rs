@@ -209,7 +209,10 @@ impl Engine {
             return Ok(Ok(top));
         }
         for id in missing.into_iter().rev() {
-            step!(self.place_file(id));
+            match self.row_of(id)? {
+                Some(local) if self.guard.is_held(local) => step!(self.revive(local, id)),
+                _ => step!(self.place_file(id)),
+            }
         }
         let made = self.row_of(id)?;
         Ok(made.ok_or(Why::Undecided))
@@ -222,16 +225,37 @@ impl Engine {
             return self.join_directory(joined, id, record);
         }
         let local = self.new_local();
+        self.expose_new(local, (parent, &dir), id, record)
+    }
+
+    /// Puts a thing where nothing stands, for this row.
+    fn expose_new(
+        &mut self,
+        local: LocalId,
+        (parent, dir): (LocalId, &Dir),
+        id: FileId,
+        record: &Record,
+    ) -> Step<()> {
         let staged = ready!(self.stage_any(id, record));
         let row = self.new_row(parent, id, record, staged.stat);
         step!(self.note_intent(local, &row));
-        match self.staging.rename_no_replace(&staged.name, &dir, &record.name) {
+        match self.staging.rename_no_replace(&staged.name, dir, &record.name) {
             Ok(()) => {
                 let made = self.exposed_now(&staged, record);
-                self.placed_at(local, row, &dir, made)
+                self.placed_at(local, row, dir, made)
             }
             Err(error) => self.not_exposed(&staged, error, parent, &record.name),
         }
+    }
+
+    /// A directory whose deletion is held is needed: something below it was edited or made
+    /// elsewhere. That beats its deletion, whatever becomes of the others.
+    fn revive(&mut self, local: LocalId, id: FileId) -> Step<()> {
+        let Some(record) = self.index.record(id)? else { return Ok(Err(Why::Undecided)) };
+        let Some(parent) = self.row_of(record.parent)? else { return Ok(Err(Why::Undecided)) };
+        let dir = ready!(self.dir_step(parent));
+        self.guard.forget(local);
+        self.expose_new(local, (parent, &dir), id, &record)
     }
 
     /// Records what was just exposed, as the disk shows it.
@@ -285,7 +309,7 @@ impl Engine {
             }
             return Ok(if both_directories { Ok(Some(other)) } else { Err(Why::Undecided) });
         };
-        if self.outbox.contains(other) {
+        if self.outbox.contains(other) || self.guard.waits(other) {
             return Ok(Err(Why::Undecided));
         }
         if row.seen.is_none() {
@@ -597,6 +621,7 @@ impl Engine {
             name: record.name.clone(),
             seen: Some(Seen { stat, body: Some(record.body.clone()), owner }),
             base: Some(Base { id, view, version }),
+            hold: None,
         }
     }
 

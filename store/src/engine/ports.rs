@@ -127,6 +127,12 @@ pub enum Query {
         /// For how long at most, in milliseconds.
         timeout_ms: u64,
     },
+    /// The deletions that are held on this node.
+    Held,
+    /// Propose held deletions.
+    Approve(HoldChoice),
+    /// Undo held deletions.
+    Reject(HoldChoice),
 }
 
 /// Whose folders are waited for.
@@ -136,6 +142,15 @@ pub enum Scope {
     Here,
     /// Those of all members, voters and learners.
     All,
+}
+
+/// Which held deletions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldChoice {
+    /// All that this node holds.
+    All,
+    /// Those of one hold, by its id.
+    One(String),
 }
 
 /// An answer.
@@ -188,6 +203,15 @@ pub enum Answer {
     Unreachable(String),
     /// It took longer than the client would wait: for what.
     TimedOut(String),
+    /// To [`Query::Held`].
+    Held(Vec<HoldLine>),
+    /// To [`Query::Approve`] and [`Query::Reject`]: what becomes of so many things is decided.
+    Decided {
+        /// Files and directories.
+        count: usize,
+    },
+    /// This node does not hold these deletions; why, and who may.
+    NoHold(String),
 }
 
 /// Things of one kind: how many, and some of them by path.
@@ -224,6 +248,23 @@ pub struct Partial {
     pub held: Named,
     /// What cannot be read, or what the log does not take.
     pub unreadable: Named,
+}
+
+/// Deletions that are held together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoldLine {
+    /// What it is called: `NODE-NUMBER`, in the whole cluster.
+    pub id: String,
+    /// The name of the node that holds it.
+    pub node: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Files and symlinks that went.
+    pub files: u64,
+    /// Directories that went.
+    pub directories: u64,
+    /// Some of the files.
+    pub paths: Vec<RelPath>,
 }
 
 /// Where a conflict stands in the list of them.
@@ -414,6 +455,10 @@ pub struct StoreStatus {
     /// What is to be known about the rules of `.pickboxignore`: lines that are none, directories
     /// that the log has deleted and that are here for what is ignored in them.
     pub ignoring: Vec<String>,
+    /// Deletions that are held for a person to decide.
+    pub held: u64,
+    /// What somebody has to do something about, a sentence each.
+    pub alarms: Vec<String>,
     /// Whether the start is over: the log caught up and the folder was scanned once.
     pub live: bool,
 }

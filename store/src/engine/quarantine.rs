@@ -98,7 +98,7 @@ impl Engine {
         }
         // What it holds is read once nobody writes to it any more.
         let seen = Some(Seen { body: None, ..seen });
-        let row = Placed { parent: LocalId::QUARANTINE, name: kept, seen, base };
+        let row = Placed { parent: LocalId::QUARANTINE, name: kept, seen, base, hold: None };
         self.set_row(local, Some(&row))?;
         self.quarantined.insert(local, self.now_ms);
         self.sweep_one(local, row)

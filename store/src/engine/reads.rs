@@ -179,7 +179,10 @@ impl Engine {
             | Query::Remove { .. }
             | Query::Status
             | Query::Flush { .. }
-            | Query::Wait { .. } => return Ok(()),
+            | Query::Wait { .. }
+            | Query::Held
+            | Query::Approve(_)
+            | Query::Reject(_) => return Ok(()),
         };
         let found = !lines.is_empty();
         (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });

@@ -40,6 +40,18 @@ impl Engine {
                 let status = self.store_status()?;
                 (request.reply)(Answer::Status(Box::new(status)));
             }
+            Query::Held => {
+                let holds = self.holds()?;
+                (request.reply)(Answer::Held(holds));
+            }
+            Query::Approve(choice) => {
+                let answer = self.approve(&choice)?;
+                (request.reply)(answer);
+            }
+            Query::Reject(choice) => {
+                let answer = self.reject(&choice)?;
+                (request.reply)(answer);
+            }
             Query::Log(_)
             | Query::Cat { .. }
             | Query::Find(_)

@@ -50,6 +50,8 @@ impl Engine {
     /// gone for disk and log, until the last of those has gone.
     pub(super) fn set_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
         let Some(row) = row else { return self.remove_row(id) };
+        let kept = row.hold.map(|_| row.clone().without_idle_hold());
+        let row = kept.as_ref().unwrap_or(row);
         let was = match row.base {
             Some(_) => None,
             None => self.row(id)?.and_then(|old| old.base),
@@ -90,7 +92,7 @@ impl Engine {
             self.dirs.remove(&id);
             self.forget_local(id);
             if !self.tables()?.children(id, None, 1)?.is_empty() {
-                let gone = Placed { seen: None, base: None, ..old.clone() };
+                let gone = Placed { seen: None, base: None, hold: None, ..old.clone() };
                 self.write_row(id, Some(&gone))?;
                 self.unplace(old.base);
                 return Ok(());

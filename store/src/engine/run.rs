@@ -13,7 +13,7 @@ use super::retention::PRUNE_EVERY_MS;
 use super::{Engine, Fatal};
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::name::Name;
-use crate::observation::Sighting;
+use crate::observation::{Seen, Sighting};
 use crate::syncer::{SyncDone, SyncJob};
 
 /// The longest sleep: what waits for nothing but time is looked at this often when there is any.
@@ -289,9 +289,19 @@ impl Engine {
 
     fn sighting(&mut self, sighting: Sighting) -> Result<(), Fatal> {
         match sighting {
-            Sighting::Saw(observation) => self.observe(observation),
+            Sighting::Saw(observation) => {
+                if matches!(observation.seen, Seen::Gone | Seen::ParentGone) {
+                    self.guard.gather();
+                }
+                self.observe(observation)
+            }
+            Sighting::Calm => {
+                self.guard.calm();
+                Ok(())
+            }
             Sighting::Looked { dir, looks } => self.looked(&dir, looks),
             Sighting::Listed { dir, names } => {
+                self.guard.gather();
                 let mut names: Vec<Name> = names;
                 names.sort_unstable();
                 self.listed(&dir, &names)
@@ -301,8 +311,12 @@ impl Engine {
                 self.left_out.insert(dir, LeftOut::of(errno));
                 Ok(())
             }
-            Sighting::WalkStarted(_) => Ok(()),
+            Sighting::WalkStarted(_) => {
+                self.guard.walk_started();
+                Ok(())
+            }
             Sighting::WalkDone { top, complete } => {
+                self.guard.walk_done();
                 self.walk_done(&top, complete);
                 Ok(())
             }
@@ -348,6 +362,7 @@ impl Engine {
     fn waits_for_time(&self) -> bool {
         !self.limbo.is_empty()
             || self.has_sum_to_tell()
+            || self.guard.fresh_count() > 0
             || !self.looks.is_empty()
             || !self.stuck.is_empty()
             || !self.quarantined.is_empty()

@@ -28,6 +28,7 @@ use pickbox_raft::core::members::Members;
 
 use super::barriers::Barriers;
 use super::checkpoint::{Cut, meta_of, set_meta_of};
+use super::guard::Guard;
 use super::ignoring::Ignoring;
 use super::journal_file::JournalFile;
 use super::left_out::AllLeftOut;
@@ -44,6 +45,7 @@ use super::unplaced::Unplaced;
 use super::{
     Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, compare, quorum, retention, space,
 };
+use crate::breaker::HoldRule;
 use crate::content_id::ContentId;
 use crate::contents::history::HistoryStore;
 use crate::contents::staging::hash_file;
@@ -75,6 +77,8 @@ pub struct Options {
     pub cluster: ClusterId,
     /// Which folder may be started on.
     pub folder_rule: FolderRule,
+    /// When deletions are held for a person to decide.
+    pub holds: HoldRule,
     /// Whether owners are kept.
     pub owners: OwnerRule,
     /// The users and groups of this host.
@@ -225,9 +229,10 @@ impl Engine {
     }
 
     /// As nothing is known yet but the index.
+    #[expect(clippy::too_many_lines, reason = "a line for each field")]
     fn on(ground: Ground, options: Options, index: Index) -> Result<Self, Fatal> {
         let Ground { standing, adoption, journal, .. } = ground;
-        let Options { me, name, incarnation, folder, state, history, .. } = options;
+        let Options { me, name, incarnation, folder, state, history, holds, .. } = options;
         Ok(Self {
             me,
             name,
@@ -248,6 +253,7 @@ impl Engine {
             standing,
             owners: Owners::by(options.owners, options.accounts),
             outbox: OrderedSet::default(),
+            guard: Guard::by(holds),
             flying: HashSet::new(),
             again: HashSet::new(),
             in_flight: None,
@@ -476,7 +482,8 @@ impl Engine {
                 // The sweep brings it back into the folder, unless the log knows what it holds.
                 let id = self.new_local();
                 let seen = Some(self.seen(stat, None, None));
-                let row = Placed { parent: LocalId::QUARANTINE, name, seen, base: None };
+                let row =
+                    Placed { parent: LocalId::QUARANTINE, name, seen, base: None, hold: None };
                 self.set_row(id, Some(&row))?;
                 self.quarantined.insert(id, 0);
                 self.recovered += 1;

@@ -45,6 +45,7 @@ impl Engine {
             + landing
             + offered
             + self.api_writes.len()
+            + self.guard.fresh_count()
             + self.limbo.len()
             + self.looks.len()
             + self.quarantined_undecided()
@@ -75,8 +76,17 @@ impl Engine {
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
             ignoring,
+            held: wide(self.guard.held_count()),
+            alarms: self.alarms()?,
             live: self.has_scanned(),
         })
+    }
+
+    /// What people have to decide or mend.
+    fn alarms(&mut self) -> Result<Vec<String>, Fatal> {
+        let mut alarms: Vec<String> = self.root_trouble().into_iter().collect();
+        alarms.extend(self.hold_alarms()?);
+        Ok(alarms)
     }
 
     /// What hinders everything.
@@ -114,6 +124,7 @@ impl Engine {
             (self.outbox.first(NAMED_MAX), "not proposed yet"),
             (self.flying.iter().take(NAMED_MAX).copied().collect(), "proposed, not committed yet"),
             (self.looks.keys().take(NAMED_MAX).copied().collect(), "being looked at again"),
+            (self.guard.fresh().take(NAMED_MAX).collect(), "deleted, weighed with what else is"),
             (self.limbo.keys().take(NAMED_MAX).copied().collect(), "moved away, perhaps deleted"),
             (self.quarantined.keys().take(NAMED_MAX).copied().collect(), "displaced, perhaps open"),
         ];

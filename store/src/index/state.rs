@@ -9,7 +9,7 @@ use crate::record::{Body, Record};
 use crate::sessions::Sessions;
 
 /// The version of the rows that this program writes.
-pub const INDEX_FORMAT: u16 = 4;
+pub const INDEX_FORMAT: u16 = 5;
 /// What apply and digest can do; digests are compared at equal levels only.
 pub const FEATURE_LEVEL: u32 = 3;
 

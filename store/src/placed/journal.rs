@@ -154,7 +154,13 @@ mod tests {
     use crate::name::Name;
 
     fn row(name: &str) -> Placed {
-        Placed { parent: LocalId::ROOT, name: Name::new(name).unwrap(), seen: None, base: None }
+        Placed {
+            parent: LocalId::ROOT,
+            name: Name::new(name).unwrap(),
+            seen: None,
+            base: None,
+            hold: None,
+        }
     }
 
     /// Trap T19: a journal cut at any byte gives the state after some record, never a mix.

@@ -94,9 +94,39 @@ pub struct Placed {
     pub seen: Option<Seen>,
     /// What disk and log last had in common.
     pub base: Option<Base>,
+    /// Of a thing that vanished: what the breaker for mass deletions made of it, if that has to
+    /// outlive this process.
+    pub hold: Option<Hold>,
+}
+
+/// What the breaker for mass deletions, or a person, made of a thing that vanished (trap T20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// It went together with too many others: a person decides.
+    Held(HoldNote),
+    /// A person approved of it: the deletion is proposed whatever goes with it.
+    Approved,
+}
+
+/// Which hold a vanished thing belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldNote {
+    /// The number of the hold on this node, from 1; used again once no hold is open.
+    pub number: u32,
+    /// When it was first held, by the wall clock, milliseconds since 1970: for people.
+    pub since_ms: u64,
 }
 
 impl Placed {
+    /// As it is kept: only what vanished, and is known to the log, can be held.
+    #[must_use]
+    pub fn without_idle_hold(mut self) -> Self {
+        if self.seen.is_some() || self.base.is_none() {
+            self.hold = None;
+        }
+        self
+    }
+
     /// The content that the disk holds, as far as known.
     #[must_use]
     pub fn content(&self) -> Option<ContentId> {

@@ -4,8 +4,9 @@ use pickbox_raft_core::ids::{Incarnation, Serial};
 use pickbox_store::folder::{Kind, Stat};
 use pickbox_store::name::Name;
 use pickbox_store::placed::journal::{Facts, FlightNote, FlownRow, Note, What, encode, replay};
-use pickbox_store::placed::{LocalId, Placed, Seen};
-use pickbox_store::record::{Attributes, Body};
+use pickbox_store::placed::{Hold, HoldNote, LocalId, Placed, Seen};
+use pickbox_store::reconcile::{Base, Place, View};
+use pickbox_store::record::{Attributes, Body, FileId, VersionVector};
 use pickbox_store::time::Time;
 
 use super::world;
@@ -73,8 +74,11 @@ fn notes() -> Option<Vec<Note>> {
     let body = Body::Symlink { target: b"to".to_vec() };
     let seen = Seen { stat: stat(), body: Some(body.clone()), owner: None };
     let (parent, name) = (LocalId::ROOT, name);
-    let row = |seen| Placed { parent, name: name.clone(), seen, base: None };
+    let row = |seen| Placed { parent, name: name.clone(), seen, base: None, hold: None };
     let attributes = Attributes::default();
+    let place = Place { parent: None, name: name.clone() };
+    let view = View { body: body.clone(), attributes: attributes.clone(), place };
+    let base = Base { id: FileId::ROOT, view, version: VersionVector::default() };
     let facts = Facts { body: Some(body), attributes, parent, name: name.clone() };
     let flight = FlightNote {
         incarnation: Incarnation::new(9),
@@ -82,8 +86,12 @@ fn notes() -> Option<Vec<Note>> {
         payload_crc: 7,
         rows: vec![None, Some(FlownRow { id, what: What::Move, facts })],
     };
+    let held = |hold| Placed { base: Some(base.clone()), hold: Some(hold), ..row(None) };
+    let note = HoldNote { number: 3, since_ms: 9 };
     Some(vec![
         Note::Row(id, Some(row(None))),
+        Note::Row(id, Some(held(Hold::Held(note)))),
+        Note::Row(id, Some(held(Hold::Approved))),
         Note::Intent(id, row(Some(seen.clone()))),
         Note::Flight(Some(flight)),
         Note::Row(id, Some(row(Some(seen)))),

@@ -84,6 +84,7 @@ impl Engine {
             Ground::MovedAway => self.vanished(id)?,
             Ground::Asleep => {
                 self.outbox.remove(id);
+                self.guard.forget(id);
                 self.data.remove(id);
                 self.held.remove(&id);
                 self.limbo.remove(&id);

@@ -11,6 +11,7 @@ use pickbox_raft::core::log::{Content, Entry, Payload, Proposal};
 use pickbox_raft::core::members::{Member, MemberRole, Members};
 use tempfile::TempDir;
 
+use crate::breaker::HoldRule;
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::contents::history::HistoryStore;
 use crate::contents::{ContentCommand, ContentEvent};
@@ -46,6 +47,8 @@ pub(super) struct Host {
     pub(super) now_ms: u64,
     /// By which rule its next start goes.
     pub(super) owner_rule: OwnerRule,
+    /// When its next start holds deletions.
+    pub(super) hold_rule: HoldRule,
     /// Its users and groups, if they are not those of this machine.
     pub(super) accounts: Option<Vec<(String, u32)>>,
 }
@@ -218,6 +221,7 @@ impl Fleet {
                 proposed: None,
                 now_ms: 0,
                 owner_rule: default_rule(),
+                hold_rule: HoldRule::default(),
                 accounts: None,
             });
         }
@@ -262,6 +266,7 @@ impl Fleet {
             history,
             cluster,
             folder_rule,
+            holds: host.hold_rule,
             owners: host.owner_rule,
             accounts: Accounts::default(),
         };
@@ -590,11 +595,12 @@ impl Fleet {
         }
         let done = Sighting::WalkDone { top: top.clone(), complete: true };
         self.give(at, Event::Sighting(done));
+        self.calm(at);
     }
 
     fn examine(&mut self, at: usize, path: &RelPath) {
         if let Some(look) = self.see(at, path) {
-            self.give(at, Event::Sighting(look));
+            self.tell(at, look);
         }
     }
 
@@ -630,6 +636,12 @@ impl Fleet {
     /// Tells a host what its watcher saw some time ago.
     pub(super) fn tell(&mut self, at: usize, look: Sighting) {
         self.give(at, Event::Sighting(look));
+        self.calm(at);
+    }
+
+    /// The watcher of a host has told everything.
+    pub(super) fn calm(&mut self, at: usize) {
+        self.give(at, Event::Sighting(Sighting::Calm));
     }
 
     /// Whether an engine takes sightings.
@@ -786,7 +798,7 @@ impl Engine {
     fn all_rows(&mut self) -> String {
         let mut text = String::new();
         for (id, row) in self.tables().unwrap().page(None, 1000).unwrap() {
-            let Placed { parent, name, seen, base } = row;
+            let Placed { parent, name, seen, base, .. } = row;
             let seen = seen.map(|seen| (seen.stat.ino, seen.stat.mode, seen.body));
             let mode = base.as_ref().map(|base| base.view.attributes.mode);
             let base = base.map(|base| (base.id, base.view.place, base.version));

@@ -5,6 +5,7 @@ mod barriers;
 mod compare;
 mod conflicts;
 mod fleet;
+mod guards;
 mod ignoring;
 mod keeping;
 mod lines;
