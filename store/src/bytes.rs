@@ -92,7 +92,7 @@ mod tests {
         };
         let bytes = postcard::to_allocvec(&new).unwrap();
         let plain =
-            postcard::to_allocvec(&(2_u8, b"to".to_vec(), [0_u8; 4], Some(vec![1_u8, 2, 3])));
+            postcard::to_allocvec(&(2_u8, b"to".to_vec(), [0_u8; 5], Some(vec![1_u8, 2, 3])));
         assert_eq!(bytes, plain.unwrap());
         assert_eq!(postcard::from_bytes::<Incoming>(&bytes).unwrap(), new);
         let absent = Incoming { inline: None, ..new };

@@ -30,3 +30,4 @@ pub mod sessions;
 pub mod syncer;
 pub mod time;
 pub mod why;
+pub mod xattr;

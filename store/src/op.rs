@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::name::{Name, PATH_BYTES_MAX, RelPath};
-use crate::owner::Owner;
 use crate::record::{Attributes, Body, FileId, VersionVector};
 
 /// Most bytes of one encoded change.
@@ -75,8 +74,53 @@ impl Incoming {
             Body::Symlink { target } => target.len(),
             Body::File { .. } | Body::Directory => 0,
         };
-        let owner = self.attributes.owner.as_ref().map_or(0, Owner::bytes);
-        target + owner + self.inline.as_ref().map_or(0, Vec::len)
+        target + self.attributes.bytes() + self.inline.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// Which attributes an operation leaves as the record has them when it is applied: those that its
+/// origin did not change. So a new mode on one node and a new content on another both come about,
+/// whichever is first. (The owner says it itself: `None`.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keep(u8);
+
+impl Keep {
+    /// The mode.
+    pub const MODE: Self = Self(1);
+    /// The time.
+    pub const MTIME: Self = Self(1 << 1);
+    /// What users attached.
+    pub const XATTRS: Self = Self(1 << 2);
+    /// None of them.
+    pub const NOTHING: Self = Self(0);
+
+    /// Those that are the same in both.
+    #[must_use]
+    pub fn same(base: &Attributes, actual: &Attributes) -> Self {
+        let mut keep = Self::NOTHING;
+        for (is_same, which) in [
+            (base.mode == actual.mode, Self::MODE),
+            (base.mtime == actual.mtime, Self::MTIME),
+            (base.xattrs == actual.xattrs, Self::XATTRS),
+        ] {
+            keep.0 |= if is_same { which.0 } else { 0 };
+        }
+        keep
+    }
+
+    fn has(self, which: Self) -> bool {
+        self.0 & which.0 != 0
+    }
+
+    /// The attributes that come of `new` for what has these.
+    #[must_use]
+    pub fn over(self, before: &Attributes, new: &Attributes) -> Attributes {
+        Attributes {
+            mode: if self.has(Self::MODE) { before.mode } else { new.mode },
+            mtime: if self.has(Self::MTIME) { before.mtime } else { new.mtime },
+            owner: new.owner.clone(),
+            xattrs: if self.has(Self::XATTRS) { &before.xattrs } else { &new.xattrs }.clone(),
+        }
     }
 }
 
@@ -101,13 +145,17 @@ pub enum Op {
         at: At,
         /// What.
         new: Incoming,
+        /// The attributes that the edit did not change.
+        keep: Keep,
     },
-    /// Another mode, time or owner for the same content.
+    /// Another mode, time, owner or attributes of users for the same content.
     Attributes {
         /// Of which file.
         id: FileId,
         /// The new ones.
         attributes: Attributes,
+        /// Those that did not change.
+        keep: Keep,
     },
     /// Another name or parent.
     Move {

@@ -184,7 +184,7 @@ fn compare(agreed: &Agreed, base: &Base, actual: &View) -> Decision {
     if common { Decision::Nothing } else { Decision::Adopt }
 }
 
-/// The attributes to propose: field by field what was changed here, else what the log says (of the
+/// The attributes to propose: field by field, and attribute by attribute, what was changed here, else what the log says (of the
 /// owner nothing, which leaves it as it is when the proposal is applied).
 #[must_use]
 pub fn merged_attributes(agreed: &Attributes, base: &Attributes, actual: Attributes) -> Attributes {
@@ -192,6 +192,7 @@ pub fn merged_attributes(agreed: &Attributes, base: &Attributes, actual: Attribu
         mode: if actual.mode == base.mode { agreed.mode } else { actual.mode },
         mtime: if actual.mtime == base.mtime { agreed.mtime } else { actual.mtime },
         owner: actual.owner.filter(|owner| base.owner.as_ref() != Some(owner)),
+        xattrs: agreed.xattrs.with_changes(&base.xattrs, &actual.xattrs),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::content_id::ContentId;
 use crate::name::Name;
 use crate::owner::Owner;
 use crate::time::Time;
+use crate::xattr::Xattrs;
 
 /// The identity of a file over all its renames and versions: minted where the entry that creates
 /// it is applied, never reused.
@@ -92,6 +93,17 @@ pub struct Attributes {
     /// Whose it is. `None` in a record: no node that keeps owners has said so yet, and each daemon
     /// makes it its own. `None` in an operation: as the record has it.
     pub owner: Option<Owner>,
+    /// What users attached to it; symlinks have none.
+    pub xattrs: Xattrs,
+}
+
+impl Attributes {
+    /// Bytes of what is as long as a host or a user made it; on the safe side.
+    pub(crate) fn bytes(&self) -> usize {
+        // Two lengths of at most two bytes for each.
+        let xattrs = self.xattrs.bytes() + 4 * self.xattrs.iter().count();
+        self.owner.as_ref().map_or(0, Owner::bytes) + xattrs
+    }
 }
 
 /// Most nodes that one version vector names. Beyond that the counter that is furthest back is

@@ -6,10 +6,11 @@ use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::history_rows::Reason;
 use crate::index::IndexError;
 use crate::name::PATH_BYTES_MAX;
-use crate::op::{At, Incoming, Outcome, Refusal};
+use crate::op::{At, Incoming, Keep, Outcome, Refusal};
 use crate::owner::Owner;
 use crate::record::{Attributes, Body, FileId, Record, VersionVector};
 use crate::time::Time;
+use crate::xattr::Xattrs;
 
 /// Permission bits of files: set-id and sticky bits are never given to them.
 const FILE_MODE_MASK: u16 = 0o777;
@@ -23,7 +24,7 @@ impl Namespace<'_> {
     pub(super) fn replace(
         &mut self,
         id: FileId,
-        base: &VersionVector,
+        (base, keep): (&VersionVector, Keep),
         at: &At,
         new: &Incoming,
     ) -> Result<Outcome, Stop> {
@@ -36,9 +37,11 @@ impl Namespace<'_> {
         };
         if record.body == new.body {
             let version = record.version.joined(base);
-            return Ok(self.merge(id, &record, &new.attributes, version)?);
+            let attributes = keep.over(&record.attributes, &new.attributes);
+            return Ok(self.merge(id, &record, &attributes, version)?);
         }
         if *base == record.version && self.may_become(id, &record, &new.body)? {
+            let new = &kept(new, keep, &record);
             match record.conflict_of {
                 // Not edited under its own name: its author has it still where it lost.
                 Some(winner) if at.name != record.name => self.follow(winner, id, new, &version)?,
@@ -48,9 +51,10 @@ impl Namespace<'_> {
         }
         let line = record.losing.iter().find(|line| line.version == *base);
         if let Some(copy) = line.map(|line| line.copy)
-            && self.may_become(copy, &self.linked(copy)?, &new.body)?
+            && let Some(before) = self.record(copy)?
+            && self.may_become(copy, &before, &new.body)?
         {
-            self.follow(id, copy, new, &version)?;
+            self.follow(id, copy, &kept(new, keep, &before), &version)?;
             return Ok(Outcome::Conflict { copy });
         }
         let mut loser = Record { version, ..self.fresh_from(record.parent, record.name, new) };
@@ -131,9 +135,11 @@ impl Namespace<'_> {
         &mut self,
         id: FileId,
         attributes: &Attributes,
+        keep: Keep,
     ) -> Result<Outcome, Stop> {
         not_root(id)?;
         let Some(before) = self.record(id)? else { return Ok(Outcome::Nothing) };
+        let attributes = &keep.over(&before.attributes, attributes);
         let attributes = normal(&before.body, attributes, before.attributes.owner.as_ref());
         if attributes == before.attributes {
             return Ok(Outcome::Merged(id));
@@ -157,6 +163,13 @@ impl Namespace<'_> {
     ) -> Record {
         self.fresh(parent, name, new.body.clone(), normal(&new.body, &new.attributes, None))
     }
+}
+
+/// What comes in, with those attributes of what it replaces that it did not change. Its bytes were
+/// checked.
+pub(super) fn kept(new: &Incoming, keep: Keep, before: &Record) -> Incoming {
+    let attributes = keep.over(&before.attributes, &new.attributes);
+    Incoming { body: new.body.clone(), attributes, inline: None }
 }
 
 /// Refuses what makes no sense, and bytes that are not the content that they are said to be: a
@@ -193,13 +206,16 @@ pub(crate) fn is_kept_so(body: &Body, attributes: &Attributes) -> bool {
 /// what it was.
 fn normal(body: &Body, attributes: &Attributes, owner_before: Option<&Owner>) -> Attributes {
     let owner = attributes.owner.as_ref().or(owner_before).cloned();
-    let (mode, mtime) = (attributes.mode, attributes.mtime);
+    let (mode, mtime, xattrs) = (attributes.mode, attributes.mtime, attributes.xattrs.clone());
     let mtime = Time { nanos: mtime.nanos.min(NANOS_MAX), ..mtime };
     match body {
-        Body::File { .. } => Attributes { mode: mode & FILE_MODE_MASK, mtime, owner },
-        Body::Symlink { .. } => Attributes { mode: SYMLINK_MODE, mtime, owner },
+        Body::File { .. } => Attributes { mode: mode & FILE_MODE_MASK, mtime, owner, xattrs },
+        Body::Symlink { .. } => {
+            Attributes { mode: SYMLINK_MODE, mtime, owner, xattrs: Xattrs::default() }
+        }
         Body::Directory => {
-            Attributes { mode: mode & DIRECTORY_MODE_MASK, mtime: Time::default(), owner }
+            let mode = mode & DIRECTORY_MODE_MASK;
+            Attributes { mode, mtime: Time::default(), owner, xattrs }
         }
     }
 }

@@ -69,8 +69,8 @@ impl<'a> Namespace<'a> {
     fn op(&mut self, op: &Op) -> Result<Outcome, Stop> {
         match op {
             Op::Create { at, new } => self.create(at, new),
-            Op::Replace { id, base, at, new } => self.replace(*id, base, at, new),
-            Op::Attributes { id, attributes } => self.set_attributes(*id, attributes),
+            Op::Replace { id, base, at, new, keep } => self.replace(*id, (base, *keep), at, new),
+            Op::Attributes { id, attributes, keep } => self.set_attributes(*id, attributes, *keep),
             Op::Move { id, to } => self.relocate(*id, to),
             Op::Delete { id, base } => self.delete(*id, base),
             Op::Put { path, new } => self.put(path, new),

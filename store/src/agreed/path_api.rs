@@ -1,11 +1,11 @@
 //! The file API: operations that name a path, and mean whatever is there when they are applied.
 
-use super::content::check;
+use super::content::{check, kept};
 use super::namespace::Namespace;
 use super::place::Blocked;
 use super::{Stop, refuse};
 use crate::name::{Name, RelPath};
-use crate::op::{Incoming, Outcome, PUT_BYTES_MAX, Refusal};
+use crate::op::{Incoming, Keep, Outcome, PUT_BYTES_MAX, Refusal};
 use crate::record::{Body, FileId};
 
 impl Namespace<'_> {
@@ -23,18 +23,24 @@ impl Namespace<'_> {
         Ok(Outcome::Done(self.insert(record)?))
     }
 
+    /// A program's write is one of bytes: what users attached to the file stays.
     fn put_over(&mut self, id: FileId, new: &Incoming) -> Result<Outcome, Stop> {
         let record = self.linked(id)?;
         if record.body == new.body {
             let version = record.version.clone();
-            return Ok(self.merge(id, &record, &new.attributes, version)?);
+            return Ok(self.merge(
+                id,
+                &record,
+                &kept(new, Keep::XATTRS, &record).attributes,
+                version,
+            )?);
         }
         match (&record.body, &new.body) {
             (Body::Directory, _) => refuse(Refusal::IsADirectory),
             (_, Body::Directory) => refuse(Refusal::NotADirectory),
             _ => {
                 let version = record.version.bumped(self.stamp.origin, self.stamp.index);
-                self.overwrite(id, &record, new, version)?;
+                self.overwrite(id, &record, &kept(new, Keep::XATTRS, &record), version)?;
                 Ok(Outcome::Done(id))
             }
         }

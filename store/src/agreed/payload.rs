@@ -3,7 +3,7 @@
 use crate::op::{CHANGE_BYTES_MAX, Change, OPS_MAX};
 
 /// The first byte of a payload.
-pub const PAYLOAD_FORMAT: u8 = 2;
+pub const PAYLOAD_FORMAT: u8 = 3;
 
 /// Why a change cannot be proposed as it is: cut it in two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,10 @@ mod tests {
     use super::*;
     use crate::agreed::world::{at, attributes, file, rel};
     use crate::name::{Name, RelPath};
-    use crate::op::{At, Op, Parent};
+    use crate::op::{At, Keep, Op, Parent};
     use crate::owner::{Account, Owner};
     use crate::record::{Attributes, FileId, VersionVector};
+    use crate::xattr::Xattrs;
     use pickbox_raft::core::ids::{Index, NodeId};
 
     /// docs/format.md: these bytes are in logs; they may never mean anything else.
@@ -58,11 +59,14 @@ mod tests {
         let below = At { parent: Parent::Op(3), ..at(id, "d/f") };
         let account = |name: &str, id| Account::new(name.to_owned(), id).unwrap();
         let owner = Some(Owner { user: account("al", 1000), group: account("", 7) });
-        let alices = Attributes { owner, ..attributes(0o644) };
+        let mut xattrs = Xattrs::default();
+        xattrs.push(b"x".to_vec(), b"1".to_vec()).unwrap();
+        xattrs.push(b"y".to_vec(), Vec::new()).unwrap();
+        let alices = Attributes { owner, xattrs, ..attributes(0o644) };
         let ops = vec![
             Op::Create { at: below, new: file("hi") },
-            Op::Attributes { id, attributes: attributes(0o644) },
-            Op::Attributes { id, attributes: alices },
+            Op::Attributes { id, attributes: attributes(0o644), keep: Keep::MODE },
+            Op::Attributes { id, attributes: alices, keep: Keep::NOTHING },
             Op::Move { id, to: at(id, "d/f") },
             Op::Delete { id, base },
             Op::Remove { path: rel("d") },
@@ -71,10 +75,10 @@ mod tests {
         let change = Change { wall_ms: 1, ops };
         let bytes = encode(&change).unwrap();
         let content = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4";
-        let create = format!("00 0103 0166 03642f66 00 02 {content} a403 0e 08 00 01026869");
-        let others = "02 00ac0201 a403 0e 08 00  02 00ac0201 a403 0e 08 01 02616ce807 0007  03 00ac0201 0000ac0201 0166 03642f66";
+        let create = format!("00 0103 0166 03642f66 00 02 {content} a403 0e 08 00 00 01026869");
+        let others = "02 00ac0201 a403 0e 08 00 00 01  02 00ac0201 a403 0e 08 01 02616ce807 0007 02 01780131 017900 00  03 00ac0201 0000ac0201 0166 03642f66";
         let rest = "04 00ac0201 010205  06 0164  07 01";
-        let whole = format!("02 01 07 {create} {others} {rest}").replace(' ', "");
+        let whole = format!("03 01 07 {create} {others} {rest}").replace(' ', "");
         let (pairs, _) = whole.as_bytes().as_chunks::<2>();
         let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         assert_eq!(bytes, pairs.iter().map(|pair| byte(pair)).collect::<Vec<u8>>());
@@ -115,10 +119,10 @@ mod tests {
         let by_name = |name: &[u8]| At { name: Name::forged(name), ..at(id, "d/f") };
         let by_path = |path: &[u8]| At { path: RelPath::forged(path), ..at(id, "d/f") };
         let with_at = |at: At| {
-            let base = VersionVector::default();
+            let (base, keep) = (VersionVector::default(), Keep::NOTHING);
             [
                 Op::Create { at: at.clone(), new: file("hi") },
-                Op::Replace { id, base, at: at.clone(), new: file("hi") },
+                Op::Replace { id, base, at: at.clone(), new: file("hi"), keep },
                 Op::Move { id, to: at },
             ]
         };

@@ -10,7 +10,7 @@ use super::world::*;
 use crate::content_id::ContentId;
 use crate::digest::Digest;
 use crate::index::{Cursor, Index, What, recompute};
-use crate::op::{At, Known, Op, Outcome, Parent, Take};
+use crate::op::{At, Keep, Known, Op, Outcome, Parent, Take};
 use crate::record::{Body, FileId, Record, VersionVector};
 
 /// What a step does, in small numbers that are looked up in the world as it is then.
@@ -117,10 +117,13 @@ impl Past {
             Act::Replace { file, age, what } => {
                 let id = self.file(file);
                 let at = self.place(file % 5, age);
-                Op::Replace { id, base: self.base(id, age), at, new: content(what) }
+                let keep =
+                    Keep::same(&attributes(0o644), &attributes(if age > 0 { 0o644 } else { 0 }));
+                Op::Replace { id, base: self.base(id, age), at, new: content(what), keep }
             }
             Act::Attributes { file, mode } => {
-                Op::Attributes { id: self.file(file), attributes: attributes(mode) }
+                let keep = if mode & 1 == 0 { Keep::MTIME } else { Keep::NOTHING };
+                Op::Attributes { id: self.file(file), attributes: attributes(mode), keep }
             }
             Act::Move { file, dir, name } => {
                 Op::Move { id: self.file(file), to: self.place(dir, name) }

@@ -4,8 +4,9 @@ use super::world::*;
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::history_rows::{HistoryOf, Reason};
 use crate::name::{NAME_BYTES_MAX, Name, PATH_BYTES_MAX, RelPath};
-use crate::op::{At, Op, Outcome, PUT_BYTES_MAX, Parent, Refusal};
+use crate::op::{At, Keep, Op, Outcome, PUT_BYTES_MAX, Parent, Refusal};
 use crate::record::{Body, FileId, VersionVector};
+use crate::time::Time;
 
 fn contents_of(world: &World, path: &str) -> Vec<Body> {
     let rows = world.index.history(&HistoryOf::Path(&rel(path)), None, 100).unwrap();
@@ -46,7 +47,7 @@ fn the_folder_itself_cannot_be_changed() {
     let root = FileId::ROOT;
     let put = Op::Put { path: RelPath::root(), new: file("x") };
     let remove = Op::Remove { path: RelPath::root() };
-    let chmod = Op::Attributes { id: root, attributes: attributes(0o700) };
+    let chmod = Op::Attributes { id: root, attributes: attributes(0o700), keep: Keep::NOTHING };
     let replace = replace(root, &none, "x", file("x"));
     for op in [rename(root, "x"), delete(root, &none), replace, put, remove, chmod] {
         assert_eq!(world.outcome(1, op), Outcome::Refused(Refusal::Root));
@@ -126,6 +127,35 @@ fn of_two_concurrent_edits_the_first_keeps_the_name() {
     assert_eq!(world.record(copy).body, file("two").body);
     assert_eq!(world.record(copy).attributes, file("two").attributes);
     assert!(world.version(copy).covers(&base) && !world.version(copy).covers(&world.version(id)));
+}
+
+/// Trap T14: a mode changed by one node and a content by another both come about, whichever is first
+/// in the log, and so do a time and an attribute.
+#[test]
+fn what_an_operation_did_not_change_stays_as_the_log_has_it() {
+    for first in 0..2 {
+        let mut world = World::new();
+        let id = world.done(1, create("f", file("base")));
+        let version = world.version(id);
+        let chmod = Op::Attributes {
+            id,
+            attributes: crate::record::Attributes { mtime: Time::default(), ..attributes(0o600) },
+            keep: Keep::MTIME,
+        };
+        let mut edit = replace(id, &version, "f", file("edited"));
+        if let Op::Replace { new, keep, .. } = &mut edit {
+            new.attributes.mtime.secs = 9;
+            *keep = Keep::MODE;
+        }
+        let mut ops = [chmod, edit];
+        ops.rotate_left(first);
+        for (node, op) in (1..).zip(ops) {
+            world.done(node, op);
+        }
+        let after = world.record(id);
+        assert_eq!((after.attributes.mode, after.attributes.mtime.secs), (0o600, 9));
+        assert_eq!(after.body, file("edited").body);
+    }
 }
 
 /// Design: the record keeps {losing base -> copy}, so that the next edit of that line updates it.
@@ -263,7 +293,8 @@ fn an_edit_of_a_deleted_file_makes_it_anew_with_its_directories() {
     let version = world.version(f);
     let gone = [f, b, a].map(|id| delete(id, &world.version(id)));
     assert_eq!(world.outcomes(1, gone.into()), [f, b, a].map(Outcome::Done));
-    let edit = Op::Replace { id: f, base: version, at: at(b, "a/b/f"), new: file("two") };
+    let keep = Keep::NOTHING;
+    let edit = Op::Replace { id: f, base: version, at: at(b, "a/b/f"), new: file("two"), keep };
     let id = world.done(2, edit);
     assert_ne!(id, f);
     assert_eq!(world.resolve("a/b/f"), id);
@@ -298,7 +329,8 @@ fn a_file_follows_its_directory() {
     let f = world.done(1, Op::Create { at: at(d, "d/f"), new: file("one") });
     let base = world.version(f);
     world.done(1, rename(d, "e"));
-    let edit = Op::Replace { id: f, base, at: at(d, "d/f"), new: file("two") };
+    let keep = Keep::NOTHING;
+    let edit = Op::Replace { id: f, base, at: at(d, "d/f"), new: file("two"), keep };
     assert_eq!(world.done(2, edit), f);
     assert_eq!(world.index.path_of(f).unwrap(), Some(rel("e/f")));
     let new = Op::Create { at: at(d, "d/g"), new: file("new") };
@@ -478,7 +510,7 @@ fn attributes_are_masked_and_the_last_wins() {
     let d = world.done(1, create("d", directory()));
     let version = world.version(f);
     for id in [f, d] {
-        let all = Op::Attributes { id, attributes: attributes(0o7777) };
+        let all = Op::Attributes { id, attributes: attributes(0o7777), keep: Keep::NOTHING };
         assert_eq!(world.outcome(1, all.clone()), Outcome::Done(id));
         assert_eq!(world.outcome(2, all), Outcome::Merged(id));
     }
@@ -487,7 +519,7 @@ fn attributes_are_masked_and_the_last_wins() {
     assert_eq!(world.record(d).attributes.mtime, crate::time::Time::default());
     assert_eq!(world.version(f), version, "mode is no content");
     let gone = FileId { ordinal: 9, ..f };
-    let late = Op::Attributes { id: gone, attributes: attributes(0o600) };
+    let late = Op::Attributes { id: gone, attributes: attributes(0o600), keep: Keep::NOTHING };
     assert_eq!(world.outcome(1, late), Outcome::Nothing);
 }
 

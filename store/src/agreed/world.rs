@@ -7,7 +7,7 @@ use super::payload;
 use crate::content_id::ContentId;
 use crate::index::{Applied, Index, What};
 use crate::name::{Name, RelPath};
-use crate::op::{At, Change, Incoming, Op, Outcome, Parent};
+use crate::op::{At, Change, Incoming, Keep, Op, Outcome, Parent};
 use crate::record::{Attributes, Body, FileId, Record, VersionVector};
 use crate::time::Time;
 
@@ -158,7 +158,7 @@ pub(crate) fn name(name: &str) -> Name {
 }
 
 pub(crate) fn attributes(mode: u16) -> Attributes {
-    Attributes { mode, mtime: Time { secs: 7, nanos: 8 }, owner: None }
+    Attributes { mode, mtime: Time { secs: 7, nanos: 8 }, ..Attributes::default() }
 }
 
 pub(crate) fn file(text: &str) -> Incoming {
@@ -196,7 +196,8 @@ pub(crate) fn create(path: &str, new: Incoming) -> Op {
 }
 
 pub(crate) fn replace(id: FileId, base: &VersionVector, path: &str, new: Incoming) -> Op {
-    Op::Replace { id, base: base.clone(), at: at(FileId::ROOT, path), new }
+    let keep = Keep::NOTHING;
+    Op::Replace { id, base: base.clone(), at: at(FileId::ROOT, path), new, keep }
 }
 
 pub(crate) fn rename(id: FileId, path: &str) -> Op {

@@ -8,10 +8,11 @@ use crate::engine::ports::WatchAsk;
 use crate::folder::{FolderError, Kind, Stat};
 use crate::ignored::is_ignore_file;
 use crate::name::{Name, RelPath};
-use crate::observation::{self, Observation};
+use crate::observation::{self, Hint, Observation};
 use crate::placed::{LocalId, Placed, Seen, Tables};
 use crate::reconcile::{Base, Decision, reconcile};
 use crate::record::Body;
+use crate::xattr::Xattrs;
 
 /// What was found at a place.
 #[derive(Debug)]
@@ -21,12 +22,20 @@ struct Found {
     body: Option<Body>,
     /// Its bytes, when they are few.
     data: Option<Vec<u8>>,
+    /// What users attached to it; `None`: as it was when it was looked at last.
+    xattrs: Option<Xattrs>,
+}
+
+impl Found {
+    fn of(stat: Stat, body: Option<Body>, data: Option<Vec<u8>>) -> Self {
+        Self { stat, body, data, xattrs: None }
+    }
 }
 
 impl Engine {
     /// Takes in what the watcher saw at a path.
     pub(super) fn observe(&mut self, observation: Observation) -> Result<(), Fatal> {
-        let Observation { place, path, seen, .. } = observation;
+        let Observation { place, path, seen, hint } = observation;
         let Some((directory, name)) = path.split() else { return Ok(()) };
         if place != observation::Place::Folder {
             return self.observe_quarantine(&name);
@@ -65,21 +74,19 @@ impl Engine {
                 self.left_out.insert(path, LeftOut::of(errno));
                 return Ok(());
             }
-            observation::Seen::Directory(stat) => {
-                Found { stat, body: Some(Body::Directory), data: None }
-            }
+            observation::Seen::Directory(stat) => Found::of(stat, Some(Body::Directory), None),
             observation::Seen::Symlink { stat, target } => {
-                Found { stat, body: Some(Body::Symlink { target }), data: None }
+                Found::of(stat, Some(Body::Symlink { target }), None)
             }
             observation::Seen::Small { stat, content, data } => {
                 let body = Body::File { size: stat.size, content };
-                Found { stat, body: Some(body), data: Some(data) }
+                Found::of(stat, Some(body), Some(data))
             }
             observation::Seen::Large(stat) | observation::Seen::StatOnly(stat) => {
-                Found { stat, body: kind_body(&stat), data: None }
+                Found::of(stat, kind_body(&stat), None)
             }
         };
-        self.appeared(parent, &name, found)
+        self.appeared(parent, &name, found, hint)
     }
 
     /// Takes in what a walk looked at in one directory. Nearly all of it is as it was: that costs two
@@ -159,11 +166,21 @@ impl Engine {
         Ok(seen.is_some_and(|seen| seen.stat.kind != Kind::Directory))
     }
 
-    fn appeared(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
+    fn appeared(
+        &mut self,
+        parent: LocalId,
+        name: &Name,
+        mut found: Found,
+        hint: Hint,
+    ) -> Result<(), Fatal> {
         let occupant = self.row_at(parent, name)?;
         let known = occupant.as_ref().and_then(|(_, row)| row.seen.as_ref());
         if self.is_stale(parent, name, &found.stat, known.map(|seen| seen.stat)) {
             return self.ask_examine(parent, name);
+        }
+        let is_as_known = known.is_some_and(|known| is_unchanged(known, &found.stat));
+        if !is_as_known || hint.has(Hint::ATTRIBUTES) {
+            found.xattrs = self.look_at_xattrs(parent, name);
         }
         if let Some((id, row)) = &occupant
             && row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(&found.stat))
@@ -244,19 +261,35 @@ impl Engine {
         let Some(old) = row.seen.clone() else { return Ok(()) };
         let unchanged = is_unchanged(&old, &found.stat);
         let body = found.body.or_else(|| old.body.clone().filter(|_| unchanged));
-        if unchanged && body == old.body {
+        let same_xattrs = found.xattrs.as_ref().is_none_or(|found| *found == old.xattrs);
+        if unchanged && same_xattrs && body == old.body {
             let settled = row.base.is_some() && self.is_settled(id);
             return if settled { Ok(()) } else { self.settle(id) };
         }
-        row.seen = Some(self.seen(found.stat, body, Some(&old)));
+        row.seen = Some(self.seen(found.stat, body, Some(&old)).with(found.xattrs));
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
         self.settle(id)
     }
 
+    /// What users attached to a thing: one call for what has nothing. If another thing is there by
+    /// now, a hint is on its way.
+    fn look_at_xattrs(&mut self, parent: LocalId, name: &Name) -> Option<Xattrs> {
+        let dir = self.dir(parent).ok()?;
+        let found = dir.user_attributes(name).ok()?;
+        if let Some(first) = found.left_out.first()
+            && let Ok(Some(path)) = self.path_of_row(parent)
+        {
+            let (path, count) = (path.join(name), found.left_out.len());
+            let name = first.escape_ascii();
+            log::warn!("event=attributes_left_out path=\"{path}\" count={count} first={name}");
+        }
+        Some(found.kept)
+    }
+
     fn new_thing(&mut self, parent: LocalId, name: &Name, found: Found) -> Result<(), Fatal> {
         let id = self.new_local();
-        let seen = Some(self.seen(found.stat, found.body, None));
+        let seen = Some(self.seen(found.stat, found.body, None).with(found.xattrs));
         self.remember_data(id, found.data);
         let row = Placed { parent, name: name.clone(), seen, base: None, hold: None };
         self.set_row(id, Some(&row))?;
@@ -276,7 +309,7 @@ impl Engine {
         let body = found.body.or_else(|| known.and_then(|seen| seen.body.clone()));
         row.parent = parent;
         row.name = name.clone();
-        row.seen = Some(self.seen(found.stat, body, before.as_ref()));
+        row.seen = Some(self.seen(found.stat, body, before.as_ref()).with(found.xattrs));
         self.limbo.remove(&id);
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
@@ -288,7 +321,8 @@ impl Engine {
     /// (trap T8: an editor's save is one replace of one file).
     fn replaced(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
         let was_directory = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
-        row.seen = Some(self.seen(found.stat, found.body, row.seen.as_ref()));
+        let seen = self.seen(found.stat, found.body, row.seen.as_ref());
+        row.seen = Some(seen.with(found.xattrs));
         self.limbo.remove(&id);
         self.dirs.remove(&id);
         self.remember_data(id, found.data);

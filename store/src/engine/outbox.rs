@@ -17,8 +17,7 @@ use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::Folder;
 use crate::name::PATH_BYTES_MAX;
-use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, OPS_MAX, Op, Parent};
-use crate::owner::Owner;
+use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, Keep, OPS_MAX, Op, Parent};
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
@@ -376,17 +375,17 @@ impl Engine {
         if parts.content == Part::Change {
             let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
             bytes += new.bytes();
-            ops.push((
-                Op::Replace { id: base.id, base: base.version.clone(), at, new },
-                What::Content,
-            ));
+            let keep = Keep::same(&base.view.attributes, &new.attributes);
+            let version = base.version.clone();
+            ops.push((Op::Replace { id: base.id, base: version, at, new, keep }, What::Content));
         } else if parts.attributes == Part::Change {
             let known = &base.view.attributes;
             let agreed = self.agreed(base.id)?.map_or(known.clone(), |a| a.view.attributes);
             let actual = row.seen.as_ref().map_or(agreed.clone(), crate::placed::Seen::attributes);
+            let keep = Keep::same(known, &actual);
             let attributes = merged_attributes(&agreed, known, actual);
-            bytes += attributes.owner.as_ref().map_or(0, Owner::bytes);
-            ops.push((Op::Attributes { id: base.id, attributes }, What::Attributes));
+            bytes += attributes.bytes();
+            ops.push((Op::Attributes { id: base.id, attributes, keep }, What::Attributes));
         }
         if !draft.has_room(bytes) {
             return Ok(Drafted::Full);

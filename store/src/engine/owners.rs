@@ -39,12 +39,14 @@ impl Engine {
             }
             (OwnerRule::Keep, _) => self.owners.accounts.describe(stat.ids()),
         };
-        Seen { stat, body, owner }
+        let xattrs = before.map(|before| before.xattrs.clone()).unwrap_or_default();
+        let shortfall = before.and_then(|before| before.shortfall.clone());
+        Seen { stat, body, owner, xattrs, shortfall }
     }
 
     /// What is to be set on this disk for attributes of the log.
     pub(super) fn properties(&mut self, attributes: &Attributes) -> Properties {
-        let Attributes { mode, mtime, owner } = attributes;
+        let Attributes { mode, mtime, owner, .. } = attributes;
         let owner = owner.as_ref().filter(|_| self.owners.rule == OwnerRule::Keep);
         Properties {
             mode: *mode,

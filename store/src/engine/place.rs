@@ -21,6 +21,7 @@ use crate::name::{Name, RelPath};
 use crate::placed::{LocalId, Placed, Seen};
 use crate::reconcile::{Agreed, Base, Decision, Part, Parts, reconcile};
 use crate::record::{Body, FileId, Record};
+use crate::xattr::Xattrs;
 
 /// Things placed before the engine looks at its other inputs again.
 const PLACED_PER_TURN_MAX: usize = 256;
@@ -237,7 +238,7 @@ impl Engine {
         record: &Record,
     ) -> Step<()> {
         let staged = ready!(self.stage_any(id, record));
-        let row = self.new_row(parent, id, record, staged.stat);
+        let row = self.new_row(parent, id, record, &staged);
         step!(self.note_intent(local, &row));
         match self.staging.rename_no_replace(&staged.name, dir, &record.name) {
             Ok(()) => {
@@ -263,7 +264,10 @@ impl Engine {
         // Exposing moved its ctime. If another inode is there by now, a hint is on its way.
         let stat = dir.stat(&row.name).ok().filter(|stat| stat.same_content_hint(&made));
         if let (Some(seen), Some(stat)) = (&mut row.seen, stat) {
-            let as_made = Seen { stat: made, ..seen.clone() };
+            let mut as_made = Seen { stat: made, ..seen.clone() };
+            if let Some(base) = &row.base {
+                as_made = as_made.placed_with(&base.view.attributes);
+            }
             *seen = self.seen(stat, as_made.body.clone(), Some(&as_made));
         }
         self.unsynced.insert(local);
@@ -413,7 +417,8 @@ impl Engine {
         let dir = ready!(self.dir_step(row.parent));
         let mut staged = ready!(self.stage_any(id, record));
         let (name, of) = (&staged.name, self.properties(&record.attributes));
-        match self.staging.inherit(name, of, &dir, &row.name, &old_seen.stat) {
+        let known = &old_seen.xattrs;
+        match self.staging.inherit(name, of, &dir, &row.name, &old_seen.stat, known) {
             Ok(Some(ids)) => (staged.stat.uid, staged.stat.gid) = (ids.uid, ids.gid),
             Ok(None) => {}
             Err(error) => return self.not_exposed(&staged, error, row.parent, &row.name),
@@ -421,7 +426,7 @@ impl Engine {
         let new = Placed {
             parent: row.parent,
             name: row.name.clone(),
-            ..self.new_row(row.parent, id, record, staged.stat)
+            ..self.new_row(row.parent, id, record, &staged)
         };
         step!(self.note_intent(local, &new));
         if let Err(error) = self.staging.exchange(&staged.name, &dir, &row.name) {
@@ -473,24 +478,28 @@ impl Engine {
         let dir = ready!(self.dir_step(row.parent));
         let wanted = self.agreed_of(record).view.attributes;
         let properties = self.properties(&wanted);
+        let xattrs = match change_xattrs(&dir, &row.name, &seen, &wanted.xattrs) {
+            Ok(xattrs) => xattrs,
+            Err(error) => return self.examine_and_wait(error, row.parent, &row.name),
+        };
         // RACE: a write between the look and the setting loses its time, by which it would be told;
         // its own event makes the watcher read the bytes.
         let stat = match dir.attach(&row.name, &seen.stat, properties) {
             Ok(stat) => stat,
             Err(error) => return self.examine_and_wait(error, row.parent, &row.name),
         };
-        row.seen = Some(Seen { stat, body: seen.body, owner: wanted.owner.clone() });
+        let seen = Seen { stat, owner: wanted.owner.clone(), xattrs, ..seen }.placed_with(&wanted);
+        if !seen.is_whole() {
+            log::debug!("event=attributes_differ name=\"{}\"", row.name);
+        }
+        row.seen = Some(seen);
         if let Some(base) = &mut row.base {
-            // What the disk made of it is what both have in common now, also where it could not
-            // hold all of it; so it is not tried for ever, and not proposed back.
+            // Also where the disk could not hold all of it: the row says what it made of it, so
+            // that it is not tried for ever, and not proposed back.
             base.view.attributes = wanted.clone();
             base.version = record.version.clone();
         }
-        let held = row.seen.as_ref().is_some_and(|seen| seen.attributes() == wanted);
         self.set_row(local, Some(&row))?;
-        if !held {
-            log::debug!("event=attributes_differ name=\"{}\"", row.name);
-        }
         Ok(Ok(()))
     }
 
@@ -613,13 +622,15 @@ impl Engine {
     }
 
     /// The row of a thing that stands as the log has it.
-    fn new_row(&self, parent: LocalId, id: FileId, record: &Record, stat: Stat) -> Placed {
+    fn new_row(&self, parent: LocalId, id: FileId, record: &Record, staged: &Staged) -> Placed {
         let Agreed { view, version } = self.agreed_of(record);
-        let owner = view.attributes.owner.clone();
+        let (stat, owner) = (staged.stat, view.attributes.owner.clone());
+        let xattrs = self.staged_xattrs(staged, &record.attributes.xattrs);
+        let seen = Seen { stat, body: Some(record.body.clone()), owner, xattrs, shortfall: None };
         Placed {
             parent,
             name: record.name.clone(),
-            seen: Some(Seen { stat, body: Some(record.body.clone()), owner }),
+            seen: Some(seen.placed_with(&view.attributes)),
             base: Some(Base { id, view, version }),
             hold: None,
         }
@@ -631,6 +642,21 @@ impl Engine {
             other => Why::Blocked(other),
         })
     }
+}
+
+/// Brings the attributes of users of a thing to what the log says, as far as this disk holds
+/// them. Returns what it holds of those. Before the mode: it may be one that forbids it.
+fn change_xattrs(
+    dir: &Dir,
+    name: &Name,
+    seen: &Seen,
+    wanted: &Xattrs,
+) -> Result<Xattrs, FolderError> {
+    if seen.xattrs == *wanted {
+        return Ok(wanted.clone());
+    }
+    dir.change_user_attributes(name, &seen.stat, &seen.xattrs, wanted)?;
+    Ok(wanted.also_in(&dir.user_attributes(name)?.kept))
 }
 
 fn with_place(mut base: Base, record: &Record) -> Base {

@@ -70,7 +70,8 @@ impl Engine {
     fn put(&mut self, request: Request, path: RelPath, data: Vec<u8>) {
         let size = u64::try_from(data.len()).unwrap_or(u64::MAX);
         let body = Body::File { size, content: ContentId::of(&data) };
-        let attributes = Attributes { mode: API_MODE, mtime: wall_time(&self.folder), owner: None };
+        let mtime = wall_time(&self.folder);
+        let attributes = Attributes { mode: API_MODE, mtime, ..Attributes::default() };
         let op = Op::Put { path, new: Incoming { body, attributes, inline: Some(data) } };
         self.take_write(ApiWrite::new(request, op));
     }

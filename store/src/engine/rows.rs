@@ -252,6 +252,7 @@ impl Engine {
 
 /// What is on the disk for a row.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one comparison")]
 pub(super) enum Actual {
     /// It vanished.
     Gone,

@@ -14,6 +14,7 @@ use crate::folder::{Dir, FolderError, Kind, NewFile, Properties, Stat};
 use crate::name::Name;
 use crate::placed::{LocalId, Placed};
 use crate::record::{Body, FileId, Record};
+use crate::xattr::Xattrs;
 
 /// A thing in staging, about to be exposed.
 #[derive(Debug)]
@@ -134,7 +135,8 @@ impl Engine {
     /// Writes small bytes to staging under their hash, where [`Self::stage`] finds them.
     pub(super) fn stash(&mut self, content: ContentId, data: &[u8]) {
         let name = whole_name(content);
-        let new = NewFile { bytes: data, properties: Properties::OURS };
+        let (properties, xattrs) = (Properties::OURS, Xattrs::NONE);
+        let new = NewFile { bytes: data, properties, xattrs };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.unsynced.insert_all(),
             Err(error) if self.may_say() => {
@@ -159,6 +161,7 @@ impl Engine {
             other => other,
         };
         made.and_then(|dir| {
+            dir.set_own_user_attributes(&record.attributes.xattrs)?;
             let writable = properties.mode | OWNER_WRITES;
             let stat = dir.attach_self(Properties { mode: writable, ..properties })?;
             Ok(Staged { name, stat, taken: None, directory: Some(dir) })
@@ -185,6 +188,15 @@ impl Engine {
                 staged.stat
             }
         }
+    }
+
+    /// What a thing in staging has of the attributes of users with which it was made.
+    pub(super) fn staged_xattrs(&self, staged: &Staged, wanted: &Xattrs) -> Xattrs {
+        if wanted.is_empty() {
+            return Xattrs::default();
+        }
+        let found = self.staging.user_attributes(&staged.name).unwrap_or_default();
+        wanted.also_in(&found.kept)
     }
 
     /// Makes the file or symlink of a record in staging.
@@ -219,15 +231,16 @@ impl Engine {
     ) -> Result<Staged, Why> {
         let name = staged_file_name(id, record, Some(content));
         let properties = self.properties(&record.attributes);
+        let xattrs = &record.attributes.xattrs;
         if let Some(bytes) = self.incoming.get(id, content) {
-            return self.write_staged(name, NewFile { bytes, properties });
+            return self.write_staged(name, NewFile { bytes, properties, xattrs });
         }
         if size == 0 {
-            return self.write_staged(name, NewFile { bytes: &[], properties });
+            return self.write_staged(name, NewFile { bytes: &[], properties, xattrs });
         }
         let whole = whole_name(content);
         if self.staging.stat(&whole).is_ok_and(|stat| stat.size == size) {
-            return self.take_staged(&whole, name, properties, content);
+            return self.take_staged(&whole, name, (properties, xattrs), content);
         }
         self.fetch(content, size, record);
         Err(Why::Content(content))
@@ -248,7 +261,7 @@ impl Engine {
         &self,
         whole: &Name,
         name: Name,
-        properties: Properties,
+        (properties, xattrs): (Properties, &Xattrs),
         content: ContentId,
     ) -> Result<Staged, Why> {
         let made = self.staging.open_read(whole).and_then(|file| {
@@ -259,7 +272,7 @@ impl Engine {
                     .and_then(|()| staging.rename_no_replace(whole, staging, &name)),
                 other => Err(other),
             })?;
-            staging.finish_file(&name, &file, properties)
+            staging.finish_file(&name, &file, properties, xattrs)
         });
         made.map(|stat| Staged { name, stat, taken: Some(content), directory: None })
             .map_err(Why::Blocked)
@@ -296,7 +309,8 @@ impl Engine {
     /// Small bytes that would otherwise be nowhere but in the log.
     pub(super) fn keep_bytes(&mut self, content: ContentId, data: &[u8]) {
         let name = Name::made(format!("k.{content}"));
-        let new = NewFile { bytes: data, properties: Properties::OURS };
+        let (properties, xattrs) = (Properties::OURS, Xattrs::NONE);
+        let new = NewFile { bytes: data, properties, xattrs };
         match self.staging.write_new(&name, new) {
             Ok(_) | Err(FolderError::Exists(_)) => self.keep_in_history(&name, content),
             Err(error) if self.may_say() => {

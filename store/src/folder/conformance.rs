@@ -156,7 +156,8 @@ impl Both {
             0 | 1 => self.stat(&real, &simulated, &one),
             2 => {
                 let text = format!("bytes {}", self.dice.roll(100));
-                let new = NewFile { bytes: text.as_bytes(), properties };
+                let xattrs = crate::xattr::Xattrs::NONE;
+                let new = NewFile { bytes: text.as_bytes(), properties, xattrs };
                 let (made, other) = (real.write_new(&one, new), simulated.write_new(&one, new));
                 if let Some(Pair(made, other)) = self.same_result(made, other) {
                     self.same(&made.mtime, &other.mtime);

@@ -167,8 +167,19 @@ impl Handle {
         either!(self, handle => handle.attributes())
     }
 
+    pub(super) fn attributes_at(&self, name: &[u8]) -> Result<Vec<u8>> {
+        match self {
+            Self::Kernel(handle) => handle.attributes_at(name),
+            Self::Simulated(handle) => handle.beneath(name, For::Looking)?.attributes(),
+        }
+    }
+
     pub(super) fn attribute(&self, name: &[u8]) -> Result<Vec<u8>> {
         either!(self, handle => handle.attribute(name))
+    }
+
+    pub(super) fn remove_attribute(&self, name: &[u8]) -> Result<()> {
+        either!(self, handle => handle.remove_attribute(name))
     }
 
     pub(super) fn set_attribute(&self, name: &[u8], value: &[u8]) -> Result<()> {

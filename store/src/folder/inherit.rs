@@ -2,7 +2,8 @@
 //! whose it is where the log does not say (trap T14). The log knows nothing of these: they are this
 //! host's own.
 //!
-//! Only attributes of users (`user.*`), the label, and access lists of the same owner go along.
+//! Only the label, access lists of the same owner, and those attributes of users (`user.*`) that the
+//! log does not have go along.
 //! Capabilities (`security.capability`), `trusted.*` and whatever else there is were given to other
 //! bytes: the new file never had them.
 
@@ -10,9 +11,11 @@ use rustix::io::Errno;
 
 use super::attach::give;
 use super::stat::Kind;
+use super::xattrs::is_in;
 use super::{Dir, FolderError, Handle, Properties, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
+use crate::xattr::{XATTR_PREFIX, Xattrs};
 
 /// Access lists; setting one changes the mode.
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
@@ -25,9 +28,10 @@ enum User {
     Another,
 }
 
-/// Whether an attribute goes along.
-fn goes_along(attribute: &[u8], user: User) -> bool {
-    attribute.starts_with(b"user.")
+/// Whether an attribute goes along. Those that the log had of the replaced version are the new one's
+/// only if it has them too.
+fn goes_along(attribute: &[u8], user: User, replaced: &Xattrs) -> bool {
+    attribute.starts_with(XATTR_PREFIX) && !is_in(replaced, attribute)
         || attribute == b"security.selinux"
         || (ACLS.contains(&attribute) && user == User::Same)
 }
@@ -47,7 +51,7 @@ pub(super) fn is_beyond(errno: Errno) -> bool {
 }
 
 impl Dir {
-    /// Gives the staged `name` access lists, attributes of users and the label of what it is about
+    /// Gives the staged `name` access lists, the label and attributes of users but those `known` to the log of what it is about
     /// to replace, and its owner and group if `staged` names none, as far as the daemon may and the
     /// file system can; its own mode stays. Returns whose the staged one is now, if that changed.
     ///
@@ -62,6 +66,7 @@ impl Dir {
         from: &Self,
         replaced: &Name,
         expected: &Stat,
+        known: &Xattrs,
     ) -> Result<Option<Ids>> {
         let old = match from.pin(replaced) {
             Ok(old) => old,
@@ -81,7 +86,7 @@ impl Dir {
             given = Some(old_stat.ids()).filter(|ids| *ids != own);
         }
         if matches!(old_stat.kind, Kind::File | Kind::Directory) {
-            take_attributes(&new, staged.mode, &old, &old_stat).map_err(failed)?;
+            take_attributes(&new, staged.mode, &old, &old_stat, known).map_err(failed)?;
         }
         // It may not have been to give.
         match given {
@@ -96,6 +101,7 @@ fn take_attributes(
     mode: u16,
     old: &Handle,
     old_stat: &Stat,
+    known: &Xattrs,
 ) -> std::result::Result<(), Errno> {
     let names = match old.attributes() {
         Err(errno) if is_beyond(errno) => return Ok(()),
@@ -110,7 +116,7 @@ fn take_attributes(
     }
     let user = if stat.uid == old_stat.uid { User::Same } else { User::Another };
     let mut mode_moved = false;
-    for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name, user)) {
+    for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name, user, known)) {
         let value = old.attribute(attribute);
         match value.and_then(|value| new.set_attribute(attribute, &value)) {
             Ok(()) => mode_moved |= ACLS.contains(&attribute),

@@ -279,9 +279,19 @@ impl Handle {
         grown(|buffer| rustix::fs::listxattr(&path, buffer))
     }
 
+    /// The same of an entry of this directory, a symlink itself: one call less than to open it.
+    pub(super) fn attributes_at(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let path = [self.proc_path().as_bytes(), b"/", name].concat();
+        grown(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer))
+    }
+
     pub(super) fn attribute(&self, name: &[u8]) -> Result<Vec<u8>> {
         let path = self.proc_path();
         grown(|buffer| rustix::fs::getxattr(&path, name, buffer))
+    }
+
+    pub(super) fn remove_attribute(&self, name: &[u8]) -> Result<()> {
+        rustix::fs::removexattr(self.proc_path(), name)
     }
 
     pub(super) fn set_attribute(&self, name: &[u8], value: &[u8]) -> Result<()> {

@@ -26,6 +26,7 @@ mod stat;
 #[cfg(test)]
 mod tests;
 mod write;
+mod xattrs;
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +47,7 @@ use rustix::io::Errno;
 pub use space::{Space, free_bytes};
 pub use stat::{Kind, Stat};
 pub use write::{NewFile, Properties};
+pub use xattrs::UserAttributes;
 
 use crate::name::{DEPTH_MAX, Name, RelPath};
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::*;
 use crate::owner::Ids;
 use crate::time::Time;
+use crate::xattr::Xattrs;
 
 fn name(bytes: &[u8]) -> Name {
     Name::new(bytes).unwrap()
@@ -48,7 +49,7 @@ fn with_mode(mode: u16) -> Properties {
 }
 
 fn file(bytes: &[u8]) -> NewFile<'_> {
-    NewFile { bytes, properties: PROPERTIES }
+    NewFile { bytes, properties: PROPERTIES, xattrs: Xattrs::NONE }
 }
 
 /// What must stay the same over an exchange.
@@ -336,7 +337,7 @@ fn a_staged_file_inherits_what_was_attached_to_the_old_one() {
         .unwrap();
     let expected = root.stat(&name(b"f")).unwrap();
     let as_staged = with_mode(0o640);
-    staging.inherit(&name(b"s"), as_staged, root, &name(b"f"), &expected).unwrap();
+    staging.inherit(&name(b"s"), as_staged, root, &name(b"f"), &expected, Xattrs::NONE).unwrap();
     let new = place.temp.path().join("staging/s");
     let read = |path: &std::path::Path, attribute: &str| {
         let mut value = vec![0; 4096];
@@ -352,11 +353,11 @@ fn a_staged_file_inherits_what_was_attached_to_the_old_one() {
     assert!(read(&new, "security.capability").is_err(), "a capability is not for other bytes");
     assert_eq!(staging.stat(&name(b"s")).unwrap().mode, 0o640);
 
-    staging.inherit(&name(b"s"), as_staged, root, &name(b"gone"), &expected).unwrap();
+    staging.inherit(&name(b"s"), as_staged, root, &name(b"gone"), &expected, Xattrs::NONE).unwrap();
     root.symlink(&name(b"l"), b"f").unwrap();
     staging.symlink(&name(b"sl"), b"elsewhere").unwrap();
     let expected = root.stat(&name(b"l")).unwrap();
-    staging.inherit(&name(b"sl"), as_staged, root, &name(b"l"), &expected).unwrap();
+    staging.inherit(&name(b"sl"), as_staged, root, &name(b"l"), &expected, Xattrs::NONE).unwrap();
 }
 
 /// Fault 84: the second gate. A name that no gate should have let in is refused by every call that
@@ -393,8 +394,14 @@ fn the_door_believes_no_name() {
             ("mkdir", root.mkdir(&bad, 0o755).err()),
             ("symlink", root.symlink(&bad, b"d").err()),
             ("attach", root.attach(&bad, &expected, PROPERTIES).err()),
-            ("inherit", staging.inherit(&good, PROPERTIES, root, &bad, &expected).err()),
-            ("inherit to", root.inherit(&bad, PROPERTIES, staging, &good, &expected).err()),
+            (
+                "inherit",
+                staging.inherit(&good, PROPERTIES, root, &bad, &expected, Xattrs::NONE).err(),
+            ),
+            (
+                "inherit to",
+                root.inherit(&bad, PROPERTIES, staging, &good, &expected, Xattrs::NONE).err(),
+            ),
             ("rename to", staging.rename_no_replace(&good, root, &bad).err()),
             ("rename from", root.rename_no_replace(&bad, staging, &taken()).err()),
             ("exchange to", staging.exchange(&good, root, &bad).err()),
@@ -469,8 +476,8 @@ fn an_access_list_does_not_outlive_its_owner() {
     lsetxattr(&old, "user.note", b"mine", XattrFlags::empty()).unwrap();
     let owner = Some(Ids { uid: 1234, gid: 1234 });
     let properties = Properties { owner, ..with_mode(0o640) };
-    staging.write_new(&name(b"s"), NewFile { bytes: b"new", properties }).unwrap();
-    staging.inherit(&name(b"s"), properties, root, &name(b"f"), &expected).unwrap();
+    staging.write_new(&name(b"s"), NewFile { properties, ..file(b"new") }).unwrap();
+    staging.inherit(&name(b"s"), properties, root, &name(b"f"), &expected, Xattrs::NONE).unwrap();
     let new = place.temp.path().join("staging/s");
     let mut value = [0; 256];
     for attribute in given {
@@ -480,7 +487,8 @@ fn an_access_list_does_not_outlive_its_owner() {
     std::fs::write(place.at("other"), b"other").unwrap();
     std::fs::rename(place.at("other"), place.at("f")).unwrap();
     staging.write_new(&name(b"t"), file(b"new")).unwrap();
-    let refused = staging.inherit(&name(b"t"), PROPERTIES, root, &name(b"f"), &expected);
+    let refused =
+        staging.inherit(&name(b"t"), PROPERTIES, root, &name(b"f"), &expected, Xattrs::NONE);
     assert!(matches!(refused, Err(FolderError::Unstable(_))), "{refused:?}");
 }
 
@@ -498,7 +506,7 @@ fn a_staged_file_has_its_owner() {
     }
     let owner = Some(Ids { uid: 1234, gid: 4321 });
     let properties = Properties { owner, ..with_mode(0o4755) };
-    let stat = staging.finish_file(&name(b"s"), &made, properties).unwrap();
+    let stat = staging.finish_file(&name(b"s"), &made, properties, Xattrs::NONE).unwrap();
     assert_eq!((stat.uid, stat.gid, stat.mode), (1234, 4321, 0o755));
     let dir = staging.mkdir(&name(b"d"), 0o700).unwrap();
     let stat = dir.attach_self(Properties { owner, ..with_mode(0o2775) }).unwrap();

@@ -7,6 +7,7 @@ use super::{Dir, File, FolderError, For, Kind, Result, Stat};
 use crate::name::Name;
 use crate::owner::Ids;
 use crate::time::Time;
+use crate::xattr::Xattrs;
 
 /// What a staged file is made of.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub struct NewFile<'a> {
     pub bytes: &'a [u8],
     /// What else it has.
     pub properties: Properties,
+    /// The attributes of users that it has.
+    pub xattrs: &'a Xattrs,
 }
 
 /// What a thing has beside its content.
@@ -43,7 +46,7 @@ impl Dir {
         opened.map(|handle| File { handle }).map_err(|errno| self.error(name, errno))
     }
 
-    /// Makes a whole new file: content, owner, mode and time, in this order, so that nobody can
+    /// Makes a whole new file: content, owner, attributes of users, mode and time, in this order, so that nobody can
     /// ever read what the finished file would not let him. Not synced. On failure the partial
     /// file, which nobody else has seen, is removed again.
     ///
@@ -54,19 +57,25 @@ impl Dir {
         let written = file.write_all_at(new.bytes, 0);
         written
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .and_then(|()| finish(&file, new.properties))
+            .and_then(|()| finish(&file, new.properties, new.xattrs))
             .map_err(|errno| {
                 let _ = self.handle.unlink_at(name.as_bytes());
                 self.error(name, errno)
             })
     }
 
-    /// Gives a staged file its owner, mode and time, and looks at it.
+    /// Gives a staged file its owner, attributes of users, mode and time, and looks at it.
     ///
     /// # Errors
     /// `Blocked` when it is not ours.
-    pub fn finish_file(&self, name: &Name, file: &File, properties: Properties) -> Result<Stat> {
-        finish(file, properties).map_err(|errno| self.error(name, errno))
+    pub fn finish_file(
+        &self,
+        name: &Name,
+        file: &File,
+        properties: Properties,
+        xattrs: &Xattrs,
+    ) -> Result<Stat> {
+        finish(file, properties, xattrs).map_err(|errno| self.error(name, errno))
     }
 
     /// Makes a directory of exactly this mode, whatever the umask is, and opens it. For our own
@@ -152,11 +161,17 @@ impl Dir {
 }
 
 /// chown(2) takes set-id bits away, so the owner goes first.
-fn finish(file: &File, properties: Properties) -> std::result::Result<Stat, Errno> {
+fn finish(
+    file: &File,
+    properties: Properties,
+    xattrs: &Xattrs,
+) -> std::result::Result<Stat, Errno> {
     let Properties { mode, mtime, owner } = properties;
     if let Some(ids) = owner {
         super::attach::give(&file.handle, None, ids)?;
     }
+    // Before the mode: of a file that may not be written to nobody but root can set any.
+    super::xattrs::change(&file.handle, Xattrs::NONE, xattrs)?;
     file.handle.set_mode(Kind::File.mask_mode(mode))?;
     file.handle.set_mtime(mtime)?;
     file.stat()

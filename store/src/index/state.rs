@@ -9,9 +9,9 @@ use crate::record::{Body, Record};
 use crate::sessions::Sessions;
 
 /// The version of the rows that this program writes.
-pub const INDEX_FORMAT: u16 = 5;
+pub const INDEX_FORMAT: u16 = 6;
 /// What apply and digest can do; digests are compared at equal levels only.
-pub const FEATURE_LEVEL: u32 = 3;
+pub const FEATURE_LEVEL: u32 = 4;
 
 /// How many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ use crate::owner::Owner;
 use crate::reconcile::Base;
 use crate::record::{Attributes, Body};
 use crate::time::Time;
+use crate::xattr::Xattrs;
 
 /// A thing on this disk: this node's own number for it, never reused.
 #[derive(
@@ -61,15 +62,67 @@ pub struct Seen {
     /// until the numbers change; then as this host calls them. `None` where owners are not kept,
     /// or where the log had none and the thing became the daemon's own.
     pub owner: Option<Owner>,
+    /// What users attached to it, as far as the log can hold it.
+    pub xattrs: Xattrs,
+    /// What this disk could not hold of the attributes with which it was placed, if there is any.
+    pub shortfall: Option<Box<Shortfall>>,
+}
+
+/// Attributes of the log that a disk could not hold (a mode on FAT, attributes of users on NFS, a
+/// time that is finer than its own): as long as it shows what it made of them, they are unchanged,
+/// and are not proposed back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shortfall {
+    /// What was to be set.
+    wanted: Attributes,
+    /// What came of it.
+    made: Attributes,
 }
 
 impl Seen {
     /// The attributes as the log keeps them: no set-id or sticky bits on files, no times of
-    /// directories (placing a child changes them), no mode of symlinks.
+    /// directories (placing a child changes them), no mode of symlinks. What the disk could not
+    /// hold counts as held while it stays as the disk made it.
     #[must_use]
     pub fn attributes(&self) -> Attributes {
+        let shown = self.shown();
+        let Some(Shortfall { wanted, made }) = self.shortfall.as_deref() else { return shown };
+        Attributes {
+            mode: if shown.mode == made.mode { wanted.mode } else { shown.mode },
+            mtime: if shown.mtime == made.mtime { wanted.mtime } else { shown.mtime },
+            owner: shown.owner,
+            xattrs: if shown.xattrs == made.xattrs { wanted.xattrs.clone() } else { shown.xattrs },
+        }
+    }
+
+    /// The attributes as the disk shows them.
+    fn shown(&self) -> Attributes {
         let (mode, mtime) = mode_and_time(&self.stat);
-        Attributes { mode, mtime, owner: self.owner.clone() }
+        Attributes { mode, mtime, owner: self.owner.clone(), xattrs: self.xattrs.clone() }
+    }
+
+    /// This with what users attached to it, if that was looked at.
+    #[must_use]
+    pub fn with(self, xattrs: Option<Xattrs>) -> Self {
+        match xattrs {
+            Some(xattrs) => Self { xattrs, ..self },
+            None => self,
+        }
+    }
+
+    /// This, just placed with these attributes: where they differ the disk could not hold them.
+    #[must_use]
+    pub fn placed_with(mut self, wanted: &Attributes) -> Self {
+        let made = self.shown();
+        let wanted = Attributes { owner: made.owner.clone(), ..wanted.clone() };
+        self.shortfall = (made != wanted).then(|| Box::new(Shortfall { wanted, made }));
+        self
+    }
+
+    /// Whether the disk holds all of the attributes with which this was placed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.shortfall.is_none()
     }
 }
 
@@ -134,5 +187,67 @@ impl Placed {
             Body::File { content, .. } => Some(*content),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(mode: u16, mtime: i64, note: &[u8]) -> Seen {
+        let mut xattrs = Xattrs::default();
+        if !note.is_empty() {
+            xattrs.push(b"note".to_vec(), note.to_vec()).unwrap();
+        }
+        let time = Time { secs: mtime, nanos: 0 };
+        let stat = Stat {
+            kind: Kind::Directory,
+            ino: 1,
+            btime: Time::default(),
+            size: 0,
+            mtime: time,
+            ctime: time,
+            mode,
+            nlink: 1,
+            uid: 0,
+            gid: 0,
+            dev: 0,
+        };
+        Seen { stat, body: Some(Body::Directory), owner: None, xattrs, shortfall: None }
+    }
+
+    fn file(mode: u16, mtime: i64, note: &[u8]) -> Seen {
+        let directory = seen(mode, mtime, note);
+        Seen { stat: Stat { kind: Kind::File, ..directory.stat }, ..directory }
+    }
+
+    /// Trap T14: what a disk cannot hold is noted, and not proposed back; a change by a user is.
+    #[test]
+    fn what_a_disk_made_of_attributes_counts_as_what_was_wanted() {
+        let wanted = file(0o640, 7, b"mine").attributes();
+        let made = file(0o755, 6, b"").placed_with(&wanted);
+        assert!(!made.is_whole());
+        assert_eq!(made.attributes(), wanted);
+        let looked_at = |mode, mtime, note| Seen {
+            shortfall: made.shortfall.clone(),
+            ..file(mode, mtime, note)
+        };
+        assert_eq!(looked_at(0o755, 6, b"").attributes(), wanted, "however often it is looked at");
+        let touched = Attributes { mtime: Time { secs: 9, nanos: 0 }, ..wanted.clone() };
+        assert_eq!(looked_at(0o755, 9, b"").attributes(), touched, "the time alone");
+        let moded = Attributes { mode: 0o700, ..wanted.clone() };
+        assert_eq!(looked_at(0o700, 6, b"").attributes(), moded, "the mode alone");
+        let whole = file(0o640, 7, b"mine").placed_with(&wanted);
+        assert!(whole.is_whole() && whole.attributes() == wanted);
+    }
+
+    /// Trap T14: as above for a directory, whose time is never compared.
+    #[test]
+    fn a_mode_that_a_disk_cannot_hold_is_not_proposed_for_a_directory() {
+        let wanted = seen(0o2770, 0, b"").attributes();
+        let made = seen(0o755, 12, b"").placed_with(&wanted);
+        assert_eq!(made.attributes(), wanted);
+        let later = Seen { shortfall: made.shortfall, ..seen(0o755, 99, b"") };
+        assert_eq!(later.attributes(), wanted, "a child was placed since");
     }
 }

@@ -20,7 +20,7 @@ use crate::cluster::{Cluster, Daemon, LOOK_AGAIN, Place, Signal};
 /// Directories that hang on one.
 const FANOUT: usize = 10;
 /// How long a start may take before the measuring is given up.
-const START_MAX: Duration = Duration::from_mins(60);
+const START_MAX: Duration = Duration::from_hours(1);
 
 /// How much there is to scan, from the environment.
 #[derive(Clone, Copy, Debug)]

@@ -72,7 +72,9 @@ fn notes() -> Option<Vec<Note>> {
     let name = Name::new(&b"name"[..]).ok()?;
     let id = LocalId::new(20);
     let body = Body::Symlink { target: b"to".to_vec() };
-    let seen = Seen { stat: stat(), body: Some(body.clone()), owner: None };
+    let xattrs = pickbox_store::xattr::Xattrs::default();
+    let seen =
+        Seen { stat: stat(), body: Some(body.clone()), owner: None, xattrs, shortfall: None };
     let (parent, name) = (LocalId::ROOT, name);
     let row = |seen| Placed { parent, name: name.clone(), seen, base: None, hold: None };
     let attributes = Attributes::default();

@@ -10,7 +10,7 @@ use pickbox_store::content_id::ContentId;
 use pickbox_store::digest::Digest;
 use pickbox_store::index::{Applied, Index, recompute};
 use pickbox_store::name::{Name, RelPath};
-use pickbox_store::op::{At, Change, Incoming, Op, Parent};
+use pickbox_store::op::{At, Change, Incoming, Keep, Op, Parent};
 use pickbox_store::owner::{Account, Owner};
 use pickbox_store::record::{Attributes, Body, FileId, Record, VersionVector};
 use pickbox_store::time::Time;
@@ -102,7 +102,7 @@ pub(super) fn story() -> Vec<(u64, u64, Vec<Op>)> {
     let root = Parent::Id(FileId::ROOT);
     let replace = |text| {
         let (id, base) = (first(0), base.clone());
-        Op::Replace { id, base, at: at(root, "a"), new: file(text) }
+        Op::Replace { id, base, at: at(root, "a"), new: file(text), keep: Keep::XATTRS }
     };
     vec![
         (
@@ -123,7 +123,7 @@ pub(super) fn story() -> Vec<(u64, u64, Vec<Op>)> {
         (2, 3, vec![Op::Put { path: path("d/e/f"), new: file("five") }]),
         (2, 4, vec![Op::Remove { path: path("d/e/f") }]),
         (1, 4, vec![Op::Move { id: first(2), to: at(root, "b2") }]),
-        (1, 5, vec![Op::Attributes { id: first(0), attributes: owned() }]),
+        (1, 5, vec![Op::Attributes { id: first(0), attributes: owned(), keep: Keep::MTIME }]),
         (1, 6, vec![Op::Delete { id: first(3), base: base.clone() }]),
         (2, 5, vec![Op::PruneHistory { before_wall_ms: 1 }]),
     ]
@@ -222,7 +222,7 @@ fn at(parent: Parent, text: &str) -> At {
 }
 
 fn attributes(mode: u16) -> Attributes {
-    Attributes { mode, mtime: Time { secs: 7, nanos: 8 }, owner: None }
+    Attributes { mode, mtime: Time { secs: 7, nanos: 8 }, ..Attributes::default() }
 }
 
 /// Also whose it is.

@@ -465,7 +465,11 @@ impl Fleet {
         let Some(bytes) = bytes.filter(|_| !self.loses_contents) else {
             return self.hosts[at].wanted.push(content);
         };
-        let new = NewFile { bytes: &bytes, properties: Properties::OURS };
+        let new = NewFile {
+            bytes: &bytes,
+            properties: Properties::OURS,
+            xattrs: crate::xattr::Xattrs::NONE,
+        };
         match self.hosts[at].engine().staging.write_new(&whole_name(content), new) {
             Ok(_) | Err(FolderError::Exists(_)) => {}
             Err(error) => panic!("{error}"),

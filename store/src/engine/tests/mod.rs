@@ -21,3 +21,4 @@ mod space;
 mod states;
 mod stories;
 mod together;
+mod xattrs;

@@ -116,7 +116,11 @@ fn a_swapped_directory_leads_nowhere() {
             };
             inside += 1;
             let (f, s) = (name(number.to_string()), name(format!("s{number}")));
-            let new = NewFile { bytes: b"ours", properties: Properties::OURS };
+            let new = NewFile {
+                bytes: b"ours",
+                properties: Properties::OURS,
+                xattrs: crate::xattr::Xattrs::NONE,
+            };
             if let Ok((_, Some(bytes))) = dir.read_small(&f, 1000) {
                 assert_eq!(bytes, b"ours", "something else was read");
             }

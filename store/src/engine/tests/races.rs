@@ -297,7 +297,11 @@ fn a_path_that_is_too_long_is_left_out_alone() {
         path = path.join(&name);
     }
     let dir = fleet.hosts[1].engine().folder.dir(&path).unwrap();
-    let new = NewFile { bytes: b"deep", properties: Properties::OURS };
+    let new = NewFile {
+        bytes: b"deep",
+        properties: Properties::OURS,
+        xattrs: crate::xattr::Xattrs::NONE,
+    };
     dir.write_new(&Name::new("f".repeat(200)).unwrap(), new).unwrap();
     share(&mut fleet, 1, "beside", "goes on");
     assert_eq!(fleet.hosts[2].read("beside"), "goes on");

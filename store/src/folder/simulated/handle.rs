@@ -294,6 +294,16 @@ impl Handle {
         volume.inode(self.at.id)?.attributes.get(name).cloned().ok_or(Errno::NODATA)
     }
 
+    pub(in crate::folder) fn remove_attribute(&self, name: &[u8]) -> Result<()> {
+        let mut volume = self.call("removexattr", b"")?;
+        if !volume.inode(self.at.id)?.attributes.contains_key(name) {
+            return Err(Errno::NODATA);
+        }
+        volume.attach(self.at.id, self.at.link, |inode| {
+            inode.attributes.remove(name);
+        })
+    }
+
     pub(in crate::folder) fn set_attribute(&self, name: &[u8], value: &[u8]) -> Result<()> {
         let mut volume = self.call("setxattr", b"")?;
         volume.attach(self.at.id, self.at.link, |inode| {
