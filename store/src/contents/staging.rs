@@ -184,9 +184,9 @@ impl Partial {
         &self.file
     }
 
-    /// Appends.
+    /// Appends. What is only zeros gives its reserved space back: a sparse file stays one.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), PullFailure> {
-        self.file.write_all_at(bytes, self.written).map_err(|error| io_failure(&error))?;
+        self.file.write_sparse_at(bytes, self.written).map_err(|error| io_failure(&error))?;
         self.count(bytes);
         if self.written - self.flushed >= WRITE_BEHIND_BYTES {
             self.write_behind();
@@ -321,6 +321,38 @@ fn io_failure(error: &std::io::Error) -> PullFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Fault 49: a sparse file does not fill the disk of a peer, and is the same to whoever reads it.
+    #[test]
+    fn a_sparse_content_takes_the_room_of_its_bytes() {
+        use std::os::unix::fs::MetadataExt;
+
+        let home = tempfile::tempdir().unwrap();
+        let folder = crate::folder::Folder::open(home.path()).unwrap();
+        let dir = folder.root();
+        let pieces = 64;
+        let size = u64::try_from(pieces * PIECE_BYTES).unwrap() + 5;
+        let mut partial =
+            Partial::create(dir, PullKey::Own(super::super::Ticket(1)), size).unwrap();
+        let mut whole = Hasher::default();
+        for number in 0..pieces {
+            let mut piece = vec![0; PIECE_BYTES];
+            if number % 16 == 3 {
+                piece[70_000..70_010].copy_from_slice(b"0123456789");
+            }
+            whole.update(&piece);
+            partial.write(&piece).unwrap();
+        }
+        whole.update(&[0; 5]);
+        partial.write(&[0; 5]).unwrap();
+        partial.sync().unwrap();
+        let content = partial.publish(dir).unwrap();
+        assert_eq!(content, whole.finish());
+        let file = open_staged(dir, content).unwrap();
+        assert_eq!(hash_file(&file).unwrap(), (content, size));
+        let held = home.path().join(format!("c.{content}")).metadata().unwrap().blocks() * 512;
+        assert!(held <= 1024 * 1024, "{held} bytes for {size}");
+    }
 
     /// Source: trap T21.
     #[test]

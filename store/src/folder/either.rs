@@ -198,6 +198,14 @@ impl Handle {
         either!(self, handle => handle.reserve(bytes))
     }
 
+    pub(super) fn punch_hole(&self, offset: u64, bytes: u64) -> Result<()> {
+        match self {
+            Self::Kernel(handle) => handle.punch_hole(offset, bytes),
+            // It counts no blocks: who cannot make a hole writes zeros.
+            Self::Simulated(_) => Err(Errno::OPNOTSUPP),
+        }
+    }
+
     pub(super) fn write_behind(&self, offset: u64, bytes: u64) {
         if let Self::Kernel(handle) = self {
             handle.write_behind(offset, bytes);

@@ -97,6 +97,24 @@ impl File {
         Ok(())
     }
 
+    /// Writes all of the bytes; whole pages of zeros become holes, where the file system can.
+    ///
+    /// # Errors
+    /// As [`Self::write_all_at`].
+    pub fn write_sparse_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let (mut rest, mut at) = (bytes, offset);
+        while !rest.is_empty() {
+            let run = next_run(rest, at);
+            let (now, later) = rest.split_at(run.bytes.min(rest.len()));
+            let length = u64::try_from(now.len()).unwrap_or(0);
+            if run.filling == Filling::Bytes || self.handle.punch_hole(at, length).is_err() {
+                self.write_all_at(now, at)?;
+            }
+            (rest, at) = (later, at + length);
+        }
+        Ok(())
+    }
+
     /// Waits until its bytes are on disk.
     ///
     /// # Errors
@@ -136,5 +154,61 @@ impl File {
     #[must_use]
     pub fn lease(&self) -> Lease {
         self.handle.lease()
+    }
+}
+
+/// What file systems give out room by.
+const PAGE_BYTES: usize = 4096;
+
+/// What a run of bytes is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filling {
+    /// Whole pages of zeros.
+    Zeros,
+    Bytes,
+}
+
+/// Bytes from the start that are to be treated alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    filling: Filling,
+    bytes: usize,
+}
+
+/// The first run of what is to be written at `offset`; at least one byte of it.
+fn next_run(bytes: &[u8], offset: u64) -> Run {
+    let into = usize::try_from(offset).map_or(1, |offset| offset % PAGE_BYTES);
+    if into > 0 {
+        return Run { filling: Filling::Bytes, bytes: bytes.len().min(PAGE_BYTES - into) };
+    }
+    let filling = |page: &[u8]| {
+        let is_hole = page.len() == PAGE_BYTES && page == [0; PAGE_BYTES];
+        if is_hole { Filling::Zeros } else { Filling::Bytes }
+    };
+    let mut pages = bytes.chunks(PAGE_BYTES);
+    let first = pages.next().unwrap_or_default();
+    let kind = filling(first);
+    let more = pages.take_while(|page| filling(page) == kind).map(<[u8]>::len);
+    Run { filling: kind, bytes: first.len() + more.sum::<usize>() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_whole_pages_of_the_file() {
+        let run = |filling, bytes| Run { filling, bytes };
+        let (zeros, page) = (vec![0; 3 * PAGE_BYTES], PAGE_BYTES);
+        assert_eq!(next_run(&zeros, 0), run(Filling::Zeros, 3 * page));
+        assert_eq!(next_run(&zeros, 8192), run(Filling::Zeros, 3 * page));
+        assert_eq!(next_run(&zeros, 100), run(Filling::Bytes, page - 100), "up to the next page");
+        assert_eq!(next_run(&zeros[..page - 1], 0), run(Filling::Bytes, page - 1));
+        let mut mixed = zeros;
+        mixed[2 * page] = 1;
+        assert_eq!(next_run(&mixed, 0), run(Filling::Zeros, 2 * page));
+        mixed[0] = 1;
+        assert_eq!(next_run(&mixed, 0), run(Filling::Bytes, page));
+        assert_eq!(next_run(&[7], 0), run(Filling::Bytes, 1));
     }
 }

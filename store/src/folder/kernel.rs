@@ -330,6 +330,12 @@ impl Handle {
         rustix::fs::fallocate(&self.0, FallocateFlags::empty(), 0, bytes)
     }
 
+    /// Gives the room of these bytes back: they read as zeros from then on.
+    pub(super) fn punch_hole(&self, offset: u64, bytes: u64) -> Result<()> {
+        let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.0, how, offset, bytes)
+    }
+
     /// Asks the kernel to start writing what is dirty; it does not wait, and dirty pages stay in
     /// the cache (mm/fadvise.c: `POSIX_FADV_DONTNEED` starts write-back first).
     pub(super) fn write_behind(&self, offset: u64, bytes: u64) {

@@ -8,6 +8,7 @@ mod fleet;
 mod guards;
 mod ignoring;
 mod keeping;
+mod kinds;
 mod lines;
 mod owners;
 mod quorum;
