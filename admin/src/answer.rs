@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::command::Form;
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::node::{Code, Piece, Refusal, Reply};
-use crate::{holds, join_tokens};
+use crate::{holds, join_tokens, why};
 
 /// The answer to `HELP`.
 pub(crate) const HELP: &str = "\
@@ -38,6 +38,7 @@ HELD                      deletions that this node holds until somebody decides;
 APPROVE id|all            replicate them
 REJECT id|all             undo them: what was deleted is put back
 LOCAL LOG|CAT|FIND|CONFLICTS ...  the same from what this node has, at once: perhaps old, but without a majority too
+WHY [+json] path          why it is as it is: here, on the others, in the log
 FLUSH [timeout SECONDS]   answers OK N when all that changed in this node's folder before is committed
 WAIT [N] [all] [timeout SECONDS]  answers OK N when everything up to N (or up to now) stands in this
                           node's folder, or in those of all members
@@ -82,6 +83,8 @@ fn render_reply(reply: &Reply, form: Form) -> Result<String, Refusal> {
         (Reply::Status(report), Form::MembersJson) => {
             json(&report.members).map(|text| format!("{text}\n"))
         }
+        (Reply::Why(report), Form::Text) => Ok(format!("OK {}", why::text(report))),
+        (Reply::Why(report), _) => json(report).map(|text| format!("OK {text}\n")),
         (Reply::UpTo { index }, _) => Ok(format!("OK {index}\n")),
         (Reply::Committed { index }, _) => Ok(format!("OK index {index}\n")),
         (Reply::Changed { number, change }, _) => Ok(format!("OK member {number}: {change}\n")),

@@ -40,6 +40,7 @@ impl Request {
             | Self::Wait { .. }
             | Self::Read(..)
             | Self::Held
+            | Self::Why(_)
             | Self::Decide(..) => Need::Trust,
         }
     }
@@ -154,7 +155,7 @@ mod tests {
     ];
 
     /// Every command, with who may: a letter for each of [`CALLERS`] in their order, `-` for no.
-    const TABLE: [(&str, &str); 34] = [
+    const TABLE: [(&str, &str); 35] = [
         ("STATUS", "omtsgu-"),
         ("STATUS json", "omtsgu-"),
         ("MEMBERS", "omtsgu-"),
@@ -183,6 +184,7 @@ mod tests {
         ("CONFLICTS", "omt----"),
         ("RESOLVE both a", "omt----"),
         ("FLUSH", "omt----"),
+        ("WHY a", "omt----"),
         ("WAIT", "omt----"),
         ("WAIT 7 all timeout 5", "omt----"),
         ("HELD", "omt----"),

@@ -57,6 +57,7 @@ impl Command {
             Self::Ask(Request::Read(Look::Find(_), _), _) => "FIND",
             Self::Ask(Request::Read(Look::Conflicts(_), _), _) => "CONFLICTS",
             Self::Ask(Request::Resolve { .. }, _) => "RESOLVE",
+            Self::Ask(Request::Why(_), _) => "WHY",
             Self::Ask(Request::Flush { .. }, _) => "FLUSH",
             Self::Ask(Request::Wait { .. }, _) => "WAIT",
             Self::Ask(Request::Held, _) => "HELD",
@@ -90,6 +91,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<Command, Refusal> {
         b"TOKEN" => parse_token(rest),
         b"ROTATE_KEY" => parse_rotate(rest),
         b"RESOLVE" => ask(conflicts::parse_resolve(rest)?),
+        b"WHY" => parse_why(rest),
         b"FLUSH" => ask(parse_flush(rest)?),
         b"WAIT" => ask(parse_wait(rest)?),
         b"HELD" => parse_held(rest),
@@ -232,6 +234,14 @@ fn split_timeout(rest: &[u8]) -> Option<(Vec<&[u8]>, Duration)> {
     (timeout <= BARRIER_TIMEOUT_MAX).then_some((words, timeout))
 }
 
+fn parse_why(rest: &[u8]) -> Result<Command, Refusal> {
+    let (path, form) = match rest.strip_prefix(b"+json ") {
+        Some(path) => (path.trim_ascii(), Form::Json),
+        None => (rest, Form::Text),
+    };
+    Ok(Command::Ask(Request::Why(parse_path(path)?), form))
+}
+
 fn parse_flush(rest: &[u8]) -> Result<Request, Refusal> {
     match split_timeout(rest) {
         Some((words, timeout)) if words.is_empty() => Ok(Request::Flush { timeout }),
@@ -357,7 +367,21 @@ mod tests {
         ] {
             assert_eq!(request(line), wanted, "{line}");
         }
-        for line in ["FLUSH 1", "FLUSH timeout", "WAIT all 7", "WAIT -1", "WAIT timeout 86401"] {
+        let path = RelPath::new("a b").unwrap();
+        for (line, form) in [("WHY a b", Form::Text), ("why +json a b", Form::Json)] {
+            let why = Command::Ask(Request::Why(path.clone()), form);
+            assert_eq!(parse(line.as_bytes()).unwrap(), why, "{line}");
+        }
+        for line in [
+            "WHY",
+            "WHY +json ../a",
+            "WHY ../a",
+            "FLUSH 1",
+            "FLUSH timeout",
+            "WAIT all 7",
+            "WAIT -1",
+            "WAIT timeout 86401",
+        ] {
             assert_eq!(parse(line.as_bytes()).unwrap_err().code, Code::BadRequest, "{line}");
         }
     }

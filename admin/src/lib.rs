@@ -95,6 +95,7 @@ mod socket_file;
 pub mod status;
 mod stream;
 pub mod token;
+pub mod why;
 
 pub use doors::AdminError;
 pub use limits::Limits;

@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 use mio::{Token, Waker};
 use pickbox_store::engine::ports::ConflictKey;
 use pickbox_store::name::RelPath;
+use pickbox_store::why::WhyReport;
 use serde::{Deserialize, Serialize};
 
 use crate::conflicts::ConflictList;
@@ -69,6 +70,8 @@ pub enum Request {
     Held,
     /// Decide what becomes of these.
     Decide(holds::Verdict, Which),
+    /// Tell how a path is, here and on the others.
+    Why(RelPath),
 }
 
 /// Whose folders are waited for.
@@ -167,6 +170,7 @@ impl Request {
             | Self::Held
             | Self::Flush { .. }
             | Self::Wait { .. }
+            | Self::Why(_)
             | Self::Token(TokenRequest::List) => false,
             Self::Forward(_)
             | Self::Change(_)
@@ -214,6 +218,8 @@ pub enum Reply {
     Found(Vec<VersionReport>),
     /// To [`Look::Conflicts`].
     Conflicts(ConflictList),
+    /// To [`Request::Why`].
+    Why(Box<WhyReport>),
     /// To [`Request::Flush`] and [`Request::Wait`]: done, up to this entry.
     UpTo {
         /// Its index.

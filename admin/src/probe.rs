@@ -78,6 +78,7 @@ fn paths(request: &Request) -> impl Iterator<Item = &RelPath> {
     let path = match request {
         Request::Forward(Forward { path, .. })
         | Request::Resolve { path, .. }
+        | Request::Why(path)
         | Request::Read(Look::Log(path) | Look::Cat { path, .. }, _) => Some(path),
         _ => None,
     };
@@ -113,6 +114,8 @@ fn say(request: &Request, form: Form) -> String {
             let local = if *freshness == Freshness::Local { "LOCAL " } else { "" };
             format!("{local}{}", say_look(look))
         }
+        Request::Why(path) if form == Form::Json => format!("WHY +json {}", say_path(path)),
+        Request::Why(path) => format!("WHY {}", say_path(path).replacen('+', "\\x2b", 1)),
         Request::Flush { timeout } => format!("FLUSH timeout {}", timeout.as_secs()),
         Request::Wait { index, scope, timeout } => {
             let index = index.map_or(String::new(), |index| format!(" {index}"));

@@ -75,6 +75,10 @@ impl Node for DaemonNode {
             Request::RotateKey(absent) => self.wish(What::RotateKey(absent), ticket),
             Request::Resolve { path, take, seen } => self.resolve(path, take, seen, ticket),
             Request::Read(look, freshness) => self.read(look, freshness, ticket),
+            Request::Why(path) => self.ask(Query::Why(path), ticket, |answer| match answer {
+                Answer::Why(report) => Ok(Reply::Why(report)),
+                other => Err(refusal(other)),
+            }),
             Request::Flush { timeout } => {
                 let query = Query::Flush { timeout_ms: millis(timeout) };
                 self.ask(query, ticket, barrier);

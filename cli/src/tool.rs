@@ -16,6 +16,7 @@ use crate::holds::{self, ApproveArguments, HeldArguments, RejectArguments};
 use crate::member::{self, MemberArguments};
 use crate::recover::{self, RecoverArguments};
 use crate::token::{self, TokenArguments};
+use crate::why::{self, WhyArguments};
 use crate::{output, start};
 
 /// Keep a folder the same on several hosts: people's tool.
@@ -40,6 +41,7 @@ enum Command {
     Resolve(ResolveArguments),
     Flush(FlushArguments),
     Wait(WaitArguments),
+    Why(WhyArguments),
     Member(MemberArguments),
     Token(TokenArguments),
     Cluster(ClusterArguments),
@@ -101,6 +103,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
         Some(Command::Resolve(arguments)) => conflicts::resolve(&arguments),
         Some(Command::Flush(arguments)) => barriers::flush(&arguments),
         Some(Command::Wait(arguments)) => barriers::wait(&arguments),
+        Some(Command::Why(arguments)) => why::why(&arguments),
         Some(Command::Member(arguments)) => member::run(&arguments),
         Some(Command::Token(arguments)) => token::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
@@ -114,7 +117,7 @@ fn dispatch(command: Option<Command>) -> Result<Exit, CliError> {
             arguments.action.unwrap_or_default().escape_debug()
         ))),
         None => Err(CliError::Usage(
-            "A command is missing: status, log, cat, find-content, conflicts, resolve, flush, wait, member, token, cluster, recover, held, approve, reject or node. `pickbox --help` \
+            "A command is missing: status, log, cat, find-content, conflicts, resolve, flush, wait, why, member, token, cluster, recover, held, approve, reject or node. `pickbox --help` \
              tells what each does."
                 .to_owned(),
         )),

@@ -139,6 +139,11 @@ impl VersionVector {
         self.0.iter().find(|(id, _)| *id == node).map_or(Index::ZERO, |(_, index)| *index)
     }
 
+    /// Each node with the index of its last change, in order of nodes.
+    pub fn counters(&self) -> impl Iterator<Item = (NodeId, Index)> + '_ {
+        self.0.iter().copied()
+    }
+
     /// This, after `node` changed it at `index`.
     #[must_use]
     pub fn bumped(&self, node: NodeId, index: Index) -> Self {

@@ -146,6 +146,10 @@ mod tests {
                     "makes the folder and the state directory at the first start: there is nothing \
                      yet that a door could be opened on",
                 ),
+                (
+                    "cli/src/openers.rs",
+                    "reads what the kernel tells of processes below /proc, no file of anybody",
+                ),
                 ("cli/src/secret_file.rs", "reads or makes a secret that the command line names"),
             ],
         },

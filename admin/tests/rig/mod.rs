@@ -48,7 +48,7 @@ impl Node for FakeNode {
                 let (size, data) = (9, vec![7; 2]);
                 ticket.answer(Ok(Reply::Piece(Piece { size, sha256: None, offset, data })));
             }
-            Request::Read(Look::Find(_), _) => drop(ticket),
+            Request::Read(Look::Find(_), _) | Request::Why(_) => drop(ticket),
             Request::Read(Look::Conflicts(_), _) => {
                 ticket.answer(Ok(Reply::Conflicts(ConflictList::default())));
             }

@@ -253,7 +253,7 @@ impl Engine {
     fn flush_answer(&mut self, mut open: Named) -> Result<Answer, Fatal> {
         let mut unreadable = Named::default();
         for (path, why) in self.left_out.iter() {
-            if matches!(why, LeftOut::Unreadable(_) | LeftOut::Refused(_) | LeftOut::TooLong) {
+            if !matches!(why, LeftOut::Special | LeftOut::Mounted) {
                 unreadable.add(path.clone(), NAMED_MAX);
             }
         }

@@ -240,6 +240,13 @@ impl Engine {
     }
 
     /// What people call a hold: unique in the cluster, and it says where to ask.
+    /// What holds the deletion of a row, if it is held.
+    pub(super) fn hold_of(&self, id: LocalId) -> Option<String> {
+        let mut holds = self.guard.holds.iter();
+        let (number, _) = holds.find(|(_, held)| held.rows.contains(&id))?;
+        Some(self.hold_name(*number))
+    }
+
     fn hold_name(&self, number: u32) -> String {
         format!("{}-{number}", self.name)
     }

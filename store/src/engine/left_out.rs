@@ -76,6 +76,10 @@ impl AllLeftOut {
         self.0.contains_key(path)
     }
 
+    pub(super) fn get(&self, path: &RelPath) -> Option<LeftOut> {
+        self.0.get(path).copied()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

@@ -53,6 +53,7 @@ mod transfers;
 mod unplaced;
 mod versions;
 mod waits;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use crate::op::{Refusal, Take};
 use crate::record::{Body, FileId};
 use crate::syncer::SyncJob;
 use crate::time::Time;
+use crate::why::WhyReport;
 
 /// What leaves the engine, in order.
 #[derive(Debug)]
@@ -133,6 +134,8 @@ pub enum Query {
     Approve(HoldChoice),
     /// Undo held deletions.
     Reject(HoldChoice),
+    /// Why is a path as it is?
+    Why(RelPath),
 }
 
 /// Whose folders are waited for.
@@ -197,6 +200,8 @@ pub enum Answer {
     Partial(Box<Partial>),
     /// Everything up to this index stands in the folder, or in all folders.
     Placed(Index),
+    /// How a path is.
+    Why(Box<WhyReport>),
     /// Something has to be done by hand first: what, where, why.
     Blocked(String),
     /// A node that is waited for cannot be reached: its name, and what is known of it.

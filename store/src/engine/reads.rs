@@ -182,7 +182,8 @@ impl Engine {
             | Query::Wait { .. }
             | Query::Held
             | Query::Approve(_)
-            | Query::Reject(_) => return Ok(()),
+            | Query::Reject(_)
+            | Query::Why(_) => return Ok(()),
         };
         let found = !lines.is_empty();
         (request.reply)(if found { Answer::Versions(lines) } else { Answer::NotFound });

@@ -57,6 +57,7 @@ impl Engine {
             | Query::Find(_)
             | Query::Conflicts(_)
             | Query::Resolve { .. } => self.read(request)?,
+            Query::Why(path) => self.why(request, &path)?,
             Query::Flush { timeout_ms } => self.flush(request, timeout_ms),
             Query::Wait { index: Some(index), .. } => self.wait_for(request, index)?,
             Query::Wait { index: None, .. } => {
@@ -98,6 +99,7 @@ impl Engine {
         }
         self.give_up_reads(&Answer::Unavailable("the node is stopping".into()));
         self.give_up_flushes(&Answer::Unavailable("the node is stopping".into()));
+        self.give_up_whys();
         self.give_up_waits(&Answer::Unavailable("the node is stopping".into()));
         self.give_up_cats();
     }

@@ -149,6 +149,7 @@ impl Engine {
             self.give_up_reads(&Answer::NoSpace);
             self.give_up_flushes(&Answer::NoSpace);
             self.waits_turn()?;
+            self.whys_turn();
             // A disk that fails otherwise than by being full ends the node.
             return self.flush_journal();
         }
@@ -161,6 +162,7 @@ impl Engine {
         self.flush_journal()?;
         self.report_progress();
         self.flushes_turn()?;
+        self.whys_turn();
         self.waits_turn()
     }
 

@@ -6,7 +6,7 @@
 //! succeed by itself is answered at once: something that has to be done by hand, or a node that is not
 //! reached.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use pickbox_raft::core::ids::{Index as LogIndex, NodeId};
 
@@ -115,7 +115,7 @@ impl Engine {
         let mut missing = BTreeMap::new();
         if scope == Scope::All {
             let peer = Peer { asked_ms: self.now_ms, heard_ms: self.now_ms, why: None };
-            for id in self.other_members() {
+            for id in self.peers() {
                 missing.insert(id, peer.clone());
                 self.ask_peer(id, number, Question::Placed { index })?;
             }
@@ -123,12 +123,6 @@ impl Engine {
         let wait = Wait { request, index, until_ms, here: false, missing };
         self.barriers.waits.of_clients.insert(number, wait);
         Ok(())
-    }
-
-    /// All members but this one.
-    pub(super) fn other_members(&self) -> BTreeSet<NodeId> {
-        let members = self.index.members().members.iter().map(|member| member.id);
-        members.filter(|id| *id != self.me).collect()
     }
 
     /// What keeps this node from placing and proposing anything.
@@ -178,15 +172,12 @@ impl Engine {
             return Ok(format!("{} is placing what the log has", self.name));
         };
         let path = self.index.path_of(id)?.unwrap_or_default();
-        Ok(match why {
-            Why::Content(content) => {
-                format!(
-                    "{path} on {}: no node that can be reached has sent its content {content}",
-                    self.name
-                )
-            }
-            _ => format!("{path} on {}: a change made there goes first", self.name),
-        })
+        let why = match why {
+            Why::Content(content) => self.transfers.why_missing(content),
+            Why::Together => "a large file of the same repository goes first".to_owned(),
+            Why::Undecided | Why::Blocked(_) => "a change made there goes first".to_owned(),
+        };
+        Ok(format!("{path} on {}: {why}", self.name))
     }
 
     /// Answers what can be answered.
@@ -269,13 +260,13 @@ impl Engine {
             }
             Told::Blocked { why } => self.end_wait(number, Answer::Blocked(why)),
             Told::Waits { why } => (peer.heard_ms, peer.why) = (now, Some(why)),
-            Told::Placed { .. } | Told::Unknown => peer.heard_ms = now,
+            Told::Placed { .. } | Told::Why(_) | Told::Unknown => peer.heard_ms = now,
         }
     }
 
     /// Nothing can be sent to a node.
     pub(super) fn peer_unreachable(&mut self, peer: NodeId) {
-        let name = self.author_name(peer);
+        let name = self.member_name(peer);
         let waits = self.barriers.waits.of_clients.iter();
         let lost: Vec<u64> = waits
             .filter(|(_, wait)| wait.missing.contains_key(&peer))
@@ -284,13 +275,15 @@ impl Engine {
         for number in lost {
             self.end_wait(number, Answer::Unreachable(name.clone()));
         }
+        self.why_untold(peer);
+        self.whys_turn();
     }
 
     /// Puts questions again, and ends what has waited for too long.
     pub(super) fn waits_tick(&mut self) -> Result<(), Fatal> {
         let now = self.now_ms;
         self.barriers.waits.owed.retain(|_, owed| now.saturating_sub(owed.asked_ms) < FORGET_MS);
-        let members = self.other_members();
+        let members = self.peers();
         for number in self.barriers.waits.of_clients.keys().copied().collect::<Vec<_>>() {
             let Some(wait) = self.barriers.waits.of_clients.get_mut(&number) else { continue };
             // Who is no member any more is waited for no more.
@@ -310,7 +303,7 @@ impl Engine {
             }
             let is_late = wait.until_ms <= now;
             if let Some(id) = silent {
-                let name = self.author_name(id);
+                let name = self.member_name(id);
                 let why = format!("{name} does not answer");
                 self.end_wait(number, Answer::Unreachable(why));
             } else if is_late {
@@ -333,7 +326,7 @@ impl Engine {
         let (index, here) = (wait.index, wait.here);
         let mut parts: Vec<String> = Vec::new();
         for (id, peer) in &wait.missing {
-            let name = self.author_name(*id);
+            let name = self.member_name(*id);
             parts.push(peer.why.clone().unwrap_or_else(|| format!("{name} is not that far")));
         }
         if !here {

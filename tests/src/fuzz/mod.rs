@@ -14,6 +14,7 @@ mod log;
 mod operation;
 mod page;
 mod path;
+mod question;
 mod token;
 mod world;
 
@@ -36,7 +37,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "admin", run: admin::lines, examples: admin::examples },
     Target { name: "content", run: content::take, examples: content::examples },
     Target { name: "frame", run: frame, examples: streams },
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "operation", run: operation::apply, examples: operation::examples },
     Target { name: "page", run: page::import, examples: page::examples },
     Target { name: "path", run: path::take, examples: path::examples },
+    Target { name: "question", run: question::take, examples: question::examples },
     Target { name: "token", run: token::line, examples: token::lines },
 ];
 

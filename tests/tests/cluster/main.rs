@@ -7,6 +7,7 @@
 
 mod admin;
 mod authority;
+mod barriers;
 mod contained;
 mod editors;
 mod failover;

@@ -22,4 +22,5 @@ mod space;
 mod states;
 mod stories;
 mod together;
+mod whys;
 mod xattrs;
