@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use pickbox_store::name::RelPath;
 use serde::{Deserialize, Serialize};
+
+use crate::path_text;
 
 /// One node's view at one moment. As JSON its fields keep these names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +43,9 @@ pub struct StatusReport {
     /// What is to be known about the rules of `.pickboxignore`, a sentence each.
     #[serde(default)]
     pub ignoring: Vec<String>,
+    /// The five paths for which the most bytes were replicated in the last hour.
+    #[serde(default)]
+    pub busiest: Vec<BusyPath>,
     /// What somebody should look after, a sentence each.
     pub alarms: Vec<String>,
     /// Conflict copies that nobody has dealt with.
@@ -50,6 +56,29 @@ pub struct StatusReport {
     pub members: Vec<MemberReport>,
     /// Counts since start, for measuring.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A path that costs much.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusyPath {
+    /// Where.
+    #[serde(with = "path_text::json")]
+    pub path: RelPath,
+    /// Bytes that were replicated for it in the last hour, at least.
+    pub bytes_per_hour: u64,
+    /// The line that ignores it, for `.pickboxignore` at the top of the folder; none for a name
+    /// that no line can say.
+    pub ignore_line: Option<String>,
+}
+
+impl fmt::Display for BusyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} bytes in the last hour", self.path, self.bytes_per_hour)?;
+        match &self.ignore_line {
+            Some(line) => write!(f, "; the line in .pickboxignore that ends it: {line}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The part a node plays.
@@ -216,6 +245,7 @@ impl StatusReport {
             self.waiting = vec![format!("{count} ({words})")];
         }
         self.ignoring.clear();
+        self.busiest.clear();
         self
     }
 
@@ -300,6 +330,7 @@ impl StatusReport {
         writeln!(out, "pending: {}", self.pending)?;
         self.waiting.iter().try_for_each(|line| writeln!(out, "waiting: {line}"))?;
         self.ignoring.iter().try_for_each(|line| writeln!(out, "ignore: {line}"))?;
+        self.busiest.iter().try_for_each(|busy| writeln!(out, "busiest: {busy}"))?;
         self.alarms.iter().try_for_each(|line| writeln!(out, "alarm: {line}"))?;
         writeln!(out, "conflicts: {}", self.conflicts)?;
         writeln!(out, "root_digest: {}", self.root_digest)?;
@@ -357,12 +388,29 @@ pub(crate) mod tests {
             pending_parts: Pending::default(),
             waiting: Vec::new(),
             ignoring: Vec::new(),
+            busiest: Vec::new(),
             alarms: Vec::new(),
             conflicts: 0,
             root_digest: "9f3c21aa".repeat(4),
             members: (1..=3).map(member).collect(),
             counters: BTreeMap::from([("wal_syncs".to_owned(), 12)]),
         }
+    }
+
+    fn busy(path: &str) -> BusyPath {
+        let path = RelPath::new(path.as_bytes()).unwrap();
+        let ignore_line = Some(format!("/{path}"));
+        BusyPath { path, bytes_per_hour: 1_048_576, ignore_line }
+    }
+
+    #[test]
+    fn the_busiest_paths_come_with_the_line_to_paste() {
+        let report = StatusReport { busiest: vec![busy("log/x")], ..healthy() };
+        let line = "\nbusiest: log/x: 1048576 bytes in the last hour; the line in .pickboxignore \
+                    that ends it: /log/x\n";
+        assert!(report.to_text().contains(line), "{}", report.to_text());
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["busiest"][0]["ignore_line"], "/log/x");
     }
 
     #[test]
@@ -409,6 +457,7 @@ pub(crate) mod tests {
         let mut report = healthy();
         report.waiting = vec!["secret/a: no space left".to_owned(), "b: held".to_owned()];
         report.ignoring = vec!["secret/b: deleted elsewhere".to_owned()];
+        report.busiest = vec![busy("secret/c")];
         let text = report.without_names().to_text();
         assert!(text.contains("\nwaiting: 2 (what "), "{text}");
         assert!(!text.contains("secret") && !text.contains("held"), "{text}");

@@ -8,7 +8,7 @@ use pickbox_admin::forward::Operation;
 use pickbox_admin::holds::{HoldReport, Shown, Verdict, Which};
 use pickbox_admin::limits::PIECE_BYTES_MAX;
 use pickbox_admin::node::{Freshness, Look, Piece, Scope, Take, VersionReport, VersionState};
-use pickbox_admin::status::{Pending, Role as ShownRole};
+use pickbox_admin::status::{BusyPath, Pending, Role as ShownRole};
 use pickbox_admin::{Code, Node, Refusal, Reply, Request, StatusReport, Ticket};
 use pickbox_raft::api::{Command, Role, Status};
 use pickbox_raft::core::ids::Index;
@@ -18,7 +18,7 @@ use pickbox_store::engine::ports::{
     Answer, Bytes, Freshness as Age, HoldChoice, HoldLine, Partial, Piece as Part, Query,
     Request as Asked, Scope as Of, StoreStatus, VersionLine,
 };
-use pickbox_store::ignored::IGNORE_BYTES_MAX;
+use pickbox_store::ignored::{IGNORE_BYTES_MAX, line_for};
 use pickbox_store::name::RelPath;
 use pickbox_store::op::{self as store, Refusal as Cannot};
 use pickbox_watch::{Ask, Counts};
@@ -401,12 +401,17 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         pending_parts: parts,
         waiting: store.waiting.clone(),
         ignoring: store.ignoring.clone(),
+        busiest: store.busiest.iter().map(|(path, bytes)| busy_path(path, *bytes)).collect(),
         alarms: store.alarms.iter().cloned().chain(alarms(log)).collect(),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, log)).collect(),
         counters: counters(store, log, watch),
     }
+}
+
+fn busy_path(path: &RelPath, bytes_per_hour: u64) -> BusyPath {
+    BusyPath { path: path.clone(), bytes_per_hour, ignore_line: line_for(path) }
 }
 
 fn pending(store: &StoreStatus, watch: Option<&Seen>) -> Pending {

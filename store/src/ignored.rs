@@ -40,6 +40,25 @@ pub fn is_ignore_file(name: &Name) -> bool {
     name.as_bytes() == IGNORE_FILE.as_bytes()
 }
 
+/// The line that ignores this path and no other, for a file of rules at the top of the folder;
+/// `None` if no line can say it: bytes that are no text, and control characters.
+#[must_use]
+pub fn line_for(path: &RelPath) -> Option<String> {
+    let text = std::str::from_utf8(path.as_bytes()).ok()?;
+    if text.is_empty() || text.contains(char::is_control) {
+        return None;
+    }
+    let mut line = String::from("/");
+    let ends_at = text.trim_end_matches(' ').len();
+    for (at, char) in text.char_indices() {
+        if matches!(char, '\\' | '*' | '?' | '[') || at >= ends_at {
+            line.push('\\');
+        }
+        line.push(char);
+    }
+    Some(line)
+}
+
 /// The line that ignores a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleRef {
@@ -377,6 +396,23 @@ mod tests {
     fn names_are_bytes() {
         let all = ignored(&[("", "*.o")]);
         assert!(all.by(&RelPath::new(b"\xff\xfe.o".to_vec()).unwrap(), false).is_some());
+    }
+
+    /// The line to paste ignores what it is for, and nothing else.
+    #[test]
+    fn the_line_for_a_path_ignores_just_that() {
+        let paths = ["a", "d/a b", "d/*", "[x]", "a?", "b\\c", "#a", "!a", "{x,y}", "end  ", "ab"];
+        for path in paths {
+            let line = line_for(&rel(path)).unwrap();
+            let all = ignored(&[("", &line)]);
+            for other in paths {
+                let hit = all.by(&rel(other), false).is_some();
+                assert_eq!(hit, other == path, "{line} and {other}");
+            }
+            assert!(all.by(&rel(&format!("z/{path}")), false).is_none());
+        }
+        assert_eq!(line_for(&RelPath::new(b"\xff".to_vec()).unwrap()), None);
+        assert_eq!(line_for(&rel("a\nb")), None);
     }
 
     /// The most that may be in one file can be used: thousands of lines of the dear kind.

@@ -419,6 +419,31 @@ fn a_save_by_rename_is_seen_under_its_final_name_only() {
     assert!(rig.looks(5000).is_empty());
 }
 
+/// Trap T8: locks and parts of editors, offices, git and rsync that come and go are nobody's
+/// business; one that lasts is a file like any other, after two seconds.
+#[test]
+fn passing_names_are_delayed_and_never_left_out() {
+    let names = [".#f", ".~lock.f.odt#", "index.lock", ".f.AbC123", "4913", ".f.swp", "f~"];
+    let mut rig = Rig::new();
+    for name in names {
+        if name == ".#f" {
+            // The lock of emacs is a symlink that leads nowhere.
+            std::os::unix::fs::symlink("somebody@host.1", rig.at(name)).unwrap();
+        } else {
+            rig.write(name, "passing");
+        }
+        assert_eq!(rig.seen(1_000), map(&[]), "{name}");
+        fs::remove_file(rig.at(name)).unwrap();
+    }
+    assert_eq!(rig.seen(5_000), map(&[]), "gone before anybody looked");
+    for name in names {
+        rig.write(name, "lasting");
+    }
+    assert_eq!(rig.seen(1_900), map(&[]));
+    let seen = rig.seen(200);
+    assert_eq!(seen, names.map(|name| (name.to_owned(), "lasting".to_owned())).into());
+}
+
 /// trap T5: what we place ourselves is looked at, and not read.
 #[test]
 fn a_file_moved_in_is_looked_at_only() {

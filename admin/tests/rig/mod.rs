@@ -93,6 +93,7 @@ pub(crate) fn report() -> StatusReport {
         pending: 0,
         pending_parts: Pending::default(),
         ignoring: Vec::new(),
+        busiest: Vec::new(),
         waiting: vec!["secret-name: no space left".to_owned()],
         alarms: Vec::new(),
         conflicts: 0,

@@ -11,8 +11,9 @@ use crate::record::{Body, FileId, LosingLine, Record, VersionVector};
 
 /// How many conflict names are tried for one thing: `-2`, `-3`...
 pub const CONFLICT_TRIES_MAX: u32 = 64;
-/// Lines that one file remembers; the oldest is forgotten for a newer one, and its copy is an
-/// ordinary file from then on.
+/// Lines that one file remembers, and so the copies that it can have at a time. Whoever loses while
+/// there are that many is in the history only, until somebody deals with one of them (trap T26). By
+/// moves there can be one more: then the oldest is forgotten, and its copy is an ordinary file.
 pub const LOSING_LINES_MAX: usize = 16;
 
 impl Namespace<'_> {
@@ -42,13 +43,19 @@ impl Namespace<'_> {
     /// `.git` into the history.
     pub(super) fn lose(&mut self, winner: FileId, mut loser: Record) -> Result<Outcome, Stop> {
         let parent = self.above(loser.parent)?;
-        if parent.is_git() && loser.body != Body::Directory {
+        let is_whole = loser.body != Body::Directory;
+        if parent.is_git() && is_whole {
             let path = parent.path_below(&loser.name);
             self.displace_at(winner, path, &loser, Reason::Lost)?;
             return Ok(Outcome::History { winner });
         }
         if let Some(copy) = self.same_copy(winner, &loser)? {
             return Ok(Outcome::Conflict { copy });
+        }
+        if is_whole && self.linked(winner)?.losing.len() >= LOSING_LINES_MAX {
+            let path = parent.path_below(&loser.name);
+            self.displace_at(winner, path, &loser, Reason::Lost)?;
+            return Ok(Outcome::History { winner });
         }
         loser.name = self.free_conflict_name(loser.parent, &loser.name)?;
         self.check_path(&Plan::there(loser.parent), &loser.name)?;

@@ -700,14 +700,27 @@ fn puts_carry_more_than_other_operations() {
     }
 }
 
+/// Trap T26: a file has so many copies at a time, and whoever loses then is in the history, until
+/// somebody deals with one of them.
 #[test]
-fn a_file_remembers_a_bounded_number_of_lost_lines() {
+fn a_file_has_a_bounded_number_of_copies_and_the_rest_is_history() {
     let mut world = World::new();
     let id = world.done(1, create("f", file("0")));
-    let texts: Vec<String> = (0..=super::LOSING_LINES_MAX).map(|n| format!("lost {n}")).collect();
-    let copies: Vec<FileId> =
-        texts.iter().map(|text| world.conflict(2, create("f", file(text)))).collect();
+    let copies: Vec<FileId> = (0..super::LOSING_LINES_MAX)
+        .map(|n| world.conflict(2, create("f", file(&format!("lost {n}")))))
+        .collect();
     assert_eq!(world.record(id).losing.len(), super::LOSING_LINES_MAX);
-    assert_eq!(world.record(copies[0]).conflict_of, None, "the oldest is a file of its own now");
-    assert_eq!(world.record(copies[1]).conflict_of, Some(id));
+    let before = world.paths();
+    let outcome = world.outcome(2, create("f", file("one more")));
+    assert!(matches!(outcome, Outcome::History { .. }), "{outcome:?}");
+    assert_eq!(world.paths(), before);
+    // Its bytes are found as those of any version.
+    let content = ContentId::of(b"one more");
+    let rows = world.index.newest_history(&HistoryOf::Content(content), 1).unwrap();
+    assert_eq!(rows.len(), 1);
+    // What is there already is no new copy.
+    assert_eq!(world.conflict(3, create("f", file("lost 3"))), copies[3]);
+    let base = world.record(copies[0]).version;
+    world.done(1, Op::Delete { id: copies[0], base });
+    world.conflict(2, create("f", file("and again")));
 }

@@ -10,7 +10,7 @@ use super::ports::{Answer, Outgoing};
 use super::{Engine, Fatal};
 use crate::agreed::{Effects, Touched};
 use crate::index::{Applied, What as Happened};
-use crate::op::{Change, Op, Outcome, Refusal};
+use crate::op::{At, Change, Op, Outcome, Refusal};
 use crate::placed::journal::{Facts, FlightNote, FlownRow, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Base, Place, View};
@@ -50,6 +50,7 @@ impl Engine {
                     self.link_outcomes(position, &outcomes)?;
                     self.note_flight(None);
                 }
+                self.count_bytes(&change);
                 self.touch_all(&change, &touched)?;
                 if mine {
                     self.settle_landed()?;
@@ -65,6 +66,22 @@ impl Engine {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Notes which paths the log is used for.
+    fn count_bytes(&mut self, change: &Change) {
+        if !self.is_live() {
+            return;
+        }
+        for op in &change.ops {
+            if let Op::Create { at: At { path, .. }, new }
+            | Op::Replace { at: At { path, .. }, new, .. }
+            | Op::Put { path, new } = op
+                && let Body::File { size, .. } = new.body
+            {
+                self.traffic.busiest.add(path, size, self.now_ms);
+            }
+        }
     }
 
     /// What is in flight can have no effect any more: it must not be sent for ever.

@@ -49,6 +49,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod together;
+mod traffic;
 mod transfers;
 mod unplaced;
 mod versions;
@@ -253,6 +254,7 @@ pub struct Engine {
     /// Rows that the log will never take as they are.
     refused_rows: HashSet<LocalId>,
     ignoring: ignoring::Ignoring,
+    traffic: traffic::Traffic,
     api_writes: VecDeque<ApiWrite>,
     api_bytes: usize,
     retention: retention::State,

@@ -16,6 +16,7 @@ use super::root::Standing;
 use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::Folder;
+use crate::folder::Kind;
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, Keep, OPS_MAX, Op, Parent};
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
@@ -135,6 +136,7 @@ impl Engine {
         if idle && self.retention.before_ms.is_none() {
             return Ok(());
         }
+        self.traffic.pace.begin();
         let mut draft = Draft::default();
         // What is missing from a folder that is no more was deleted by nobody, and what is compared
         // with a state that is wrong says nothing.
@@ -149,8 +151,10 @@ impl Engine {
                 self.outbox.renew(id);
                 continue;
             }
-            if self.draft_with_parents(id, &mut draft)? == Drafted::Full {
-                break;
+            match self.draft_with_parents(id, &mut draft)? {
+                Drafted::Full => break,
+                Drafted::Later if self.traffic.pace.is_waiting(id) => self.outbox.renew(id),
+                Drafted::Later | Drafted::Taken => {}
             }
         }
         self.draft_api_writes(&mut draft);
@@ -347,12 +351,16 @@ impl Engine {
         draft: &mut Draft,
     ) -> Result<Drafted, Fatal> {
         let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
-        let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
         let at = self.at_of(row, parent)?;
+        if !is_directory(row) && !self.traffic.pace.may_go(id, &at.path, self.now_ms) {
+            return Ok(Drafted::Later);
+        }
+        let Some(new) = self.incoming(id, row, draft)? else { return Ok(Drafted::Later) };
         let bytes = at.path.as_bytes().len() + new.bytes();
         if !draft.has_room(bytes) {
             return Ok(Drafted::Full);
         }
+        self.traffic.pace.went(&at.path, self.now_ms);
         draft.push(Op::Create { at, new }, flight(id, What::Content, row), bytes);
         Ok(Drafted::Taken)
     }
@@ -367,6 +375,10 @@ impl Engine {
         let Some(base) = row.base.clone() else { return Ok(Drafted::Later) };
         let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
         let at = self.at_of(row, parent)?;
+        let path = at.path.clone();
+        if parts.content == Part::Change && !self.traffic.pace.may_go(id, &path, self.now_ms) {
+            return Ok(Drafted::Later);
+        }
         let mut ops = Vec::new();
         if parts.place == Part::Change {
             ops.push((Op::Move { id: base.id, to: at.clone() }, What::Move));
@@ -389,6 +401,9 @@ impl Engine {
         }
         if !draft.has_room(bytes) {
             return Ok(Drafted::Full);
+        }
+        if parts.content == Part::Change {
+            self.traffic.pace.went(&path, self.now_ms);
         }
         for (op, what) in ops {
             draft.push(op, flight(id, what, row), bytes);
@@ -537,6 +552,10 @@ pub(super) fn wall_time(folder: &Folder) -> Time {
     let wall = folder.root().wall();
     let secs = i64::try_from(wall.as_secs()).unwrap_or(i64::MAX);
     Time { secs, nanos: wall.subsec_nanos() }
+}
+
+fn is_directory(row: &Placed) -> bool {
+    row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory)
 }
 
 fn flight(id: LocalId, what: What, row: &Placed) -> Flight {

@@ -464,6 +464,8 @@ pub struct StoreStatus {
     pub held: u64,
     /// What somebody has to do something about, a sentence each.
     pub alarms: Vec<String>,
+    /// The paths with the most replicated bytes in the last hour, and at least how many.
+    pub busiest: Vec<(RelPath, u64)>,
     /// Whether the start is over: the log caught up and the folder was scanned once.
     pub live: bool,
 }

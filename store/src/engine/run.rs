@@ -375,6 +375,7 @@ impl Engine {
             || self.wants_checkpoint()
             || self.index_changed
             || self.ignoring.waits_for_time()
+            || self.traffic.pace.has_waiting()
             || self.awaits_quorum()
     }
 }

@@ -41,6 +41,7 @@ use super::reads::Reads;
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
 use super::stage::Incoming;
+use super::traffic::Traffic;
 use super::unplaced::Unplaced;
 use super::{
     Engine, Fatal, Phase, adopt, cat, catchup, checkpoint, compare, quorum, retention, space,
@@ -231,7 +232,6 @@ impl Engine {
     /// As nothing is known yet but the index.
     #[expect(clippy::too_many_lines, reason = "a line for each field")]
     fn on(ground: Ground, options: Options, index: Index) -> Result<Self, Fatal> {
-        let Ground { standing, adoption, journal, .. } = ground;
         let Options { me, name, incarnation, folder, state, history, holds, .. } = options;
         Ok(Self {
             me,
@@ -240,7 +240,7 @@ impl Engine {
             now_ms: 0,
             next_tick_ms: 0,
             index,
-            journal,
+            journal: ground.journal,
             journal_buffer: Vec::new(),
             next_local: LocalId::FIRST,
             staging: state.child("staging")?,
@@ -250,7 +250,7 @@ impl Engine {
             state,
             dirs: HashMap::new(),
             space: space::Space::default(),
-            standing,
+            standing: ground.standing,
             owners: Owners::by(options.owners, options.accounts),
             outbox: OrderedSet::default(),
             guard: Guard::by(holds),
@@ -268,6 +268,7 @@ impl Engine {
             open_for_writing: BTreeSet::new(),
             refused_rows: HashSet::new(),
             ignoring: Ignoring::default(),
+            traffic: Traffic::default(),
             api_writes: VecDeque::new(),
             api_bytes: 0,
             retention: retention::State::default(),
@@ -288,7 +289,7 @@ impl Engine {
             transfers: super::transfers::Transfers::default(),
             cats: cat::State::default(),
             phase: Phase::Replaying,
-            adoption,
+            adoption: ground.adoption,
             suspects: HashSet::new(),
             cut_time: None,
             cut: None,

@@ -5,6 +5,7 @@ use pickbox_raft::core::ids::Index as LogIndex;
 
 use super::place::Why;
 use super::ports::{Outgoing, StoreStatus};
+use super::traffic::pace::Rate;
 use super::{Engine, Fatal};
 use crate::name::RelPath;
 use crate::placed::LocalId;
@@ -78,6 +79,7 @@ impl Engine {
             ignoring,
             held: wide(self.guard.held_count()),
             alarms: self.alarms()?,
+            busiest: self.traffic.busiest.top(self.now_ms),
             live: self.has_scanned(),
         })
     }
@@ -119,6 +121,14 @@ impl Engine {
         let offered: Vec<_> = self.offers.keys().take(NAMED_MAX).copied().collect();
         for id in offered {
             lines.push(format!("{}: {}", self.shown_path(id)?, self.why_on_offer(id)));
+        }
+        let paced: Vec<_> = self.traffic.pace.waiting().take(NAMED_MAX).collect();
+        for (id, Rate { burst, every_ms }) in paced {
+            lines.push(format!(
+                "{}: it changes all the time: after {burst} versions in a row one in {} s goes",
+                self.shown_path(id)?,
+                every_ms / 1_000
+            ));
         }
         let rows = [
             (self.outbox.first(NAMED_MAX), "not proposed yet"),

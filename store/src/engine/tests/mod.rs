@@ -4,6 +4,7 @@
 mod barriers;
 mod compare;
 mod conflicts;
+mod fights;
 mod fleet;
 mod guards;
 mod ignoring;
