@@ -48,6 +48,9 @@ pub struct StatusReport {
     pub busiest: Vec<BusyPath>,
     /// What somebody should look after, a sentence each.
     pub alarms: Vec<String>,
+    /// What is worth to be known of the folder and needs nobody, a sentence each.
+    #[serde(default)]
+    pub notices: Vec<String>,
     /// Conflict copies that nobody has dealt with.
     pub conflicts: u64,
     /// The digest over all current files, in hex; equal on all nodes with an equal applied index.
@@ -239,10 +242,11 @@ impl StatusReport {
     /// The same without the names of files, for those whom the folder is not entrusted to.
     #[must_use]
     pub fn without_names(mut self) -> Self {
-        let count = self.waiting.len();
-        if count > 0 {
-            let words = "what they are called is for those who may read the folder";
-            self.waiting = vec![format!("{count} ({words})")];
+        let words = "what they are called is for those who may read the folder";
+        for lines in [&mut self.waiting, &mut self.notices] {
+            if !lines.is_empty() {
+                *lines = vec![format!("{} ({words})", lines.len())];
+            }
         }
         self.ignoring.clear();
         self.busiest.clear();
@@ -332,6 +336,7 @@ impl StatusReport {
         self.ignoring.iter().try_for_each(|line| writeln!(out, "ignore: {line}"))?;
         self.busiest.iter().try_for_each(|busy| writeln!(out, "busiest: {busy}"))?;
         self.alarms.iter().try_for_each(|line| writeln!(out, "alarm: {line}"))?;
+        self.notices.iter().try_for_each(|line| writeln!(out, "notice: {line}"))?;
         writeln!(out, "conflicts: {}", self.conflicts)?;
         writeln!(out, "root_digest: {}", self.root_digest)?;
         writeln!(out, "members: {}", self.members.len())?;
@@ -390,6 +395,7 @@ pub(crate) mod tests {
             ignoring: Vec::new(),
             busiest: Vec::new(),
             alarms: Vec::new(),
+            notices: Vec::new(),
             conflicts: 0,
             root_digest: "9f3c21aa".repeat(4),
             members: (1..=3).map(member).collect(),

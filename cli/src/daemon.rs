@@ -423,7 +423,8 @@ fn start(
     let store = Store::open(options, folder, state, index, &parts, accounts)?;
     let (sightings, seen) = bounded(SIGHTINGS_MAX);
     let beside = Folder::open(&options.state_dir.join("quarantine"))?;
-    let (watch, watch_handle) = Watch::new(watched, vec![beside], sightings)?;
+    let (watch, watch_handle) =
+        Watch::new(watched, vec![beside], options.watch.clone(), sightings)?;
     let own = Own { log: parts.handle.clone(), keys, disk: losing.disk.clone() };
     spawn(crew, Pieces { parts, store, watch, watch_handle, seen, admin, losing, own })
 }

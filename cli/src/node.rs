@@ -21,7 +21,7 @@ use pickbox_store::engine::ports::{
 use pickbox_store::ignored::{IGNORE_BYTES_MAX, line_for};
 use pickbox_store::name::RelPath;
 use pickbox_store::op::{self as store, Refusal as Cannot};
-use pickbox_watch::{Ask, Counts};
+use pickbox_watch::{Ask, Counts, HotPolicy};
 
 use crate::conflicts;
 use crate::wishes::{What, Wish, alarms, member_report};
@@ -378,6 +378,9 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         let found = log.members.iter().find(|known| known.member.id == id);
         found.map(|known| known.member.name.clone())
     };
+    let watched = |lines: fn(&Counts) -> &Vec<String>| {
+        watch.map_or_else(Vec::new, |watch| lines(&watch.counts).clone())
+    };
     let parts = pending(store, watch);
     let placed = store.placed.get();
     StatusReport {
@@ -399,10 +402,11 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
         placed_index: placed,
         pending: parts.total(),
         pending_parts: parts,
-        waiting: store.waiting.clone(),
+        waiting: waiting(store, watch),
         ignoring: store.ignoring.clone(),
         busiest: store.busiest.iter().map(|(path, bytes)| busy_path(path, *bytes)).collect(),
-        alarms: store.alarms.iter().cloned().chain(alarms(log)).collect(),
+        alarms: [store.alarms.clone(), alarms(log), watched(|counts| &counts.alarms)].concat(),
+        notices: watched(|counts| &counts.notices),
         conflicts: store.conflicts,
         root_digest: store.digest.clone(),
         members: log.members.iter().map(|known| member_report(known, log)).collect(),
@@ -412,6 +416,19 @@ fn report(name: String, store: &StoreStatus, log: &Status, watch: Option<&Seen>)
 
 fn busy_path(path: &RelPath, bytes_per_hour: u64) -> BusyPath {
     BusyPath { path: path.clone(), bytes_per_hour, ignore_line: line_for(path) }
+}
+
+/// What the store waits for, and what programs keep open.
+fn waiting(store: &StoreStatus, watch: Option<&Seen>) -> Vec<String> {
+    let open = watch.iter().flat_map(|watch| &watch.counts.open_files).map(|file| {
+        let what = match (file.is_hot, file.policy) {
+            (true, _) => "stays open for writing: taken as it is, again when it changed",
+            (false, HotPolicy::Skip) => "open for writing: waits until it is closed (--hot)",
+            (false, HotPolicy::Snapshot) => "open for writing",
+        };
+        format!("{}: {what}", file.path)
+    });
+    store.waiting.iter().cloned().chain(open).collect()
 }
 
 fn pending(store: &StoreStatus, watch: Option<&Seen>) -> Pending {
@@ -452,7 +469,13 @@ fn counters(store: &StoreStatus, log: &Status, watch: Option<&Seen>) -> BTreeMap
     ]);
     if let Some(Seen { counts: watch, .. }) = watch {
         all.insert("watch_overflows".to_owned(), watch.overflows);
-        all.insert("unwatched".to_owned(), u64::try_from(watch.unwatched).unwrap_or(u64::MAX));
+        let mut insert = |name: &str, count| {
+            all.insert(name.to_owned(), u64::try_from(count).unwrap_or(u64::MAX));
+        };
+        insert("unwatched", watch.unwatched);
+        insert("watches", watch.watches.used);
+        insert("hot", watch.hot);
+        insert("linked", watch.linked);
     }
     all
 }

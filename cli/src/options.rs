@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use argh::FromArgs;
 use log::LevelFilter;
@@ -9,6 +10,7 @@ use pickbox_admin::node::{NodeName, PeerAddress};
 use pickbox_store::breaker::HoldRule;
 use pickbox_store::engine::FolderRule;
 use pickbox_store::owner::OwnerRule;
+use pickbox_watch::{HotRules, WatchOptions};
 use rustix::process::{Uid, geteuid};
 
 use crate::exit::CliError;
@@ -18,6 +20,11 @@ use crate::sandbox::SandboxMode;
 const ADMIN_PORT_ABOVE: u16 = 1000;
 /// The monitor port lies this far below the port, unless given.
 const MONITOR_PORT_BELOW: u16 = 2000;
+
+/// Seconds between two scans of the whole folder, at least: rarer than a scan takes.
+const SCAN_INTERVAL_MIN_S: u64 = 5;
+/// At most: a year.
+const SCAN_INTERVAL_MAX_S: u64 = 365 * 24 * 60 * 60;
 
 /// Keep a folder the same on several hosts: the daemon of one node.
 #[derive(Debug, FromArgs)]
@@ -115,6 +122,17 @@ pub(crate) struct DaemonArguments {
     #[argh(option)]
     owners: Option<String>,
 
+    /// seconds after which the whole folder is looked at again, at most, though no event says that anything
+    /// changed (default 3600; 0: never): finds what raises no event, such as writes through mmap
+    #[argh(option, default = "3600")]
+    scan_interval: u64,
+
+    /// what to do with files that stay open for writing: PATTERN=snapshot takes them as they are after 30
+    /// s and again whenever they changed (default), PATTERN=skip waits until they are closed. A pattern as
+    /// in .gitignore; may be given again, the last that matches decides
+    #[argh(option)]
+    hot: Vec<String>,
+
     /// error, warn, info, debug or trace (default info)
     #[argh(option, default = "LevelFilter::Info")]
     log_level: LevelFilter,
@@ -162,6 +180,8 @@ pub struct DaemonOptions {
     pub hold_rule: HoldRule,
     /// Whether users and groups are replicated.
     pub owner_rule: OwnerRule,
+    /// How the folder is watched.
+    pub watch: WatchOptions,
     /// How much is logged.
     pub log_level: LevelFilter,
     /// How much of the sandbox there must be.
@@ -283,10 +303,24 @@ impl DaemonArguments {
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
             hold_rule: parse_holds(self.hold_deletes.as_deref())?,
             owner_rule: parse_owners(self.owners.as_deref(), geteuid())?,
+            watch: watch_options(self.scan_interval, &self.hot)?,
             log_level: self.log_level,
             sandbox: self.sandbox,
         })
     }
+}
+
+fn watch_options(scan_interval: u64, hot: &[String]) -> Result<WatchOptions, CliError> {
+    let hot = HotRules::parse(hot.iter().map(String::as_str))
+        .map_err(|error| usage(format!("--hot {error}. For example --hot '*.db=skip'.")))?;
+    if (1..SCAN_INTERVAL_MIN_S).contains(&scan_interval) || scan_interval > SCAN_INTERVAL_MAX_S {
+        return Err(usage(format!(
+            "--scan-interval {scan_interval} is out of range: say seconds, {SCAN_INTERVAL_MIN_S} to \
+             {SCAN_INTERVAL_MAX_S}, or 0 for never."
+        )));
+    }
+    let scan_every = (scan_interval > 0).then(|| Duration::from_secs(scan_interval));
+    Ok(WatchOptions { scan_every, hot })
 }
 
 fn usage(text: impl Into<String>) -> CliError {

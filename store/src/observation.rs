@@ -135,6 +135,23 @@ pub enum Seen {
     ParentGone,
 }
 
+impl Seen {
+    /// What `statx(2)` said, if anything is there.
+    #[must_use]
+    pub fn stat(&self) -> Option<&Stat> {
+        match self {
+            Self::Directory(stat)
+            | Self::Symlink { stat, .. }
+            | Self::Small { stat, .. }
+            | Self::Large(stat)
+            | Self::StatOnly(stat)
+            | Self::Busy(stat)
+            | Self::Special(stat) => Some(stat),
+            Self::Gone | Self::Unreadable(_) | Self::ParentGone => None,
+        }
+    }
+}
+
 /// One look at one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {

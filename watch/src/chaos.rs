@@ -13,7 +13,7 @@ use pickbox_store::observation::{Observation, Seen, Sighting};
 use pickbox_store::time::Time;
 
 use crate::events::Drained;
-use crate::watcher::Watcher;
+use crate::watcher::{WatchOptions, Watcher};
 
 /// A small generator: the same seed gives the same story.
 struct Dice(u64);
@@ -114,7 +114,7 @@ impl Chaos {
         let folder = Folder::open(&temp.path().join("folder")).unwrap();
         let store = Store { root: Some(dir_key(folder.identity())), ..Store::default() };
         let now = pickbox_raft::clock::now();
-        let watcher = Watcher::open(folder, Vec::new(), now).unwrap();
+        let watcher = Watcher::open(folder, Vec::new(), WatchOptions::default(), now).unwrap();
         let dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut chaos = Self { dice, temp, watcher, store, now, log: Vec::new() };
         chaos.settle();

@@ -170,7 +170,17 @@ impl Dirty {
 
     /// Marks of files that somebody has open for writing.
     pub(crate) fn open_count(&self) -> usize {
-        self.marks.values().filter(|mark| mark.busy_since.is_some()).count()
+        self.open_marks().count()
+    }
+
+    /// The same themselves.
+    pub(crate) fn open_marks(&self) -> impl Iterator<Item = &Mark> {
+        self.marks.values().filter(|mark| mark.busy_since.is_some())
+    }
+
+    /// Those of them that were handed on as they were.
+    pub(crate) fn hot_count(&self) -> usize {
+        self.open_marks().filter(|mark| mark.handed.is_some()).count()
     }
 
     /// What is noted of a name.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use inotify::WatchMask;
-use log::{debug, warn};
+use log::warn;
 use pickbox_store::folder::{Dir, FolderError, Kind, Listed, Stat};
 use pickbox_store::ignored::IGNORE_FILE;
 use pickbox_store::name::{Name, RelPath};
@@ -151,6 +151,7 @@ impl Watcher {
         }
         match current.dir.stat(&key.name) {
             Ok(stat) if stat.kind != Kind::Directory => {
+                self.count_links(key, Some(&stat));
                 current.looks.push((key.name.clone(), stat));
                 if current.looks.len() >= LOOKS_MAX {
                     self.hand_on_looks(current, now);
@@ -204,7 +205,7 @@ impl Watcher {
     fn cannot_enter(&mut self, dir: RelPath, error: &FolderError) {
         let errno = error.errno();
         if errno == Errno::XDEV {
-            debug!("another file system is mounted at '{dir}': not entered");
+            self.notices.met_mount(&dir);
         } else {
             warn!("directory '{dir}' cannot be listed: {errno}");
         }
@@ -234,6 +235,7 @@ impl Watcher {
         for _ in 0..self.moves.found(id) {
             self.tree.release(id);
         }
+        self.notices.entered(id, &dir);
         // Its event may still be unread; nothing below is told of before it is.
         if let Some(key) = job.at.as_ref().filter(|_| known != Known::WhereExpected) {
             self.note(key, What::Found(Hint::SCANNED), now);
@@ -344,9 +346,6 @@ impl Watcher {
         let id = self.node_at(key, now, |wd| wd.is_none());
         if let Some(node) = self.tree.get_mut(id) {
             node.ino = stat.ino;
-        }
-        if self.unwatched.is_empty() {
-            warn!("{}", self.budget());
         }
         self.unwatched.insert(id);
         id

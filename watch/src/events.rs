@@ -247,6 +247,7 @@ impl Watcher {
                 self.wds.remove(wd);
             }
             self.unwatched.remove(&id);
+            self.notices.forget(id);
             self.tree.unlink(id);
         }
     }

@@ -120,4 +120,11 @@ impl Lane {
         self.jobs.append(&mut newer.jobs);
         self.later.append(&mut newer.later);
     }
+
+    /// Gives up: all that is held for its jobs.
+    pub(crate) fn into_held(self) -> impl Iterator<Item = DirId> {
+        let jobs = self.jobs.into_iter().chain(self.later.into_iter().map(|(_, job)| job));
+        let above = jobs.filter_map(|job| Some(job.at?.dir));
+        above.chain(self.current.map(|current| current.id))
+    }
 }

@@ -23,12 +23,17 @@ mod dirty;
 mod enter;
 mod events;
 mod examine;
+mod hot;
 mod ignore;
 mod lane;
 mod limits;
+mod linked;
 mod moves;
+mod notices;
 mod reach;
 mod run;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -39,6 +44,7 @@ mod walk;
 mod watcher;
 mod wds;
 
-pub use limits::WatchBudget;
+pub use hot::{BadHotRule, HotPolicy, HotRules};
+pub use limits::{Setting, WatchBudget};
 pub use run::{Ask, Handle, NotTaken, Watch};
-pub use watcher::{Counts, WatchError};
+pub use watcher::{Counts, OpenFile, WatchError, WatchOptions};

@@ -14,7 +14,7 @@ use pickbox_store::name::RelPath;
 use pickbox_store::observation::Sighting;
 
 use crate::events::Drained;
-use crate::watcher::{Counts, WatchError, Watcher};
+use crate::watcher::{Counts, WatchError, WatchOptions, Watcher};
 
 /// Questions that may wait.
 const ASKS_MAX: usize = 65_536;
@@ -160,10 +160,11 @@ impl Watch {
     pub fn new(
         folder: Folder,
         beside: Vec<Folder>,
+        options: WatchOptions,
         sightings: Sender<Sighting>,
     ) -> Result<(Self, Handle), WatchError> {
         pickbox_store::lease::ignore_sigio().map_err(WatchError::Io)?;
-        let watcher = Watcher::open(folder, beside, clock::now())?;
+        let watcher = Watcher::open(folder, beside, options, clock::now())?;
         let poll = Poll::new().map_err(WatchError::Io)?;
         let fd = watcher.raw_fd();
         poll.registry()
@@ -222,6 +223,7 @@ impl Watch {
             self.watcher.step_fresh(LIST_ENTRIES, clock::now());
             self.look_for(LOOK_SLICE);
             if self.watcher.outbox.is_empty() {
+                self.watcher.step_linked(clock::now());
                 self.watcher.step_walk(LIST_ENTRIES, clock::now());
             }
         }

@@ -13,17 +13,22 @@ use pickbox_store::name::RelPath;
 use pickbox_store::observation::{Hint, Observation, Place, Seen, Sighting};
 
 use crate::events::Drained;
-use crate::watcher::Watcher;
+use crate::watcher::{WatchOptions, Watcher};
 
-struct Rig {
+pub(crate) struct Rig {
     temp: tempfile::TempDir,
-    watcher: Watcher,
-    now: Instant,
+    pub(crate) watcher: Watcher,
+    pub(crate) now: Instant,
 }
 
 impl Rig {
     /// A folder prepared by `make`, its first walk done.
-    fn with(make: impl FnOnce(&std::path::Path)) -> Self {
+    pub(crate) fn with(make: impl FnOnce(&std::path::Path)) -> Self {
+        Self::with_options(WatchOptions::default(), make)
+    }
+
+    /// The same, watched in this way.
+    pub(crate) fn with_options(options: WatchOptions, make: impl FnOnce(&std::path::Path)) -> Self {
         pickbox_store::lease::ignore_sigio().unwrap();
         let temp = tempfile::tempdir().unwrap();
         for dir in ["folder", "quarantine", "outside"] {
@@ -32,21 +37,22 @@ impl Rig {
         make(&temp.path().join("folder"));
         let open = |name: &str| Folder::open(&temp.path().join(name)).unwrap();
         let now = pickbox_raft::clock::now();
-        let watcher = Watcher::open(open("folder"), vec![open("quarantine")], now).unwrap();
+        let watcher =
+            Watcher::open(open("folder"), vec![open("quarantine")], options, now).unwrap();
         let mut rig = Self { temp, watcher, now };
         rig.pass(0);
         rig
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    fn at(&self, path: &str) -> PathBuf {
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.temp.path().join("folder").join(path)
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         fs::write(self.at(path), text).unwrap();
     }
 
@@ -59,7 +65,7 @@ impl Rig {
     }
 
     /// Works until nothing is left to do, lets `ms` pass, and works again; all that was sighted.
-    fn pass(&mut self, ms: u64) -> Vec<Sighting> {
+    pub(crate) fn pass(&mut self, ms: u64) -> Vec<Sighting> {
         let mut sightings = self.work();
         if ms > 0 {
             self.now += Duration::from_millis(ms);
@@ -75,13 +81,14 @@ impl Rig {
             let fresh = self.watcher.step_fresh(100, self.now);
             let looked = self.watcher.hand_on(self.now);
             let walked = self.watcher.step_walk(100, self.now);
-            if !fresh && !looked && !walked {
+            let swept = self.watcher.step_linked(self.now);
+            if !fresh && !looked && !walked && !swept {
                 return self.watcher.outbox.drain(..).collect();
             }
         }
     }
 
-    fn looks(&mut self, ms: u64) -> Vec<Observation> {
+    pub(crate) fn looks(&mut self, ms: u64) -> Vec<Observation> {
         self.pass(ms).into_iter().flat_map(Sighting::into_looks).collect()
     }
 
@@ -96,7 +103,7 @@ impl Rig {
     }
 }
 
-fn brief(seen: &Seen) -> String {
+pub(crate) fn brief(seen: &Seen) -> String {
     match seen {
         Seen::Small { data, .. } => String::from_utf8_lossy(data).into_owned(),
         Seen::Gone => "gone".into(),
@@ -130,7 +137,9 @@ fn the_first_walk_lists_the_whole_folder() {
     fs::write(temp.path().join("a/b/f"), "x").unwrap();
     fs::write(temp.path().join("top"), "x").unwrap();
     let now = pickbox_raft::clock::now();
-    let watcher = Watcher::open(Folder::open(temp.path()).unwrap(), Vec::new(), now).unwrap();
+    let watcher =
+        Watcher::open(Folder::open(temp.path()).unwrap(), Vec::new(), WatchOptions::default(), now)
+            .unwrap();
     let mut rig = Rig { temp, watcher, now };
     let sightings = rig.pass(0);
     let root = RelPath::root();
@@ -571,7 +580,7 @@ fn what_cannot_be_listed_is_named() {
     // Root may read everything: a foreign mount stands for what cannot be entered.
     let now = pickbox_raft::clock::now();
     let folder = Folder::open(std::path::Path::new("/")).unwrap();
-    let mut watcher = Watcher::open(folder, Vec::new(), now).unwrap();
+    let mut watcher = Watcher::open(folder, Vec::new(), WatchOptions::default(), now).unwrap();
     let root = watcher.root().unwrap();
     let name = pickbox_store::name::Name::new("proc").unwrap();
     watcher.push_fresh(crate::tree::Key { dir: root, name }, crate::lane::Why::Appeared);
@@ -647,7 +656,9 @@ fn without_an_instance_the_error_says_what_to_do() {
 fn with_no_instance() {
     let temp = tempfile::tempdir().unwrap();
     let folder = Folder::open(temp.path()).unwrap();
-    let error = Watcher::open(folder, Vec::new(), pickbox_raft::clock::now()).unwrap_err();
+    let error =
+        Watcher::open(folder, Vec::new(), WatchOptions::default(), pickbox_raft::clock::now())
+            .unwrap_err();
     assert!(error.to_string().contains("sysctl -w fs.inotify.max_user_instances="), "{error}");
 }
 

@@ -10,7 +10,7 @@ use pickbox_store::content_id::ContentId;
 use pickbox_store::folder::Folder;
 use pickbox_store::observation::{Flushed, Hint, Observation, Seen, Sighting};
 
-use crate::{Ask, Counts, Handle, Watch};
+use crate::{Ask, Counts, Handle, Watch, WatchOptions};
 
 /// Far longer than anything here takes: a test that hangs fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ fn beside_a_watch(capacity: usize, story: impl FnOnce(&Path, &Handle, &Receiver<
     let temp = temp.unwrap();
     let (sender, sightings) = bounded(capacity);
     let folder = Folder::open(temp.path()).unwrap();
-    let (watch, handle) = Watch::new(folder, Vec::new(), sender).unwrap();
+    let (watch, handle) = Watch::new(folder, Vec::new(), WatchOptions::default(), sender).unwrap();
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || watch.run());
         let stop = StopAtEnd(&handle);

@@ -41,6 +41,13 @@ pub(crate) struct Node {
     pub(crate) seen: u64,
 }
 
+#[cfg(test)]
+impl Node {
+    pub(crate) fn hold_count(&self) -> u32 {
+        self.hold_count
+    }
+}
+
 /// All nodes. Slots are reused once nobody holds them.
 #[derive(Debug, Default)]
 pub(crate) struct Tree {

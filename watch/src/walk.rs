@@ -1,5 +1,9 @@
 //! Walks over what is there: at the start, after lost events, on request, and over directories
 //! that have no watch. One at a time, in small steps, rarer the more often they are needed.
+//!
+//! Now and then everything is walked though nothing is known to be missed: stores through `mmap`
+//! move the time of modification and raise no event (traps T7, T22, fault 59). Nobody waits for such
+//! a *scan*, so it counts as nothing that is pending, and it gives way to a walk that somebody needs.
 
 use std::time::{Duration, Instant};
 
@@ -33,9 +37,21 @@ const _: () = assert!(WALK_MARKS_MAX < crate::dirty::MARKS_MAX);
 struct Walk {
     /// Where it began; none for a sweep.
     top: Option<RelPath>,
+    purpose: Purpose,
     lane: Lane,
     /// Listed to the end: done once all marks up to this id are handed on.
     listed_at: Option<u64>,
+}
+
+/// Why there is a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Something is, or may be, not known.
+    Needed,
+    /// Directories without a watch.
+    Sweep,
+    /// To find what raises no event.
+    Scan,
 }
 
 /// The walk that runs and those that wait.
@@ -49,13 +65,18 @@ pub(crate) struct Walks {
     next_sweep: Instant,
     /// A flush waits for the next sweep.
     sweep_awaited: bool,
+    /// How often everything is scanned, at least.
+    scan_every: Option<Duration>,
+    next_scan: Option<Instant>,
     /// Grows with each walk of everything.
     generation: u64,
 }
 
 impl Walks {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(scan_every: Option<Duration>, now: Instant) -> Self {
         Self {
+            scan_every,
+            next_scan: scan_every.map(|every| now + early(every)),
             running: None,
             waiting: Vec::new(),
             not_before: now,
@@ -84,9 +105,19 @@ impl Walks {
         self.running.is_some()
     }
 
-    /// Walks running and waiting.
+    /// Walks running and waiting that somebody needs.
     pub(crate) fn count(&self) -> usize {
-        self.waiting.len() + usize::from(self.running.is_some()) + usize::from(self.sweep_awaited)
+        let needed = self.running.is_some() && !self.is_scanning();
+        self.waiting.len() + usize::from(needed) + usize::from(self.sweep_awaited)
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.running.as_ref().is_some_and(|walk| walk.purpose == Purpose::Scan)
+    }
+
+    /// How often everything is scanned, at least.
+    pub(crate) fn scan_every(&self) -> Option<Duration> {
+        self.scan_every
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -95,12 +126,17 @@ impl Walks {
 
     /// When the next one may begin, or is to be gone on with.
     pub(crate) fn next_due(&self, has_unwatched: bool) -> Option<Instant> {
-        if let Some(walk) = &self.running {
-            return walk.lane.next_due();
-        }
         let waiting = (!self.waiting.is_empty()).then_some(self.not_before);
-        let sweep = has_unwatched.then_some(self.next_sweep);
-        waiting.into_iter().chain(sweep).min()
+        match &self.running {
+            Some(Walk { purpose: Purpose::Scan, lane, .. }) => {
+                lane.next_due().into_iter().chain(waiting).min()
+            }
+            Some(walk) => walk.lane.next_due(),
+            None => {
+                let sweep = has_unwatched.then_some(self.next_sweep);
+                [waiting, sweep, self.next_scan].into_iter().flatten().min()
+            }
+        }
     }
 
     /// Whether the running walk has directories left to list.
@@ -111,7 +147,8 @@ impl Walks {
     }
 
     fn take_next(&mut self, now: Instant) -> Option<RelPath> {
-        if self.running.is_some() || self.waiting.is_empty() || now < self.not_before {
+        let is_busy = self.running.is_some() && !self.is_scanning();
+        if is_busy || self.waiting.is_empty() || now < self.not_before {
             return None;
         }
         if now > self.last_end + CALM {
@@ -120,11 +157,23 @@ impl Walks {
         Some(self.waiting.remove(0))
     }
 
+    /// All that there is has been looked at: the next scan has time.
+    fn looked_at_all(&mut self, now: Instant) {
+        self.next_scan = self.scan_every.map(|every| now + early(every));
+    }
+
     fn ended(&mut self, now: Instant) {
         self.last_end = now;
         self.not_before = now + self.pause;
         self.pause = self.pause.saturating_mul(2).min(PAUSE_MAX);
     }
+}
+
+/// When a scan begins that must be over within `every`: up to a fifth earlier, so that nodes that were
+/// started together do not scan together. The clock's last digits are random enough for that.
+fn early(every: Duration) -> Duration {
+    let percent = pickbox_raft::clock::wall().subsec_micros() % 20;
+    every.saturating_mul(100 - percent - 1) / 100
 }
 
 impl Watcher {
@@ -150,20 +199,42 @@ impl Watcher {
     fn begin_walk(&mut self, now: Instant) {
         self.walks.sweep_awaited &= !self.unwatched.is_empty();
         if let Some(top) = self.walks.take_next(now) {
-            if top.is_root() {
-                self.walks.generation += 1;
-            }
-            let lane = self.lane_from(&top, now);
-            self.outbox.push_back(Sighting::WalkStarted(top.clone()));
-            self.walks.running = Some(Walk { top: Some(top), lane, listed_at: None });
-        } else if self.walks.running.is_none()
-            && !self.unwatched.is_empty()
-            && now >= self.walks.next_sweep
-        {
+            self.abandon_scan();
+            self.begin(top, Purpose::Needed, now);
+            return;
+        }
+        let sweeps_now = self.walks.sweep_awaited && now >= self.walks.next_sweep;
+        if sweeps_now && self.walks.is_scanning() {
+            self.abandon_scan();
+        }
+        if self.walks.running.is_some() {
+            return;
+        }
+        if !self.unwatched.is_empty() && now >= self.walks.next_sweep {
             self.walks.next_sweep = now + SWEEP_EVERY;
             self.walks.sweep_awaited = false;
             let lane = self.lane_of_unwatched();
-            self.walks.running = Some(Walk { top: None, lane, listed_at: None });
+            let purpose = Purpose::Sweep;
+            self.walks.running = Some(Walk { top: None, purpose, lane, listed_at: None });
+        } else if self.walks.next_scan.is_some_and(|next| now >= next) {
+            self.begin(RelPath::root(), Purpose::Scan, now);
+        }
+    }
+
+    fn begin(&mut self, top: RelPath, purpose: Purpose, now: Instant) {
+        if top.is_root() {
+            self.walks.generation += 1;
+            self.notices.forget_mounts();
+        }
+        let lane = self.lane_from(&top, now);
+        self.outbox.push_back(Sighting::WalkStarted(top.clone()));
+        self.walks.running = Some(Walk { top: Some(top), purpose, lane, listed_at: None });
+    }
+
+    /// A scan gives way: nobody waits for it, and it begins anew in its time.
+    fn abandon_scan(&mut self) {
+        for held in self.walks.running.take().into_iter().flat_map(|walk| walk.lane.into_held()) {
+            self.tree.release(held);
         }
     }
 
@@ -209,19 +280,20 @@ impl Watcher {
         if !self.dirty.is_settled_before(listed_at) {
             return;
         }
-        if let Some(walk) = self.walks.running.take()
-            && let Some(top) = walk.top
-        {
+        let Some(Walk { top, purpose, lane, .. }) = self.walks.running.take() else { return };
+        self.say_unwatched();
+        let Some(top) = top else { return };
+        if purpose == Purpose::Needed {
             self.walks.ended(now);
-            let complete = walk.lane.failure_count == 0;
-            if !complete {
-                warn!(
-                    "walk of '{top}' is incomplete: {} directories failed",
-                    walk.lane.failure_count
-                );
-            }
-            self.outbox.push_back(Sighting::WalkDone { top, complete });
         }
+        if top.is_root() {
+            self.walks.looked_at_all(now);
+        }
+        let complete = lane.failure_count == 0;
+        if !complete {
+            warn!("walk of '{top}' is incomplete: {} directories failed", lane.failure_count);
+        }
+        self.outbox.push_back(Sighting::WalkDone { top, complete });
     }
 
     /// Directories that a whole walk did not meet are gone, or were moved meanwhile under our

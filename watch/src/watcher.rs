@@ -9,14 +9,17 @@ use std::time::{Duration, Instant};
 use inotify::Inotify;
 use pickbox_store::folder::{Dir, Folder, FolderError, Stat};
 use pickbox_store::ignored::Ignored;
-use pickbox_store::name::RelPath;
+use pickbox_store::name::{Name, RelPath};
 use pickbox_store::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
 
 use crate::dirty::{Dirty, Mark, Noted, What};
 use crate::examine::{Patience, examine, examine_entry};
+use crate::hot::{HotPolicy, HotRules};
 use crate::lane::Lane;
 use crate::limits::{self, WatchBudget};
+use crate::linked::Linked;
 use crate::moves::Moves;
+use crate::notices::Notices;
 use crate::reach::{OldPaths, Unreached};
 use crate::tree::{DirId, Key, Tree};
 use crate::walk::Walks;
@@ -75,8 +78,35 @@ impl std::error::Error for WatchError {
     }
 }
 
+/// How a folder is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchOptions {
+    /// How often everything is looked at, at least, though no event says that anything changed;
+    /// none: never.
+    pub scan_every: Option<Duration>,
+    /// What is done with files that stay open for writing.
+    pub hot: HotRules,
+}
+
+impl Default for WatchOptions {
+    fn default() -> Self {
+        Self { scan_every: Some(Duration::from_hours(1)), hot: HotRules::default() }
+    }
+}
+
+/// A file that a program keeps open for writing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Where it is.
+    pub path: RelPath,
+    /// Whether it was open for so long that it is taken as it is, now and then.
+    pub is_hot: bool,
+    /// What is done with it then.
+    pub policy: HotPolicy,
+}
+
 /// How the watcher stands, for STATUS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Bytes of events in the kernel's queue (`FIONREAD`).
     pub unread_bytes: u64,
@@ -96,7 +126,20 @@ pub struct Counts {
     pub watches: WatchBudget,
     /// Directories without a watch: scanned every 30 s.
     pub unwatched: usize,
+    /// Files that stayed open for writing for so long that they are taken as they are.
+    pub hot: usize,
+    /// Files with several names, looked at every few seconds.
+    pub linked: usize,
+    /// Some of the files that are open for writing, the hot ones first.
+    pub open_files: Vec<OpenFile>,
+    /// What somebody should look after, a sentence each.
+    pub alarms: Vec<String>,
+    /// What is worth to be known and needs nobody, a sentence each.
+    pub notices: Vec<String>,
 }
+
+/// Open files that STATUS names.
+const OPEN_SHOWN_MAX: usize = 8;
 
 /// A tree or directory that is watched.
 #[derive(Debug)]
@@ -124,6 +167,9 @@ pub(crate) struct Watcher {
     pub(crate) unwatched: BTreeSet<DirId>,
     /// What is left alone.
     pub(crate) ignored: Arc<Ignored>,
+    pub(crate) linked: Linked,
+    pub(crate) notices: Notices,
+    hot: HotRules,
     pub(crate) outbox: VecDeque<Sighting>,
     /// Something was told from which a deletion may be concluded, and not yet that it was all.
     pub(crate) told_gone: bool,
@@ -138,6 +184,7 @@ impl Watcher {
     pub(crate) fn open(
         folder: Folder,
         beside: Vec<Folder>,
+        options: WatchOptions,
         now: Instant,
     ) -> Result<Self, WatchError> {
         let inotify = Inotify::init().map_err(|source| WatchError::NoInstance {
@@ -154,9 +201,12 @@ impl Watcher {
             moves: Moves::default(),
             old_paths: OldPaths::default(),
             fresh: Lane::default(),
-            walks: Walks::new(now),
+            walks: Walks::new(options.scan_every, now),
             unwatched: BTreeSet::new(),
             ignored: Arc::default(),
+            linked: Linked::new(now),
+            notices: Notices::of(folder.root()),
+            hot: options.hot,
             outbox: VecDeque::new(),
             told_gone: false,
             overflow_count: 0,
@@ -199,11 +249,8 @@ impl Watcher {
     }
 
     pub(crate) fn budget(&self) -> WatchBudget {
-        WatchBudget {
-            needed: self.tree.linked_count(),
-            used: self.wds.count(),
-            limit: limits::watches_max(),
-        }
+        let (limit, setting) = limits::watches_max();
+        WatchBudget { needed: self.tree.linked_count(), used: self.wds.count(), limit, setting }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -217,7 +264,24 @@ impl Watcher {
             overflows: self.overflow_count,
             watches: self.budget(),
             unwatched: self.unwatched.len(),
+            hot: self.dirty.hot_count(),
+            linked: self.linked.len(),
+            open_files: self.open_files(),
+            alarms: self.alarms(),
+            notices: self.notices(),
         }
+    }
+
+    fn open_files(&self) -> Vec<OpenFile> {
+        let mut open: Vec<_> = self.dirty.open_marks().collect();
+        open.sort_by_key(|mark| (mark.handed.is_none(), mark.first));
+        let named = open.into_iter().filter_map(|mark| {
+            let (_, dir) = self.tree.path(mark.key.dir)?;
+            let path = dir.join(&mark.key.name);
+            let policy = self.hot.policy(&path);
+            Some(OpenFile { is_hot: mark.handed.is_some(), policy, path })
+        });
+        named.take(OPEN_SHOWN_MAX).collect()
     }
 
     /// Notes an event and keeps the node of its directory as long as its mark lives.
@@ -334,7 +398,9 @@ impl Watcher {
                 self.dirty.defer(mark, now);
                 self.saw(place, path, Seen::Busy(stat), hint);
             }
-            Seen::Busy(stat) if mark.is_overdue(now) => self.look_hot(mark, place, dir, stat, now),
+            Seen::Busy(stat) if mark.is_overdue(now) && self.may_be_hot(dir, &mark.key.name) => {
+                self.look_hot(mark, place, dir, stat, now);
+            }
             Seen::Busy(_) => self.dirty.defer(mark, now),
             // Renamed or deleted a moment ago: its event takes this mark along.
             Seen::Gone if mark.is_expected() => self.look_again(mark, now),
@@ -345,6 +411,11 @@ impl Watcher {
             }
             seen => self.done(&mark, place, dir.path(), seen),
         }
+    }
+
+    /// Whether a file is taken as it is when it stays open.
+    fn may_be_hot(&self, dir: &Dir, name: &Name) -> bool {
+        self.hot.policy(&dir.path().join(name)) == HotPolicy::Snapshot
     }
 
     /// Whether a directory is known by this name and it is not this one: the known one was
@@ -379,6 +450,9 @@ impl Watcher {
         {
             // Whoever is told so forgets what was below: if it comes back, all is told anew.
             self.forget(id);
+        }
+        if place == Place::Folder {
+            self.count_links(&mark.key, seen.stat());
         }
         self.saw(place, dir.join(&mark.key.name), seen, mark.hint.without(Hint::HOT));
         self.tree.release(mark.key.dir);
@@ -456,6 +530,7 @@ impl Watcher {
         [
             Some(self.root_checked + CHECK_ROOT_EVERY),
             self.fresh.next_due(),
+            self.linked.next_due(),
             self.dirty.next_due(),
             self.moves.next_due(),
             self.walks.next_due(!self.unwatched.is_empty()),

@@ -96,6 +96,7 @@ pub(crate) fn report() -> StatusReport {
         busiest: Vec::new(),
         waiting: vec!["secret-name: no space left".to_owned()],
         alarms: Vec::new(),
+        notices: Vec::new(),
         conflicts: 0,
         root_digest: "00".repeat(16),
         members: vec![MemberReport {

@@ -93,6 +93,14 @@ impl Handle {
         either!(self, handle => handle.medium())
     }
 
+    pub(super) fn file_system_magic(&self) -> Result<u32> {
+        either!(self, handle => handle.file_system_magic())
+    }
+
+    pub(super) fn inode_flags(&self) -> Result<u32> {
+        either!(self, handle => handle.inode_flags())
+    }
+
     pub(super) fn wall(&self) -> Duration {
         either!(self, handle => handle.wall())
     }

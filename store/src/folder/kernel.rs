@@ -167,6 +167,18 @@ impl Handle {
         format!("{} {}", boot.trim(), mount.map_or(0, |statx| statx.stx_mnt_id))
     }
 
+    /// The number of the kind of file system (`statfs(2)`, `f_type`).
+    pub(super) fn file_system_magic(&self) -> Result<u32> {
+        let kind = rustix::fs::fstatfs(&self.0)?.f_type.to_le_bytes();
+        // A magic number has 32 bits, in a field whose width and sign differ between processors.
+        Ok(u32::from_le_bytes(kind.first_chunk().copied().unwrap_or_default()))
+    }
+
+    /// The flags of an inode (`ioctl_iflags(2)`).
+    pub(super) fn inode_flags(&self) -> Result<u32> {
+        rustix::fs::ioctl_getflags(&self.0).map(|flags| flags.bits())
+    }
+
     /// The time since 1970 by the clock that stamps files.
     #[expect(clippy::unused_self, reason = "a simulated disk has a clock of its own")]
     pub(super) fn wall(&self) -> Duration {

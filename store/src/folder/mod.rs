@@ -41,7 +41,7 @@ pub use error::FolderError;
 pub use file::File;
 use kernel::For;
 pub use list::{Listed, Listing};
-pub use medium::medium;
+pub use medium::{Quiet, medium};
 pub use read::READ_TRIES_MAX;
 use rustix::io::Errno;
 pub use space::{Space, free_bytes};

@@ -83,7 +83,8 @@ pub fn scan(directory: &Path, plan: ScanPlan, mut say: impl FnMut(&str)) -> Vec<
             target: "< 20 s",
         });
         let cpu = number(cluster.daemon(0).cpu_ticks()) / 100.0;
-        rows.push(Row::plain("its CPU time", format!("{cpu:.2} s"), "-"));
+        let threads = thread_times(cluster.daemon(0));
+        rows.push(Row::plain("its CPU time", format!("{cpu:.2} s ({threads})"), "-"));
         rows.extend(memory(cluster.daemon(0), "after it", "< 256 MiB"));
         let watches = watches_of(cluster.daemon(0));
         assert!(watches > plan.directory_count, "every directory is watched: {watches}");
@@ -114,6 +115,24 @@ fn await_ready(cluster: &Cluster, end: std::time::Instant) {
         assert!(clock::now() < end, "not ready within {START_MAX:?}\n{}", cluster.describe());
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// CPU time of the threads that work most.
+fn thread_times(daemon: &Daemon) -> String {
+    let pid = daemon.pid().expect("it runs");
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let time = |task: fs::DirEntry| {
+        let text = fs::read_to_string(task.path().join("stat")).ok()?;
+        let (head, fields) = text.rsplit_once(')')?;
+        let ticks = fields.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
+        Some((ticks, head.rsplit_once('(')?.1.to_owned()))
+    };
+    let mut times: Vec<_> = tasks.flatten().filter_map(time).collect();
+    times.sort();
+    let shown = times.into_iter().rev().take(3);
+    let shown = shown.map(|(ticks, name)| format!("{name} {:.2}", f64::from(ticks) / 100.0));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Inotify watches that a process has set (proc(5), fdinfo).

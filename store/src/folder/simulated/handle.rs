@@ -178,6 +178,16 @@ impl Handle {
         format!("simulated {}", self.fs.volume().boot)
     }
 
+    #[expect(clippy::unused_self, reason = "as the kernel's")]
+    pub(in crate::folder) fn file_system_magic(&self) -> Result<u32> {
+        Err(Errno::NOSYS)
+    }
+
+    #[expect(clippy::unused_self, reason = "as the kernel's")]
+    pub(in crate::folder) fn inode_flags(&self) -> Result<u32> {
+        Err(Errno::NOTTY)
+    }
+
     pub(in crate::folder) fn wall(&self) -> Duration {
         Duration::from_nanos(self.fs.volume().clock_ns)
     }
