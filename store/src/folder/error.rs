@@ -110,6 +110,11 @@ impl fmt::Display for FolderError {
             Self::WrongKind(_) => write!(f, "'{path}' is of another kind than expected"),
             Self::Unstable(_) => write!(f, "'{path}' changes while it is read"),
             Self::NoSpace(_) => write!(f, "no space left for '{path}'"),
+            Self::Blocked { errno: Errno::PERM, .. } => write!(
+                f,
+                "'{path}' cannot be worked on: {}: immutable, or not this daemon's to change",
+                Errno::PERM
+            ),
             Self::Blocked { errno, .. } => write!(f, "'{path}' cannot be worked on: {errno}"),
             Self::Other { errno, .. } => write!(f, "'{path}': {errno}"),
         }

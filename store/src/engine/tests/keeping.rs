@@ -120,11 +120,14 @@ fn assert_recovered(mut fleet: Fleet) {
     }
 }
 
+/// Trap T25: after a power cut, what changed since the checkpoint is suspect: it is compared, put back
+/// and never proposed.
 #[test]
 fn what_a_power_cut_shortened_is_no_edit() {
     assert_recovered(cut_short());
 }
 
+/// Trap T25: the same when another failure comes first.
 #[test]
 fn a_kill_after_the_start_that_noticed_a_power_cut_forgets_no_suspect() {
     let mut fleet = cut_short();
@@ -133,6 +136,7 @@ fn a_kill_after_the_start_that_noticed_a_power_cut_forgets_no_suspect() {
     assert_recovered(fleet);
 }
 
+/// Trap T25: and when a checkpoint does.
 #[test]
 fn a_checkpoint_between_a_power_cut_and_the_scan_forgets_no_suspect() {
     let mut fleet = cut_short();
