@@ -17,6 +17,7 @@ mod flags;
 mod full;
 mod hang;
 mod hosts;
+mod ignoring;
 mod members;
 mod notify;
 mod owners;
