@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
+use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
 use pickbox_admin::token::AdminToken;
 use pickbox_admin::{Admin, Limits};
 use pickbox_raft::api;
@@ -30,9 +30,9 @@ use pickbox_store::engine::ports::{Request, WatchAsk};
 use pickbox_store::engine::{
     Channels, ENGINE_TAG, Engine, Fatal, Reached, StateDir, Taken, open_index,
 };
-use pickbox_store::folder::{Accounts, Folder};
+use pickbox_store::folder::{Accounts, Folder, FolderError};
 use pickbox_store::{engine, locate, syncer};
-use pickbox_watch::{Ask, Watch};
+use pickbox_watch::{Ask, Watch, WatchError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -60,6 +60,9 @@ const CONTENT_QUEUE_MAX: usize = 4096;
 const WISHES_MAX: usize = 16;
 /// Pages of the namespace that may wait for the engine.
 const PAGES_MAX: usize = 16;
+/// How often a missing folder is looked for at the start, and after how many looks it is told again.
+const FOLDER_LOOK_EVERY: Duration = Duration::from_millis(500);
+const FOLDER_LOOKS_A_LINE: u32 = 20;
 /// How long the threads may take to end before the process ends without them.
 const END: Duration = Duration::from_secs(5);
 
@@ -72,7 +75,7 @@ pub(crate) type AnyError = Box<dyn Error>;
 pub fn run(options: &DaemonOptions) -> Result<ExitCode, AnyError> {
     let notifier = Notifier::from_environment();
     // Before any other thread: those that are born later are confined as this one is.
-    let opened = open(options)?;
+    let opened = open(options, &notifier)?;
     let _confined = sandbox::enter(&policy(options), options.sandbox)?;
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -131,9 +134,9 @@ fn wait(
 }
 
 /// Starts this program over, as the same process: its state was found to be lost and is marked so,
-/// and a start leaves it behind. Comes back only with an error.
+/// and a start leaves it behind; or its folder is on another mount now. Comes back only with an error.
 fn begin_anew(why: &AnyError) -> AnyError {
-    log::error!("event=state_lost why=\"{why}\"");
+    log::error!("event=begin_anew why=\"{why}\"");
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     if let Err(error) = sandbox::keep_over_exec() {
@@ -282,21 +285,46 @@ struct Opened {
     accounts: Accounts,
 }
 
-fn open(options: &DaemonOptions) -> Result<Opened, AnyError> {
+fn open(options: &DaemonOptions, notifier: &Notifier) -> Result<Opened, AnyError> {
     let (disk, start) = prepare(options)?;
     let has_state = matches!(start, Start::Existing);
     let keys = joining::keys(&disk, has_state, options.rejoin)?;
     let listener = pickbox_raft::listen(options.listen_address)?;
     let admin = Admin::bind(admin_options(&options.admin)?)?;
-    let folder = Folder::open(&options.data_dir).map_err(|error| {
-        format!(
-            "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
-            options.data_dir.display()
-        )
-    })?;
+    let folder = await_folder(&options.data_dir, notifier)?;
     let trace = options.trace.as_deref().map(open_trace).transpose()?;
     let accounts = Accounts::known_to(accounts::service(options));
     Ok(Opened { disk, keys, start, listener, admin, folder, trace, accounts })
+}
+
+/// Opens the folder, and waits for it, aloud, while it is not there: it may be on a file system that
+/// is mounted later, and an empty one must not be made in its place (trap T20).
+fn await_folder(path: &Path, notifier: &Notifier) -> Result<Folder, AnyError> {
+    let mut looks: u32 = 0;
+    loop {
+        match Folder::open(path) {
+            Err(FolderError::Absent(_)) => {}
+            other => {
+                return other.map_err(|error| {
+                    format!(
+                        "cannot open the folder {}: {error}; if it is on a file system of its own, mount it first",
+                        path.display()
+                    )
+                    .into()
+                });
+            }
+        }
+        if looks.is_multiple_of(FOLDER_LOOKS_A_LINE) {
+            notifier.status(&format!("waiting for the folder {}", path.display()));
+            log::warn!(
+                "event=folder_missing path=\"{}\" action=\"waiting: mount it, or move it back\"",
+                path.display()
+            );
+        }
+        looks = looks.wrapping_add(1);
+        // Nobody sends anything: it is the pause.
+        let _ = after(FOLDER_LOOK_EVERY).recv();
+    }
 }
 
 fn open_trace(path: &Path) -> Result<File, AnyError> {
@@ -535,6 +563,7 @@ impl Store {
                 history: history.clone(),
                 cluster: me.cluster,
                 folder_rule: options.folder_rule,
+                brought: options.brought_rule,
                 holds: options.hold_rule,
                 owners: options.owner_rule,
                 accounts,
@@ -601,6 +630,7 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
         StoreEnds { seen, asked, stop: engine_stops, watch: watch_handle.clone() },
     )?;
     let Parts { consensus, log_writer, gate, bulk, .. } = parts;
+    let again = Arc::clone(&losing.lost);
     crew.start("consensus", move || match consensus.run() {
         pickbox_raft::Stop::Asked => None,
         pickbox_raft::Stop::Lost { why, members } => {
@@ -615,7 +645,13 @@ fn spawn(crew: &mut Crew, pieces: Pieces) -> Result<Running, AnyError> {
     })?;
     crew.start("gate", move || gate.run().err().map(|error| error.to_string()))?;
     crew.start("bulk", move || bulk.run().err().map(|error| error.to_string()))?;
-    crew.start("watch", move || watch.run().err().map(|error| error.to_string()))?;
+    crew.start("watch", move || {
+        let error = watch.run().err()?;
+        if matches!(error, WatchError::Remounted) {
+            again.store(true, Ordering::Release);
+        }
+        Some(error.to_string())
+    })?;
     let (engine, channels) = channels;
     crew.start("apply", move || engine.run(&channels).err().map(|error| ended(&error)))?;
     spawn_admin(crew, admin, own, watch_handle, requests, node_name)?;

@@ -8,7 +8,7 @@ use argh::FromArgs;
 use log::LevelFilter;
 use pickbox_admin::node::{NodeName, PeerAddress};
 use pickbox_store::breaker::HoldRule;
-use pickbox_store::engine::FolderRule;
+use pickbox_store::engine::{BroughtRule, FolderRule};
 use pickbox_store::owner::OwnerRule;
 use pickbox_watch::{HotRules, WatchOptions};
 use rustix::process::{Uid, geteuid};
@@ -112,6 +112,15 @@ pub(crate) struct DaemonArguments {
     #[argh(switch)]
     accept_folder: bool,
 
+    /// join though the folder has files that the cluster does not have: keep both
+    #[argh(switch)]
+    merge: bool,
+
+    /// join though the folder has files that the cluster does not have: move them to discarded/ in the
+    /// state directory
+    #[argh(switch)]
+    discard_local: bool,
+
     /// hold deletions until somebody approves when within ten minutes there are more than so many files
     /// and more than so much of a hundred: FILES,PERCENT, or off (default 100,25)
     #[argh(option)]
@@ -176,6 +185,8 @@ pub struct DaemonOptions {
     pub rejoin: bool,
     /// Whether another folder than that of the last run will do.
     pub folder_rule: FolderRule,
+    /// What becomes of files that the node brings along when it joins.
+    pub brought_rule: BroughtRule,
     /// When deletions made here are held.
     pub hold_rule: HoldRule,
     /// Whether users and groups are replicated.
@@ -301,6 +312,7 @@ impl DaemonArguments {
             trace: self.trace.as_deref().map(absolute).transpose()?,
             rejoin: self.rejoin,
             folder_rule: if self.accept_folder { FolderRule::Accept } else { FolderRule::Marked },
+            brought_rule: parse_brought(self.bootstrap, self.merge, self.discard_local)?,
             hold_rule: parse_holds(self.hold_deletes.as_deref())?,
             owner_rule: parse_owners(self.owners.as_deref(), geteuid())?,
             watch: watch_options(self.scan_interval, &self.hot)?,
@@ -494,6 +506,22 @@ fn parse_owners(text: Option<&str>, daemon: Uid) -> Result<OwnerRule, CliError> 
     }
 }
 
+/// What becomes of what a node brings along: its founder's folder is the cluster's.
+fn parse_brought(founds: bool, merge: bool, discard: bool) -> Result<BroughtRule, CliError> {
+    match (founds, merge, discard) {
+        (_, true, true) => Err(usage(
+            "--merge excludes --discard-local: shall the files that the cluster does not have be kept, or moved \
+             aside?",
+        )),
+        (true, _, true) => Err(usage(
+            "--discard-local excludes --bootstrap: the first node's folder is what the cluster has.",
+        )),
+        (false, false, true) => Ok(BroughtRule::Discard),
+        (true, ..) | (_, true, _) => Ok(BroughtRule::Merge),
+        (false, false, false) => Ok(BroughtRule::Ask),
+    }
+}
+
 /// When deletions are held.
 fn parse_holds(text: Option<&str>) -> Result<HoldRule, CliError> {
     let bounds = |text: &str| {
@@ -667,6 +695,8 @@ mod tests {
             ("--node-id a --port x", "--help"),
             ("--node-id a --port 1 --colour", "--help"),
             ("--node-id a --port 1 --owners mine", "neither keep"),
+            ("--node-id a --port 1 --merge --discard-local", "excludes"),
+            ("--node-id a --port 1 --bootstrap --discard-local", "excludes"),
             ("--node-id a --port 1 --hold-deletes 5", "neither FILES,PERCENT"),
             ("--node-id a --port 1 --hold-deletes 5,100", "under 100"),
             ("--node-id a --port 1 --hold-deletes -1,5", "neither FILES,PERCENT"),

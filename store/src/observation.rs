@@ -235,6 +235,8 @@ pub enum Sighting {
     Calm,
     /// The folder was moved, deleted or unmounted: stop placing, sound the alarm (trap T20).
     RootGone,
+    /// It is where its path leads again, the very same one; a walk of all of it follows.
+    RootBack,
     /// What was written before a flush was asked for has all been handed on before this (trap T28).
     Flushed(Flushed),
 }

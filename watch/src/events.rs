@@ -85,8 +85,12 @@ impl Watcher {
 
     /// Only the folder's root watches itself, and unmounting tells every watch.
     fn apply_to_self(&mut self, dir: DirId, mask: EventMask) {
-        let end = EventMask::MOVE_SELF | EventMask::DELETE_SELF | EventMask::UNMOUNT;
-        if mask.intersects(end) && self.root() == Some(dir) {
+        if self.root() != Some(dir) {
+            return;
+        }
+        // It may have been moved back.
+        let moved = mask.contains(EventMask::MOVE_SELF) && !self.is_root_here();
+        if moved || mask.intersects(EventMask::DELETE_SELF | EventMask::UNMOUNT) {
             self.lose_root();
         }
     }

@@ -209,7 +209,7 @@ impl Watch {
         let controls: Vec<Ask> = self.controls.try_iter().collect();
         while self.watcher.drain(clock::now())? == Drained::More {}
         self.watcher.expire_moves(clock::now());
-        self.watcher.check_root(clock::now());
+        self.watcher.check_root(clock::now())?;
         for ask in controls {
             if self.control(ask) == Turn::Stop {
                 return Ok(Turn::Stop);
@@ -235,9 +235,7 @@ impl Watch {
         if self.flush() == Turn::Stop {
             return Ok(Turn::Stop);
         }
-        // The end of the folder is the last sighting.
-        let is_over = self.watcher.root_gone && self.watcher.outbox.is_empty();
-        Ok(if is_over { Turn::Stop } else { Turn::Go })
+        Ok(Turn::Go)
     }
 
     fn control(&mut self, ask: Ask) -> Turn {
@@ -344,6 +342,9 @@ impl Watch {
 impl Watcher {
     /// Whether a turn would find something to do without an event.
     fn has_work(&self) -> bool {
+        if self.root_gone {
+            return false;
+        }
         self.fresh.has_work()
             || self.walks.has_work() && self.dirty.owed_count() < crate::walk::WALK_MARKS_MAX
     }

@@ -98,6 +98,12 @@ impl Rig {
         looks.map(|look| (look.path.to_string(), brief(&look.seen))).collect()
     }
 
+    /// The time comes to look whether the folder is still there.
+    fn check_root(&mut self) {
+        self.now += crate::watcher::CHECK_ROOT_EVERY;
+        self.watcher.check_root(self.now).unwrap();
+    }
+
     fn watches(&self) -> usize {
         self.watcher.counts().watches.used
     }
@@ -498,21 +504,57 @@ fn late_writes_in_quarantine_are_seen() {
     assert_eq!(brief(&looks[0].seen), "old+late");
 }
 
-/// trap T20, T27, fault 46: a folder that is moved away or removed is the end, not a mass delete.
+/// trap T20, T27, fault 46: a folder that is moved away or removed is no mass delete.
 #[test]
 fn the_end_of_the_folder_is_told() {
-    let mut rig = Rig::new();
-    fs::rename(rig.at(""), rig.temp.path().join("moved")).unwrap();
-    assert!(rig.pass(0).contains(&Sighting::RootGone));
     // Its own descriptor keeps the inode alive, so the kernel tells nothing of the folder itself.
     let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "x").unwrap());
     fs::remove_dir_all(rig.at("")).unwrap();
     assert_eq!(rig.pass(1000), [Sighting::RootGone], "no delete is reported");
     let mut rig = Rig::new();
     fs::remove_dir(rig.at("")).unwrap();
-    rig.watcher.check_root(rig.now);
+    rig.watcher.check_root(rig.now).unwrap();
     assert_eq!(rig.pass(0), []);
-    rig.watcher.check_root(rig.now + crate::watcher::CHECK_ROOT_EVERY);
+    rig.check_root();
+    assert_eq!(rig.pass(0), [Sighting::RootGone]);
+}
+
+/// trap T20, fault 46: another directory in its place is not it; when it is back, all of it is
+/// looked at, and nothing was deleted.
+#[test]
+fn a_folder_that_was_replaced_is_taken_up_again_when_it_is_back() {
+    let mut rig = Rig::with(|folder| fs::write(folder.join("f"), "x").unwrap());
+    let (folder, away) = (rig.at(""), rig.temp.path().join("moved"));
+    fs::rename(&folder, &away).unwrap();
+    assert!(rig.pass(0).contains(&Sighting::RootGone));
+    fs::create_dir(&folder).unwrap();
+    rig.check_root();
+    assert_eq!(rig.pass(1000), [], "told once, and the other one is nobody's business");
+    fs::write(away.join("g"), "made meanwhile").unwrap();
+    fs::remove_dir(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    rig.check_root();
+    let told = rig.pass(1000);
+    assert_eq!(told.first(), Some(&Sighting::RootBack), "{told:?}");
+    let done = Sighting::WalkDone { top: RelPath::root(), complete: true };
+    assert!(told.contains(&done), "{told:?}");
+    assert!(
+        !told.iter().any(|told| matches!(told, Sighting::Saw(look) if look.seen == Seen::Gone))
+    );
+}
+
+/// trap T20: a directory above was renamed: no event tells of it.
+#[test]
+fn a_folder_that_went_with_the_directory_above_is_missed() {
+    let above = tempfile::tempdir().unwrap();
+    fs::create_dir_all(above.path().join("a/folder")).unwrap();
+    let now = pickbox_raft::clock::now();
+    let folder = Folder::open(&above.path().join("a/folder")).unwrap();
+    let watcher = Watcher::open(folder, Vec::new(), WatchOptions::default(), now).unwrap();
+    let mut rig = Rig { temp: above, watcher, now };
+    rig.pass(0);
+    fs::rename(rig.temp.path().join("a"), rig.temp.path().join("b")).unwrap();
+    rig.check_root();
     assert_eq!(rig.pass(0), [Sighting::RootGone]);
 }
 

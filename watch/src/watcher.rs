@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inotify::Inotify;
-use pickbox_store::folder::{Dir, Folder, FolderError, Stat};
+use pickbox_store::folder::{Dir, Folder, FolderError, Stat, Whereabouts};
 use pickbox_store::ignored::Ignored;
 use pickbox_store::name::{Name, RelPath};
 use pickbox_store::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
@@ -31,8 +31,8 @@ const UNKNOWN_QUIET: Duration = Duration::from_millis(50);
 /// Files open for writing that a flush names.
 const OPEN_NAMED_MAX: usize = 64;
 
-/// How often an idle watcher makes sure that the folder is still linked.
-pub(crate) const CHECK_ROOT_EVERY: Duration = Duration::from_secs(10);
+/// How often an idle watcher makes sure that the folder is still where its path leads.
+pub(crate) const CHECK_ROOT_EVERY: Duration = Duration::from_secs(2);
 
 /// Why watching cannot begin or go on.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ pub enum WatchError {
     Root(Place, FolderError),
     /// Not even the root got a watch.
     NoWatch(WatchBudget),
+    /// The folder was unmounted and is back, on another mount: everything has to be opened anew.
+    Remounted,
     /// Polling or reading failed.
     Io(std::io::Error),
 }
@@ -63,6 +65,7 @@ impl fmt::Display for WatchError {
             ),
             Self::Root(place, _) => write!(f, "cannot watch {place:?}"),
             Self::NoWatch(budget) => budget.fmt(f),
+            Self::Remounted => f.write_str("the folder was unmounted and is mounted again"),
             Self::Io(_) => f.write_str("watching failed"),
         }
     }
@@ -73,7 +76,7 @@ impl std::error::Error for WatchError {
         match self {
             Self::NoInstance { source, .. } | Self::Io(source) => Some(source),
             Self::Root(_, source) => Some(source),
-            Self::NoWatch(_) => None,
+            Self::NoWatch(_) | Self::Remounted => None,
         }
     }
 }
@@ -478,17 +481,41 @@ impl Watcher {
         matches!(stat, Some(Ok(stat)) if stat.nlink == 0)
     }
 
-    /// Makes sure now and then that the folder is still there.
-    pub(crate) fn check_root(&mut self, now: Instant) {
-        if now >= self.root_checked + CHECK_ROOT_EVERY {
-            self.root_checked = now;
-            if self.is_root_unlinked() {
-                self.lose_root();
-            }
-        }
+    /// Whether the folder is where its path leads.
+    pub(crate) fn is_root_here(&self) -> bool {
+        let folder = self.folder(Place::Folder);
+        folder.is_some_and(|folder| folder.whereabouts() == Whereabouts::Here)
     }
 
-    /// The folder is at an end: nothing that is missing from it was deleted by anybody.
+    /// Makes sure now and then that the folder is where its path leads: what is mounted over it,
+    /// or a rename of a directory above, is told by no event. When it is back, all of it is looked at.
+    ///
+    /// # Errors
+    /// [`WatchError::Remounted`].
+    pub(crate) fn check_root(&mut self, now: Instant) -> Result<(), WatchError> {
+        if now < self.root_checked + CHECK_ROOT_EVERY {
+            return Ok(());
+        }
+        self.root_checked = now;
+        let whereabouts = self.folder(Place::Folder).map(Folder::whereabouts);
+        match whereabouts {
+            _ if self.is_root_unlinked() => self.lose_root(),
+            Some(Whereabouts::Here) if self.root_gone => {
+                self.root_gone = false;
+                self.outbox.push_back(Sighting::RootBack);
+                self.walks.request(RelPath::root());
+            }
+            Some(Whereabouts::Absent | Whereabouts::Other) => self.lose_root(),
+            Some(Whereabouts::Remounted) => {
+                self.lose_root();
+                return Err(WatchError::Remounted);
+            }
+            Some(Whereabouts::Here) | None => {}
+        }
+        Ok(())
+    }
+
+    /// The folder is not there: nothing that is missing from it was deleted by anybody.
     pub(crate) fn lose_root(&mut self) {
         if !self.root_gone {
             self.root_gone = true;
@@ -527,8 +554,13 @@ impl Watcher {
 
     /// When something is to be done without an event.
     pub(crate) fn next_due(&self) -> Option<Instant> {
+        let check = self.root_checked + CHECK_ROOT_EVERY;
+        if self.root_gone {
+            // What is marked waits for the folder.
+            return Some(check);
+        }
         [
-            Some(self.root_checked + CHECK_ROOT_EVERY),
+            Some(check),
             self.fresh.next_due(),
             self.linked.next_due(),
             self.dirty.next_due(),

@@ -59,7 +59,7 @@ pub(crate) fn spawn(node: &LocalNode, entry: Entry) -> Result<Started, CliError>
     command.arg("--data-dir").arg(&node.folder).arg("--state-dir").arg(&node.state);
     match entry {
         Entry::Found => command.arg("--bootstrap"),
-        Entry::Join(member) => command.args(["--join", &member.to_string()]),
+        Entry::Join(member) => command.args(["--merge", "--join", &member.to_string()]),
     };
     // Its own process group: Ctrl-C in this terminal is not meant for it.
     command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);

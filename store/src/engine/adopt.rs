@@ -15,6 +15,7 @@ use std::collections::HashSet;
 use pickbox_raft::core::ids::Index as LogIndex;
 use serde::{Deserialize, Serialize};
 
+use super::brought::BroughtRule;
 use super::checkpoint::{meta_of, set_meta_of};
 use super::{Engine, Fatal};
 use crate::contents::{Quorum, Ticket};
@@ -47,6 +48,8 @@ struct Note {
     /// When it began. What changed since is an edit, whatever it equals: the one other use of a
     /// wall clock in a decision, compared with change times that the same kernel made.
     since: Time,
+    /// What becomes of what the log does not have.
+    rule: BroughtRule,
 }
 
 /// An adoption under way.
@@ -58,8 +61,26 @@ pub(super) struct Adoption {
 }
 
 /// Notes that the folder is to be adopted; durable with the next checkpoint of the index.
-pub(super) fn note(index: &Index, claim: Claim, since: Time) -> Result<(), Fatal> {
-    let note = Note { claim, since };
+pub(super) fn note(
+    index: &Index,
+    claim: Claim,
+    rule: BroughtRule,
+    since: Time,
+) -> Result<(), Fatal> {
+    write_note(index, Note { claim, since, rule })
+}
+
+/// Notes what somebody decided about an adoption under way, if there is one that waits for it.
+pub(super) fn decide(index: &Index, rule: BroughtRule) -> Result<(), Fatal> {
+    match under_way(index)? {
+        Some(Adoption { note, .. }) if note.rule == BroughtRule::Ask && note.rule != rule => {
+            write_note(index, Note { rule, ..note })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_note(index: &Index, note: Note) -> Result<(), Fatal> {
     let bytes = postcard::to_allocvec(&note).map_err(|_| Fatal::Encode)?;
     set_meta_of(index, ADOPTING_ROW, &bytes)
 }
@@ -69,6 +90,17 @@ pub(super) fn under_way(index: &Index) -> Result<Option<Adoption>, Fatal> {
     let bytes = meta_of(index, ADOPTING_ROW)?;
     let note = bytes.and_then(|bytes| postcard::from_bytes(&bytes).ok());
     Ok(note.map(|note| Adoption { note, reading: HashSet::new() }))
+}
+
+impl Adoption {
+    pub(super) fn rule(&self) -> BroughtRule {
+        self.note.rule
+    }
+
+    /// For this run; the next finds out for itself.
+    pub(super) fn decide(&mut self, rule: BroughtRule) {
+        self.note.rule = rule;
+    }
 }
 
 impl Engine {

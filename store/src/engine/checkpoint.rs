@@ -126,7 +126,8 @@ impl Engine {
     pub(super) fn begin_checkpoint(&mut self) -> Result<SyncJob, Fatal> {
         self.checkpoint.running = Some(self.index.position());
         self.checkpoint.settles_cut = self.cut.is_some() && self.is_cut_settled()?;
-        self.checkpoint.ends_adoption = self.adoption.is_some() && self.has_adopted();
+        self.checkpoint.ends_adoption =
+            self.adoption.is_some() && self.has_adopted() && !self.is_asking();
         self.bytes_since_checkpoint = 0;
         for (content, data) in self.incoming.drain() {
             // Bytes that only the log has: they must outlive it.

@@ -20,6 +20,7 @@ use pickbox_raft::core::ids::Index as LogIndex;
 
 use super::outbox::wall_ms;
 use super::ports::{Answer, HoldChoice, HoldLine, Named};
+use super::root::Standing;
 use super::{Engine, Fatal};
 use crate::breaker::{Breaker, HoldRule, Scale, Verdict, WINDOW_MS};
 use crate::folder::Stat;
@@ -190,7 +191,11 @@ impl Engine {
 
     /// Lets the deletions go that may, and holds the others.
     pub(super) fn weigh_deletions(&mut self) -> Result<(), Fatal> {
-        if !self.has_scanned() || !self.guard.is_due(self.now_ms) {
+        if !self.has_scanned()
+            || !self.guard.is_due(self.now_ms)
+            || self.standing == Standing::Gone
+            || self.is_asking()
+        {
             return Ok(());
         }
         let fresh = std::mem::take(&mut self.guard.fresh);

@@ -188,6 +188,7 @@ impl Engine {
         self.forget_rules_of(id);
         self.outbox.remove(id);
         self.guard.forget(id);
+        self.strangers.remove(&id);
         self.data.remove(id);
         self.held.remove(&id);
         self.unsynced.remove(id);

@@ -14,6 +14,7 @@
 mod adopt;
 mod applied;
 mod barriers;
+mod brought;
 mod cat;
 mod catchup;
 mod checkpoint;
@@ -79,6 +80,7 @@ use crate::placed::journal::FlightNote;
 use crate::record::FileId;
 use crate::time::Time;
 
+pub use self::brought::BroughtRule;
 pub use self::cat::CAT_PIECE_BYTES;
 pub use self::catchup::ENGINE_TAG;
 pub use self::lost::set_aside;
@@ -286,6 +288,8 @@ pub struct Engine {
     phase: Phase,
     /// Taking over a folder that placed knew nothing of.
     adoption: Option<adopt::Adoption>,
+    /// Files that this node brought along and the cluster does not have, until somebody decides.
+    strangers: BTreeSet<LocalId>,
     suspects: HashSet<FileId>,
     /// When this run began, if the one before ended in a power cut: a file that is empty since
     /// before that is no edit.

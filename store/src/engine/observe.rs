@@ -424,6 +424,7 @@ impl Engine {
     /// waits for a proposal, or among what waits to be placed.
     pub(super) fn settle(&mut self, id: LocalId) -> Result<(), Fatal> {
         self.looks.remove(&id);
+        self.strangers.remove(&id);
         if self.is_in_flight(id) {
             self.again.insert(id);
             return Ok(());
@@ -459,6 +460,9 @@ impl Engine {
         }
         let is_ahead = matches!(decision, Decision::Create | Decision::Propose(_));
         self.rules_edited(id, &row, is_ahead);
+        if decision == Decision::Create && self.is_strange(id, &row)? {
+            return Ok(());
+        }
         match decision {
             Decision::Nothing => self.data.remove(id),
             Decision::Forget => self.set_row(id, None)?,
@@ -507,6 +511,9 @@ impl Engine {
             }
             if self.may_be_known(row)? {
                 return self.read_alone(id, row);
+            }
+            if row.base.is_none() && self.is_strange(id, row)? {
+                return Ok(());
             }
             return self.offer(id, row);
         }

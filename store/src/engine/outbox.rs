@@ -140,7 +140,8 @@ impl Engine {
         let mut draft = Draft::default();
         // What is missing from a folder that is no more was deleted by nobody, and what is compared
         // with a state that is wrong says nothing.
-        let is_blind = self.standing == Standing::Gone || self.comparison.is_outvoted();
+        let is_blind =
+            self.standing == Standing::Gone || self.comparison.is_outvoted() || self.is_asking();
         let rows_max = if is_blind { 0 } else { OPS_MAX };
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;

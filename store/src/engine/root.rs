@@ -13,6 +13,7 @@ use pickbox_raft::core::ids::{ClusterId, NodeId};
 use serde::{Deserialize, Serialize};
 
 use super::adopt::{self, Claim};
+use super::brought::BroughtRule;
 use super::checkpoint::{meta_of, set_meta_of};
 use super::outbox::wall_time;
 use super::{Engine, Fatal};
@@ -31,6 +32,13 @@ pub enum FolderRule {
     Marked,
     /// Any: `--accept-folder`.
     Accept,
+}
+
+/// What the command line says about the folder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) folder: FolderRule,
+    pub(super) brought: BroughtRule,
 }
 
 /// Why a folder is not the one of the last run.
@@ -140,7 +148,7 @@ pub(super) fn check(
     index: &Index,
     folder: &Folder,
     owner: Owner,
-    rule: FolderRule,
+    rules: Rules,
 ) -> Result<Standing, Fatal> {
     let ours = format!("pickbox 1 {} {}", owner.cluster, owner.node);
     let stat = folder.identity();
@@ -149,7 +157,7 @@ pub(super) fn check(
     let found = folder.root().mark();
     let is_marked = found.as_ref() == Some(&ours);
     let mark = found.map_or(Mark::None, |text| owner.reads(text, known.is_none()));
-    let standing = match (judge(known, &mark, stat), rule) {
+    let standing = match (judge(known, &mark, stat), rules.folder) {
         (Ok(()), _) if known.is_none() => Standing::First,
         (Ok(()), _) => Standing::Known,
         (Err(strange), FolderRule::Marked) => return Err(Fatal::Strange(strange)),
@@ -161,10 +169,16 @@ pub(super) fn check(
     };
     match standing {
         Standing::First if owner.former || mark == Mark::Former => {
-            adopt::note(index, Claim::Former, wall_time(folder))?;
+            adopt::note(index, Claim::Former, BroughtRule::Merge, wall_time(folder))?;
         }
-        Standing::First | Standing::Anew => adopt::note(index, Claim::Brought, wall_time(folder))?,
-        Standing::Known | Standing::Gone => {}
+        Standing::First => {
+            adopt::note(index, Claim::Brought, rules.brought, wall_time(folder))?;
+        }
+        // Whoever accepts another folder has decided.
+        Standing::Anew => {
+            adopt::note(index, Claim::Brought, BroughtRule::Merge, wall_time(folder))?;
+        }
+        Standing::Known | Standing::Gone => adopt::decide(index, rules.brought)?,
     }
     let marked = is_marked || is_marked_now(folder, &ours);
     let now = Known { ino: stat.ino, btime: stat.btime, marked };
@@ -214,23 +228,35 @@ impl Engine {
         match self.standing {
             Standing::Gone => false,
             _ if self.comparison.is_outvoted() => false,
-            _ if self.adoption.is_some() => self.has_scanned(),
+            _ if self.adoption.is_some() => self.has_scanned() && !self.is_asking(),
             _ => self.is_live(),
         }
     }
 
-    /// The folder was removed or moved away under the daemon: what is missing from it was deleted
-    /// by nobody, so nothing is placed and nothing proposed any more.
+    /// The folder was removed, moved away, unmounted or mounted over under the daemon: what is
+    /// missing from it was deleted by nobody, so nothing is placed and nothing proposed until it is back.
     pub(super) fn lose_root(&mut self) {
         log::error!("event=root_gone action=\"placing and proposing stopped\"");
         self.standing = Standing::Gone;
     }
 
+    /// The very same folder is where it was. What happened in it meanwhile the watcher finds.
+    pub(super) fn find_root(&mut self) {
+        if self.standing == Standing::Gone {
+            log::warn!("event=root_back action=\"the folder is walked\"");
+            self.standing = Standing::Known;
+            // Nothing is weighed before that walk is over.
+            self.guard.walk_started();
+        }
+    }
+
     /// For STATUS: what hinders everything.
     pub(super) fn root_trouble(&self) -> Option<String> {
         (self.standing == Standing::Gone).then(|| {
-            "the folder was removed, moved away or unmounted: nothing is placed or proposed; put it \
-             back and start the daemon again"
+            "the folder is not where it was: removed, moved away, unmounted, or something else is mounted \
+             over it. Nothing is placed or proposed, nothing counts as deleted. Put it back or mount it: it \
+             goes on by itself, or after a restart of the daemon. If it is gone for good, restart the \
+             daemon with --accept-folder over an empty directory: it is filled again"
                 .to_owned()
         })
     }

@@ -326,6 +326,10 @@ impl Engine {
                 self.lose_root();
                 Ok(())
             }
+            Sighting::RootBack => {
+                self.find_root();
+                Ok(())
+            }
             Sighting::Flushed(flushed) => self.flushed(flushed),
         }
     }
@@ -340,6 +344,7 @@ impl Engine {
         for id in late {
             self.end_limbo(id)?;
         }
+        self.brought_tick();
         self.accounts_tick();
         self.rules_tick()?;
         self.quorum_tick();

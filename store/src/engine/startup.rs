@@ -27,6 +27,7 @@ use pickbox_raft::core::log::{Payload, Proposal};
 use pickbox_raft::core::members::Members;
 
 use super::barriers::Barriers;
+use super::brought::BroughtRule;
 use super::checkpoint::{Cut, meta_of, set_meta_of};
 use super::guard::Guard;
 use super::ignoring::Ignoring;
@@ -78,6 +79,8 @@ pub struct Options {
     pub cluster: ClusterId,
     /// Which folder may be started on.
     pub folder_rule: FolderRule,
+    /// What becomes of files that the node brings along at a join.
+    pub brought: BroughtRule,
     /// When deletions are held for a person to decide.
     pub holds: HoldRule,
     /// Whether owners are kept.
@@ -191,7 +194,8 @@ impl Ground {
     fn look(options: &Options, index: &Index) -> Result<Self, Fatal> {
         let Options { cluster, me, state, .. } = options;
         let owner = root::Owner { cluster: *cluster, node: *me, former: was_set_aside(state)? };
-        let standing = root::check(index, &options.folder, owner, options.folder_rule)?;
+        let rules = root::Rules { folder: options.folder_rule, brought: options.brought };
+        let standing = root::check(index, &options.folder, owner, rules)?;
         let (journal, former) = JournalFile::open(state.root.root())?;
         let former = if standing == Standing::Anew { Vec::new() } else { former };
         Ok(Self { standing, adoption: adopt::under_way(index)?, journal, former })
@@ -290,6 +294,7 @@ impl Engine {
             cats: cat::State::default(),
             phase: Phase::Replaying,
             adoption: ground.adoption,
+            strangers: BTreeSet::new(),
             suspects: HashSet::new(),
             cut_time: None,
             cut: None,

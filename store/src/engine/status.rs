@@ -77,7 +77,7 @@ impl Engine {
             recovered: self.recovered,
             left_out: wide(self.left_out.len()),
             ignoring,
-            held: wide(self.guard.held_count()),
+            held: wide(self.guard.held_count() + self.strangers.len()),
             alarms: self.alarms()?,
             busiest: self.traffic.busiest.top(self.now_ms),
             live: self.has_scanned(),
@@ -87,6 +87,7 @@ impl Engine {
     /// What people have to decide or mend.
     fn alarms(&mut self) -> Result<Vec<String>, Fatal> {
         let mut alarms: Vec<String> = self.root_trouble().into_iter().collect();
+        alarms.extend(self.brought_trouble());
         alarms.extend(self.hold_alarms()?);
         Ok(alarms)
     }
@@ -131,6 +132,10 @@ impl Engine {
             ));
         }
         let rows = [
+            (
+                self.strangers.iter().take(NAMED_MAX).copied().collect(),
+                "not the cluster's: see the alarm",
+            ),
             (self.outbox.first(NAMED_MAX), "not proposed yet"),
             (self.flying.iter().take(NAMED_MAX).copied().collect(), "proposed, not committed yet"),
             (self.looks.keys().take(NAMED_MAX).copied().collect(), "being looked at again"),

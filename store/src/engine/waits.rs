@@ -128,7 +128,10 @@ impl Engine {
     /// What keeps this node from placing and proposing anything.
     pub(super) fn standstill(&self) -> Option<String> {
         let outvoted = self.digest_trouble().filter(|_| self.comparison.is_outvoted());
-        self.root_trouble().or_else(|| self.space_trouble()).or(outvoted)
+        self.root_trouble()
+            .or_else(|| self.brought_trouble())
+            .or_else(|| self.space_trouble())
+            .or(outvoted)
     }
 
     fn horizon(&self) -> Horizon {

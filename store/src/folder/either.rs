@@ -54,6 +54,10 @@ impl Handle {
         kernel::Handle::open(path).map(Self::Kernel)
     }
 
+    pub(super) fn look(path: &Path) -> Result<Self> {
+        kernel::Handle::look(path).map(Self::Kernel)
+    }
+
     pub(super) fn beneath(&self, path: &[u8], what: For) -> Result<Self> {
         wrapped!(self, handle => handle.beneath(path, what)?, Handle)
     }

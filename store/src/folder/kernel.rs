@@ -112,6 +112,13 @@ impl Handle {
         rustix::fs::open(path, flags, Mode::empty()).map(Self)
     }
 
+    /// The directory that a path of the operator's leads to, to be looked at only: also where this
+    /// process may not read.
+    pub(super) fn look(path: &Path) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(path, flags, Mode::empty()).map(Self)
+    }
+
     /// What lies at `path` below this directory.
     pub(super) fn beneath(&self, path: &[u8], what: For) -> Result<Self> {
         let (flags, mode) = what.flags();

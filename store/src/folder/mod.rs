@@ -28,7 +28,7 @@ mod tests;
 mod write;
 mod xattrs;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[cfg(any(test, feature = "simulated"))]
@@ -59,6 +59,22 @@ type Result<T> = std::result::Result<T, FolderError>;
 pub struct Folder {
     root: Dir,
     stat: Stat,
+    /// The operator's path, if it was opened by one.
+    at: Option<PathBuf>,
+}
+
+/// What the path of a folder leads to by now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// The very directory that is open.
+    Here,
+    /// Nothing, or what cannot be looked at.
+    Absent,
+    /// Another directory.
+    Other,
+    /// The same one by its inode, birth and mark, of another mount: it was unmounted and mounted
+    /// anew, and what is open here belongs to the former one.
+    Remounted,
 }
 
 impl Folder {
@@ -68,13 +84,36 @@ impl Folder {
     /// When it is absent, no directory, or may not be read.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = Handle::open(path);
-        Self::over(opened.map_err(|errno| FolderError::from_errno(RelPath::root(), errno))?)
+        let opened = opened.map_err(|errno| FolderError::from_errno(RelPath::root(), errno))?;
+        Ok(Self { at: Some(path.to_owned()), ..Self::over(opened)? })
+    }
+
+    /// Looks where the folder's path leads now. An open folder stays what it is when it is renamed,
+    /// unmounted (lazily) or mounted over, and nobody else sees it any more (trap T20).
+    #[must_use]
+    pub fn whereabouts(&self) -> Whereabouts {
+        let Some(path) = &self.at else { return Whereabouts::Here };
+        let Ok(found) = Handle::look(path).and_then(Self::of) else { return Whereabouts::Absent };
+        if (found.stat.dev, found.stat.ino) == (self.stat.dev, self.stat.ino) {
+            return Whereabouts::Here;
+        }
+        let mark = self.root.mark();
+        let same = found.stat.same_inode(&self.stat) && found.root.mark() == mark;
+        // Where a sandbox knows the former mount only, it is as good as another one.
+        if same && mark.is_some() && Self::open(path).is_ok() {
+            Whereabouts::Remounted
+        } else {
+            Whereabouts::Other
+        }
     }
 
     fn over(handle: Handle) -> Result<Self> {
-        let root = Dir { handle, path: RelPath::root() };
-        let stat = root.stat_self()?;
-        Ok(Self { root, stat })
+        Self::of(handle).map_err(|errno| FolderError::from_errno(RelPath::root(), errno))
+    }
+
+    fn of(handle: Handle) -> rustix::io::Result<Self> {
+        let stat = handle.stat()?;
+        Ok(Self { root: Dir { handle, path: RelPath::root() }, stat, at: None })
     }
 
     /// The root as it was when it was opened: (`dev`, `ino`, `btime`) tell it from a copy.
@@ -88,7 +127,7 @@ impl Folder {
     /// # Errors
     /// When descriptors run out.
     pub fn reopen(&self) -> Result<Self> {
-        Ok(Self { root: self.root.reopen()?, stat: self.stat })
+        Ok(Self { root: self.root.reopen()?, stat: self.stat, at: self.at.clone() })
     }
 
     /// The root itself.

@@ -15,6 +15,7 @@ mod faults;
 mod files;
 mod flags;
 mod full;
+mod guards;
 mod hang;
 mod hosts;
 mod ignoring;

@@ -17,7 +17,9 @@ use crate::contents::history::HistoryStore;
 use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, Freshness, Outgoing, Query, Request, WatchAsk};
 use crate::engine::stage::whole_name;
-use crate::engine::{Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside};
+use crate::engine::{
+    BroughtRule, Engine, Event, Fatal, FolderRule, Options, StateDir, open_index, set_aside,
+};
 use crate::folder::{Accounts, Folder, FolderError, Kind, NewFile, Properties, Stat};
 use crate::ignored::{Ignored, is_ignore_file};
 use crate::name::{Name, RelPath};
@@ -49,6 +51,8 @@ pub(super) struct Host {
     pub(super) owner_rule: OwnerRule,
     /// When its next start holds deletions.
     pub(super) hold_rule: HoldRule,
+    /// What becomes of what it brings along.
+    pub(super) brought: BroughtRule,
     /// Its users and groups, if they are not those of this machine.
     pub(super) accounts: Option<Vec<(String, u32)>>,
 }
@@ -222,6 +226,7 @@ impl Fleet {
                 now_ms: 0,
                 owner_rule: default_rule(),
                 hold_rule: HoldRule::default(),
+                brought: BroughtRule::Merge,
                 accounts: None,
             });
         }
@@ -267,6 +272,7 @@ impl Fleet {
             cluster,
             folder_rule,
             holds: host.hold_rule,
+            brought: host.brought,
             owners: host.owner_rule,
             accounts: Accounts::default(),
         };

@@ -2,6 +2,7 @@
 //! drives step by step: no thread, no clock, no socket.
 
 mod barriers;
+mod brought;
 mod compare;
 mod conflicts;
 mod fights;

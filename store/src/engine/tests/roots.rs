@@ -129,3 +129,28 @@ fn a_folder_that_goes_during_a_run_deletes_nothing() {
     let status = fleet.hosts[1].engine().store_status().unwrap();
     assert!(status.blocked > 0 && status.waiting[0].contains("removed"), "{status:?}");
 }
+
+/// Trap T20, fault 46: the very same folder is back (mounted, moved back, no longer mounted over):
+/// the node goes on by itself, and what happened meanwhile on either side is found.
+#[test]
+fn a_folder_that_is_back_is_gone_on_with() {
+    let mut fleet = fleet_with_files();
+    fleet.start(1);
+    fleet.settle();
+    fleet.sight(1, Sighting::RootGone);
+    fleet.hosts[0].write("edited", "edited elsewhere");
+    fleet.look(0);
+    fleet.settle();
+    assert_eq!(fleet.hosts[1].read("edited"), "edited", "nothing is placed");
+    assert!(!fleet.hosts[1].engine().store_status().unwrap().alarms.is_empty());
+    std::fs::remove_file(fleet.hosts[1].path("gone")).unwrap();
+    fleet.hosts[1].write("made", "made meanwhile");
+    fleet.sight(1, Sighting::RootBack);
+    fleet.look(1);
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("edited"), "edited elsewhere");
+    assert_eq!(fleet.hosts[0].read("made"), "made meanwhile");
+    assert!(!fleet.hosts[0].tree().contains_key("gone"));
+    assert!(fleet.hosts[1].engine().store_status().unwrap().alarms.is_empty());
+}
