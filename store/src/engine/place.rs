@@ -419,8 +419,12 @@ impl Engine {
         let (name, of) = (&staged.name, self.properties(&record.attributes));
         let known = &old_seen.xattrs;
         match self.staging.inherit(name, of, &dir, &row.name, &old_seen.stat, known) {
-            Ok(Some(ids)) => (staged.stat.uid, staged.stat.gid) = (ids.uid, ids.gid),
-            Ok(None) => {}
+            Ok(inherited) => {
+                if let Some(ids) = inherited.owner {
+                    (staged.stat.uid, staged.stat.gid) = (ids.uid, ids.gid);
+                }
+                staged.has_users_attributes = inherited.has_users_attributes;
+            }
             Err(error) => return self.not_exposed(&staged, error, row.parent, &row.name),
         }
         let new = Placed {

@@ -25,6 +25,14 @@ pub(super) struct Staged {
     pub(super) taken: Option<ContentId>,
     /// The handle of a directory.
     directory: Option<Dir>,
+    /// Whether it has attributes of users that the log did not give it.
+    pub(super) has_users_attributes: bool,
+}
+
+impl Staged {
+    fn new(name: Name, stat: Stat) -> Self {
+        Self { name, stat, taken: None, directory: None, has_users_attributes: false }
+    }
 }
 
 /// The right of a directory's owner to write to it: `rename(2)` wants it from a daemon that is not
@@ -164,7 +172,7 @@ impl Engine {
             dir.set_own_user_attributes(&record.attributes.xattrs)?;
             let writable = properties.mode | OWNER_WRITES;
             let stat = dir.attach_self(Properties { mode: writable, ..properties })?;
-            Ok(Staged { name, stat, taken: None, directory: Some(dir) })
+            Ok(Staged { directory: Some(dir), ..Staged::new(name, stat) })
         })
         .map_err(Why::Blocked)
     }
@@ -192,11 +200,10 @@ impl Engine {
 
     /// What a thing in staging has of the attributes of users with which it was made.
     pub(super) fn staged_xattrs(&self, staged: &Staged, wanted: &Xattrs) -> Xattrs {
-        if wanted.is_empty() {
+        if wanted.is_empty() && !staged.has_users_attributes {
             return Xattrs::default();
         }
-        let found = self.staging.user_attributes(&staged.name).unwrap_or_default();
-        wanted.also_in(&found.kept)
+        self.staging.user_attributes(&staged.name).unwrap_or_default().kept
     }
 
     /// Makes the file or symlink of a record in staging.
@@ -218,7 +225,7 @@ impl Engine {
         };
         let properties = self.properties(&record.attributes);
         made.and_then(|()| self.staging.attach_ours(&name, properties))
-            .map(|stat| Staged { name, stat, taken: None, directory: None })
+            .map(|stat| Staged::new(name, stat))
             .map_err(Why::Blocked)
     }
 
@@ -254,7 +261,7 @@ impl Engine {
             }
             other => other,
         };
-        made.map(|stat| Staged { name, stat, taken: None, directory: None }).map_err(Why::Blocked)
+        made.map(|stat| Staged::new(name, stat)).map_err(Why::Blocked)
     }
 
     fn take_staged(
@@ -274,7 +281,7 @@ impl Engine {
             })?;
             staging.finish_file(&name, &file, properties, xattrs)
         });
-        made.map(|stat| Staged { name, stat, taken: Some(content), directory: None })
+        made.map(|stat| Staged { taken: Some(content), ..Staged::new(name, stat) })
             .map_err(Why::Blocked)
     }
 

@@ -28,6 +28,15 @@ enum User {
     Another,
 }
 
+/// What a staged thing took over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Whose it is now, if that changed.
+    pub owner: Option<Ids>,
+    /// Whether it has attributes of users by it: too long for the log, or set since the last look.
+    pub has_users_attributes: bool,
+}
+
 /// Whether an attribute goes along. Those that the log had of the replaced version are the new one's
 /// only if it has them too.
 fn goes_along(attribute: &[u8], user: User, replaced: &Xattrs) -> bool {
@@ -53,7 +62,7 @@ pub(super) fn is_beyond(errno: Errno) -> bool {
 impl Dir {
     /// Gives the staged `name` access lists, the label and attributes of users but those `known` to the log of what it is about
     /// to replace, and its owner and group if `staged` names none, as far as the daemon may and the
-    /// file system can; its own mode stays. Returns whose the staged one is now, if that changed.
+    /// file system can; its own mode stays.
     ///
     /// # Errors
     /// `Unstable` when `replaced` is not the inode that was `expected`: another one's owner and
@@ -67,10 +76,10 @@ impl Dir {
         replaced: &Name,
         expected: &Stat,
         known: &Xattrs,
-    ) -> Result<Option<Ids>> {
+    ) -> Result<Inherited> {
         let old = match from.pin(replaced) {
             Ok(old) => old,
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(Inherited::default()),
             Err(errno) => return Err(from.error(replaced, errno)),
         };
         let old_stat = old.stat().map_err(|errno| from.error(replaced, errno))?;
@@ -85,41 +94,47 @@ impl Dir {
             give(&new, Some(own), old_stat.ids()).map_err(failed)?;
             given = Some(old_stat.ids()).filter(|ids| *ids != own);
         }
+        let mut inherited = Inherited::default();
         if matches!(old_stat.kind, Kind::File | Kind::Directory) {
-            take_attributes(&new, staged.mode, &old, &old_stat, known).map_err(failed)?;
+            let taken = take_attributes(&new, staged.mode, &old, &old_stat, known);
+            inherited.has_users_attributes = taken.map_err(failed)?;
         }
         // It may not have been to give.
-        match given {
-            Some(_) => new.stat().map(|stat| Some(stat.ids())).map_err(failed),
-            None => Ok(None),
+        if given.is_some() {
+            inherited.owner = Some(new.stat().map_err(failed)?.ids());
         }
+        Ok(inherited)
     }
 }
 
+/// Whether any of what was taken over was attached by a user.
 fn take_attributes(
     new: &Handle,
     mode: u16,
     old: &Handle,
     old_stat: &Stat,
     known: &Xattrs,
-) -> std::result::Result<(), Errno> {
+) -> std::result::Result<bool, Errno> {
     let names = match old.attributes() {
-        Err(errno) if is_beyond(errno) => return Ok(()),
+        Err(errno) if is_beyond(errno) => return Ok(false),
         other => other?,
     };
     if names.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let stat = new.stat()?;
     if stat.kind != old_stat.kind {
-        return Ok(());
+        return Ok(false);
     }
     let user = if stat.uid == old_stat.uid { User::Same } else { User::Another };
-    let mut mode_moved = false;
+    let (mut mode_moved, mut has_users) = (false, false);
     for attribute in names.split(|byte| *byte == 0).filter(|name| goes_along(name, user, known)) {
         let value = old.attribute(attribute);
         match value.and_then(|value| new.set_attribute(attribute, &value)) {
-            Ok(()) => mode_moved |= ACLS.contains(&attribute),
+            Ok(()) => {
+                mode_moved |= ACLS.contains(&attribute);
+                has_users |= attribute.starts_with(XATTR_PREFIX);
+            }
             Err(errno) if is_beyond(errno) => {
                 let attribute = attribute.escape_ascii();
                 log::debug!("event=attribute_not_kept attribute={attribute} error=\"{errno}\"");
@@ -131,5 +146,5 @@ fn take_attributes(
     if mode_moved {
         new.set_mode_pinned(stat.kind.mask_mode(mode))?;
     }
-    Ok(())
+    Ok(has_users)
 }

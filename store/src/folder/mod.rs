@@ -39,6 +39,7 @@ use kernel::{Entries, Handle};
 pub use accounts::{Accounts, NameService, Of, OwnNameService};
 pub use error::FolderError;
 pub use file::File;
+pub use inherit::Inherited;
 use kernel::For;
 pub use list::{Listed, Listing};
 pub use medium::{Quiet, medium};

@@ -91,7 +91,7 @@ impl Seen {
             mode: if shown.mode == made.mode { wanted.mode } else { shown.mode },
             mtime: if shown.mtime == made.mtime { wanted.mtime } else { shown.mtime },
             owner: shown.owner,
-            xattrs: if shown.xattrs == made.xattrs { wanted.xattrs.clone() } else { shown.xattrs },
+            xattrs: wanted.xattrs.with_changes(&made.xattrs, &shown.xattrs),
         }
     }
 
@@ -113,7 +113,10 @@ impl Seen {
     /// This, just placed with these attributes: where they differ the disk could not hold them.
     #[must_use]
     pub fn placed_with(mut self, wanted: &Attributes) -> Self {
-        let made = self.shown();
+        let shown = self.shown();
+        // What it has besides was attached by a user meanwhile.
+        let xattrs = wanted.xattrs.also_in(&shown.xattrs);
+        let made = Attributes { xattrs, ..shown };
         let wanted = Attributes { owner: made.owner.clone(), ..wanted.clone() };
         self.shortfall = (made != wanted).then(|| Box::new(Shortfall { wanted, made }));
         self

@@ -85,7 +85,7 @@ impl World {
         if self.trouble == Trouble::Rules && self.dice.roll(5) == 0 {
             return self.change_rules(at);
         }
-        let what = self.dice.roll(12);
+        let what = self.dice.roll(13);
         let done = match what {
             0..=3 => self.save(at, &from),
             4 => {
@@ -116,6 +116,7 @@ impl World {
             }
             9 => self.atomic_save(at, &from),
             10 => self.open(&from),
+            11 => self.attach(&from),
             _ => self.late_write(at),
         };
         self.story.push(format!("host {at}: act {what} {one} {two}: {done}"));
@@ -210,6 +211,21 @@ impl World {
         }
         self.kept.insert(ContentId::of(text.as_bytes()));
         true
+    }
+
+    /// Trap T14: something is attached to a file or directory, or taken from it.
+    fn attach(&mut self, path: &Path) -> bool {
+        let name = ["user.one", "user.two"][self.dice.index(2)];
+        if path.is_symlink() {
+            return false;
+        }
+        match self.dice.roll(3) {
+            0 => rustix::fs::removexattr(path, name).is_ok(),
+            value => {
+                let value = [u8::try_from(value).unwrap()];
+                rustix::fs::setxattr(path, name, &value, rustix::fs::XattrFlags::empty()).is_ok()
+            }
+        }
     }
 
     fn open(&mut self, path: &Path) -> bool {
@@ -312,6 +328,10 @@ impl World {
                 world.end_rules();
             }
             world.fleet.assert_same();
+            let first = attached(&world.fleet, 0);
+            for at in 1..3 {
+                assert_eq!(attached(&world.fleet, at), first, "node{}", at + 1);
+            }
             for content in &world.kept {
                 assert!(world.fleet.find_bytes(*content).is_some(), "a content is gone: {content}");
             }
@@ -336,6 +356,19 @@ fn contents(dir: &Path, found: &mut BTreeSet<ContentId>) {
             found.insert(ContentId::of(&fs::read(&path).unwrap()));
         }
     }
+}
+
+/// What users attached to what stands in a folder.
+fn attached(fleet: &Fleet, at: usize) -> Vec<(String, Vec<Option<u8>>)> {
+    let read = |path: &str| {
+        let path = fleet.hosts[at].path(path);
+        let value = |name: &str| {
+            let mut value = [0; 1];
+            rustix::fs::lgetxattr(&path, name, &mut value[..]).ok().map(|_| value[0])
+        };
+        ["user.one", "user.two"].map(value).to_vec()
+    };
+    fleet.hosts[at].tree().into_keys().map(|path| (path.clone(), read(&path))).collect()
 }
 
 fn run_seeds(trouble: Trouble) {
