@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pickbox_raft::clock;
-use pickbox_tests::cluster::{Cluster, Door, PATIENCE, env_number};
+use pickbox_tests::cluster::{Cluster, Door, PATIENCE, env_number, tool_program};
 
 use super::files::noise;
 
@@ -255,4 +256,59 @@ fn what_cannot_be_flushed_or_waited_for_is_named_at_once() {
     cluster.write(0, "alone", "text");
     let answer = cluster.ask(0, "FLUSH timeout 60").unwrap();
     assert!(answer.starts_with("ERROR no-quorum: "), "{answer}");
+}
+
+/// What the tool prints, and its exit code.
+fn tool(cluster: &Cluster, node: usize, words: &[&str]) -> (String, Option<i32>) {
+    let output = Command::new(tool_program())
+        .args(words)
+        .arg("--addr")
+        .arg(cluster.daemon(node).admin_address().to_string())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8_lossy(&text).into_owned(), output.status.code())
+}
+
+/// Trap T28, T6: the same by the tool, as scripts use it; `pickbox why` names the program that has a file
+/// open, though the daemon may not see it, and how the file is everywhere.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn the_tool_flushes_waits_and_tells_why() {
+    let mut cluster = Cluster::start(3);
+    let open = fs::File::create(cluster.path(0, "f")).unwrap();
+    let (text, code) = tool(&cluster, 0, &["flush"]);
+    assert!(text.contains("open: f (partial)"), "{text}");
+    assert_eq!(code, Some(1));
+    let (text, _) = tool(&cluster, 0, &["why", "f"]);
+    let own = format!("(pid {})", std::process::id());
+    assert!(text.contains("open for writing by") && text.contains(&own), "{text}");
+    drop(open);
+    let (index, code) = tool(&cluster, 0, &["flush"]);
+    assert_eq!(code, Some(0), "{index}");
+    let index = index.trim();
+    let (text, code) = tool(&cluster, 1, &["wait", index, "--all", "--json"]);
+    assert_eq!((text, code), (format!("{{\"index\":{index}}}\n"), Some(0)));
+    let (text, code) = tool(&cluster, 1, &["why", "f"]);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("node1 wrote it at index"), "{text}");
+    assert_eq!(text.matches("it stands as the log has it").count(), 3, "{text}");
+    cluster.kill(2);
+    let (text, _) = tool(&cluster, 1, &["why", "f", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["others"][1], serde_json::json!(["node3", null]), "{text}");
+    let (text, code) = tool(&cluster, 1, &["wait", "--all"]);
+    assert!(text.contains("node3 (unreachable)"), "{text}");
+    assert_eq!(code, Some(1));
+    cluster.write(0, ".pickboxignore", "*.log\n");
+    let (_, code) = tool(&cluster, 0, &["flush"]);
+    assert_eq!(code, Some(0));
+    cluster.write(0, "a.log", "text");
+    let (text, _) = tool(&cluster, 0, &["why", "a.log"]);
+    assert!(text.contains("It is ignored: line 1 of .pickboxignore"), "{text}");
+    fs::remove_file(cluster.path(0, "f")).unwrap();
+    let (_, code) = tool(&cluster, 0, &["flush"]);
+    assert_eq!(code, Some(0));
+    let (text, _) = tool(&cluster, 0, &["why", "f"]);
+    assert!(text.contains("node1 deleted it at index"), "{text}");
 }
