@@ -216,6 +216,14 @@ impl RelPath {
             .map(|part| Name(part.to_vec()))
     }
 
+    /// What this is called once `from`, which is it or a directory above it, is called `to`.
+    #[must_use]
+    pub fn rebased(&self, from: &Self, to: &Self) -> Option<Self> {
+        let rest = self.0.strip_prefix(from.0.as_slice()).filter(|_| self.is_within(from))?;
+        let parts = rest.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
+        Some(parts.fold(to.clone(), |path, part| path.join(&Name(part.to_vec()))))
+    }
+
     /// Whether this is `other` or lies below it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {

@@ -107,7 +107,8 @@ impl Engine {
     /// Whether all that stood in the folder has been judged.
     pub(super) fn has_adopted(&self) -> bool {
         let reading = self.adoption.as_ref().is_some_and(|a| !a.reading.is_empty());
-        self.has_scanned() && !reading && self.looks.is_empty()
+        let is_looked_at = self.has_scanned() && self.looks.is_empty();
+        is_looked_at && !reading && !self.misses_rules() && !self.ignoring.is_walk_owed()
     }
 
     /// Whether a folder is being adopted that was this node's own.

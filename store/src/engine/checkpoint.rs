@@ -269,7 +269,7 @@ impl Engine {
         set_meta_of(&self.index, key, value)
     }
 
-    fn drop_meta(&mut self, key: &str) -> Result<(), Fatal> {
+    pub(super) fn drop_meta(&mut self, key: &str) -> Result<(), Fatal> {
         let drop = || -> Result<(), IndexError> {
             self.index.tables()?.open_table(META)?.remove(key)?;
             Ok(())

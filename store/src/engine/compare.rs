@@ -24,6 +24,8 @@ const TELL_MS: u64 = 5_000;
 const MILESTONE: u64 = 256;
 /// So many of them: the last 65,536 entries.
 const MILESTONES_MAX: usize = 256;
+/// The row of the engine's own table that says where this node was outvoted.
+const OUTVOTED_ROW: &str = "outvoted";
 
 /// What a node made of the log up to a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,8 +103,28 @@ impl Engine {
     }
 
     /// A whole state was taken over: what was known of the former one says nothing.
-    pub(super) fn forget_sums(&mut self) {
+    pub(super) fn forget_sums(&mut self) -> Result<(), Fatal> {
         self.comparison = Comparison::default();
+        self.drop_meta(OUTVOTED_ROW)
+    }
+
+    /// A state that is wrong is so after a restart too.
+    pub(super) fn load_verdict(&mut self) -> Result<(), Fatal> {
+        let row = self.meta(OUTVOTED_ROW)?;
+        self.comparison.outvoted = row.and_then(|bytes| postcard::from_bytes(&bytes).ok());
+        Ok(())
+    }
+
+    /// Durable with the state that is wrong, and not without it: the log may make another one of a
+    /// state that was right.
+    fn outvoted_at(&mut self, position: LogPosition) -> Result<(), Fatal> {
+        if self.comparison.is_outvoted() {
+            return Ok(());
+        }
+        self.comparison.outvoted = Some(position);
+        let bytes = postcard::to_allocvec(&position).map_err(|_| Fatal::Encode)?;
+        self.index_changed = true;
+        self.set_meta(OUTVOTED_ROW, &bytes)
     }
 
     /// Whether the others have not been told where this node is.
@@ -182,7 +204,7 @@ impl Engine {
             }
             Verdict::Outvoted => {
                 self.answer_difference(mine)?;
-                self.comparison.outvoted.get_or_insert(mine.position);
+                self.outvoted_at(mine.position)?;
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use pickbox_raft::core::ids::Serial;
 use super::left_out::LeftOut;
 use super::ports::{Answer, Named, Outgoing, Partial, Request, WatchAsk};
 use super::{Engine, Fatal};
+use crate::ignored::IGNORE_FILE;
 use crate::name::RelPath;
 use crate::observation::Flushed;
 use crate::placed::LocalId;
@@ -119,6 +120,10 @@ impl Engine {
 
     /// Puts the question of this turn to the watcher, for all that came in it.
     fn ask_for_flushes(&mut self) {
+        if self.misses_rules() {
+            // What they may ignore is left alone meanwhile, so nobody can say that it is in the log.
+            return;
+        }
         if self.barriers.flushes.asked.is_none() && !self.barriers.flushes.waiting.is_empty() {
             let waiting = std::mem::take(&mut self.barriers.flushes.waiting);
             self.ask_flush(waiting);
@@ -156,6 +161,10 @@ impl Engine {
         let Some((_, looks_asked, waiting)) = self.barriers.flushes.asked.take_if(is_it) else {
             return Ok(());
         };
+        if self.misses_rules() {
+            self.barriers.flushes.waiting.extend(waiting);
+            return Ok(());
+        }
         // What left its place and was not found by now was deleted.
         for id in self.limbo.keys().copied().collect::<Vec<_>>() {
             self.end_limbo(id)?;
@@ -280,7 +289,8 @@ impl Engine {
         }
         // A question that nobody waits for must not keep the next one.
         self.barriers.flushes.asked.take_if(|(.., waiting)| waiting.is_empty());
-        let waiting = self.waiting()?.into_iter().next();
+        let rules = self.misses_rules().then(|| format!("rules ({IGNORE_FILE}) are on their way"));
+        let waiting = rules.or(self.waiting()?.into_iter().next());
         let why = waiting.unwrap_or_else(|| "the folder is still being looked at".to_owned());
         for flush in late {
             (flush.request.reply)(Answer::TimedOut(why.clone()));

@@ -23,7 +23,7 @@ use super::ports::{Answer, HoldChoice, HoldLine, Named};
 use super::root::Standing;
 use super::{Engine, Fatal};
 use crate::breaker::{Breaker, HoldRule, Scale, Verdict, WINDOW_MS};
-use crate::folder::Stat;
+use crate::folder::{Kind, Stat};
 use crate::placed::{Hold, HoldNote, LocalId, Placed};
 use crate::record::{Body, FileId};
 use crate::time::Time;
@@ -152,7 +152,10 @@ impl Guard {
         let open = self
             .newest
             .filter(|(note, until)| *until >= now_ms && self.holds.contains_key(&note.number));
-        let number = self.holds.last_key_value().map_or(0, |(number, _)| *number).saturating_add(1);
+        // Never one that was decided: who answers late must not decide about another hold.
+        let former = self.newest.map_or(0, |(note, _)| note.number);
+        let last = self.holds.last_key_value().map_or(0, |(number, _)| *number).max(former);
+        let number = last.saturating_add(1);
         let (note, _) = open.unwrap_or((HoldNote { number, since_ms: wall_ms }, 0));
         self.newest = Some((note, now_ms + WINDOW_MS));
         note
@@ -167,6 +170,29 @@ impl Engine {
             Some(Hold::Held(note)) => self.guard.add_held(id, note),
             None if self.guard.passed.contains(&id) => self.outbox.insert(id),
             None => self.guard.add_fresh(id, self.now_ms),
+        }
+    }
+
+    /// Whether this took the place of a directory, and the deletion of what that held is not weighed
+    /// yet: it goes first, since the log keeps a directory that holds something (trap T13).
+    pub(super) fn waits_for_those_below(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+    ) -> Result<bool, Fatal> {
+        let was_directory = row.base.as_ref().is_some_and(|base| base.view.body == Body::Directory);
+        let is_one = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        if !was_directory || is_one || self.guard.fresh.is_empty() {
+            return Ok(false);
+        }
+        let mut after = None;
+        loop {
+            let page = self.tables()?.children(id, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(false) };
+            after = Some(last.clone());
+            if page.iter().any(|(_, below)| self.guard.is_fresh(*below)) {
+                return Ok(true);
+            }
         }
     }
 
@@ -373,9 +399,9 @@ impl Engine {
 fn is_kind(row: &Placed, stat: &Stat) -> bool {
     let Some(base) = &row.base else { return false };
     match base.view.body {
-        Body::Directory => stat.kind == crate::folder::Kind::Directory,
-        Body::File { .. } => stat.kind == crate::folder::Kind::File,
-        Body::Symlink { .. } => stat.kind == crate::folder::Kind::Symlink,
+        Body::Directory => stat.kind == Kind::Directory,
+        Body::File { .. } => stat.kind == Kind::File,
+        Body::Symlink { .. } => stat.kind == Kind::Symlink,
     }
 }
 

@@ -81,6 +81,17 @@ pub(super) struct Ignoring {
     edited: BTreeMap<LocalId, Arc<Rules>>,
     /// Directories that the log has deleted and that hold nothing but ignored things.
     kept: BTreeSet<LocalId>,
+    /// Whether the folder has been walked since the last rules became known.
+    walk: Walk,
+}
+
+/// A walk of the whole folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Walk {
+    #[default]
+    Done,
+    Asked,
+    Started,
 }
 
 /// The rules before a change of them.
@@ -98,6 +109,25 @@ impl Ignoring {
     /// The watcher was too busy to hear of the rules.
     pub(super) fn not_told(&mut self) {
         self.untold = true;
+    }
+
+    /// Whether there may be things in the folder that nobody looked at because rules were not known.
+    pub(super) fn is_walk_owed(&self) -> bool {
+        self.walk != Walk::Done
+    }
+
+    /// A walk of the folder begins.
+    pub(super) fn walk_started(&mut self) {
+        if self.walk == Walk::Asked {
+            self.walk = Walk::Started;
+        }
+    }
+
+    /// A walk of the folder is over.
+    pub(super) fn walk_done(&mut self) {
+        if self.walk == Walk::Started {
+            self.walk = Walk::Done;
+        }
     }
 
     /// Whether anything is to be tried again.
@@ -328,6 +358,8 @@ impl Engine {
     pub(super) fn rules_tick(&mut self) -> Result<(), Fatal> {
         if std::mem::take(&mut self.ignoring.untold) {
             self.tell_watcher();
+            // It may have walked by the former ones meanwhile.
+            self.ask_watch(WatchAsk::Rescan(RelPath::root()));
         }
         if !self.misses_rules() {
             return Ok(());
@@ -349,11 +381,21 @@ impl Engine {
                 self.store_rules()?;
                 self.refresh_rules()?;
                 self.review(record.parent, Reach::TakesBack, &before)?;
+                self.walk_for_adoption();
             } else {
                 self.fetch(content, size, &record);
             }
         }
         Ok(())
+    }
+
+    /// A folder that is being adopted was walked, or is, while nothing below these rules was looked
+    /// at: what stands there is to be judged like the rest of it.
+    fn walk_for_adoption(&mut self) {
+        if self.adoption.is_some() {
+            self.ignoring.walk = Walk::Asked;
+            self.ask_watch(WatchAsk::Rescan(RelPath::root()));
+        }
     }
 
     /// Whether rules are in force whose bytes are not here yet.

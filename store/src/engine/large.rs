@@ -201,6 +201,11 @@ impl Engine {
             ContentEvent::Held { ticket, content, size, stat, holders } => {
                 let Some(id) = self.tickets.get(&ticket).copied() else { return Ok(()) };
                 let Some(mut row) = self.row(id)? else { return Ok(()) };
+                if row.seen.as_ref().is_none_or(|seen| !seen.stat.same_inode(&stat)) {
+                    // It was deleted or replaced meanwhile: those bytes are nobody's version.
+                    self.drop_offer(ticket);
+                    return self.settle(id);
+                }
                 let body = Some(Body::File { size, content });
                 row.seen = Some(self.seen(stat, body, row.seen.as_ref()));
                 self.set_row(id, Some(&row))?;

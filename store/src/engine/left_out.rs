@@ -1,6 +1,6 @@
 //! What stands in the folder and is not replicated, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rustix::io::Errno;
@@ -72,6 +72,16 @@ impl AllLeftOut {
         self.0.retain(|path, _| keeps(path));
     }
 
+    /// A directory has another name, or none any more: what is left out below goes with it.
+    pub(super) fn moved(&mut self, from: &RelPath, to: Option<&RelPath>) {
+        for path in paths_below(self.0.range(from..).map(|(path, _)| path), from) {
+            let why = self.0.remove(&path);
+            if let (Some(why), Some(to)) = (why, to.and_then(|to| path.rebased(from, to))) {
+                self.0.insert(to, why);
+            }
+        }
+    }
+
     pub(super) fn contains(&self, path: &RelPath) -> bool {
         self.0.contains_key(path)
     }
@@ -91,4 +101,18 @@ impl AllLeftOut {
     pub(super) fn iter(&self) -> impl Iterator<Item = (&RelPath, &LeftOut)> {
         self.0.iter()
     }
+}
+
+/// The same for a set of paths.
+pub(super) fn moved_below(paths: &mut BTreeSet<RelPath>, from: &RelPath, to: Option<&RelPath>) {
+    for path in paths_below(paths.range(from..), from) {
+        paths.remove(&path);
+        paths.extend(to.and_then(|to| path.rebased(from, to)));
+    }
+}
+
+/// Those of the paths, which are ordered and begin at `from`, that lie below it.
+fn paths_below<'a>(paths: impl Iterator<Item = &'a RelPath>, from: &RelPath) -> Vec<RelPath> {
+    let alike = paths.take_while(|path| path.as_bytes().starts_with(from.as_bytes()));
+    alike.filter(|path| *path != from && path.is_within(from)).cloned().collect()
 }

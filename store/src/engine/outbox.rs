@@ -17,6 +17,7 @@ use super::{ApiWrite, Engine, Fatal};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::Folder;
 use crate::folder::Kind;
+use crate::ignored::Ignored;
 use crate::name::PATH_BYTES_MAX;
 use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, Keep, OPS_MAX, Op, Parent};
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
@@ -85,6 +86,8 @@ struct Draft {
     drafted: HashSet<LocalId>,
     /// The nodes that hold all large contents so far.
     holders: Option<BTreeSet<NodeId>>,
+    /// Rules that the log does not have yet.
+    rules: Ignored,
 }
 
 impl Draft {
@@ -146,6 +149,7 @@ impl Engine {
         let ids = self.outbox.first(rows_max);
         self.draft_deletions(&ids, &mut draft)?;
         let rules = self.edited_rules();
+        draft.rules = self.rules_to_come()?;
         for id in rules.into_iter().chain(ids).take(rows_max) {
             if self.waits_for_offer(id)? {
                 // The rest must get its turn.
@@ -278,7 +282,7 @@ impl Engine {
         if row.seen.is_none() {
             return Ok(Drafted::Taken);
         }
-        if self.waits_for_rules(id, &row)? {
+        if self.waits_for_rules(id, &row, &draft.rules)? {
             return Ok(Drafted::Later);
         }
         let agreed = match &row.base {
@@ -291,6 +295,7 @@ impl Engine {
                 Drafted::Taken => self.draft_create(id, &row, draft),
                 other => Ok(other),
             },
+            Decision::Propose(_) if self.waits_for_those_below(id, &row)? => Ok(Drafted::Later),
             Decision::Propose(parts) => {
                 if parts.place == Part::Change {
                     match self.draft_occupant(id, &row, draft)? {

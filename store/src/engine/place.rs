@@ -660,7 +660,12 @@ fn change_xattrs(
         return Ok(wanted.clone());
     }
     dir.change_user_attributes(name, &seen.stat, &seen.xattrs, wanted)?;
-    Ok(wanted.also_in(&dir.user_attributes(name)?.kept))
+    match dir.user_attributes(name) {
+        Ok(found) => Ok(wanted.also_in(&found.kept)),
+        // It may not be looked at: nothing that was not there before is known to be there now.
+        Err(FolderError::Blocked { .. }) => Ok(wanted.also_in(&seen.xattrs)),
+        Err(error) => Err(error),
+    }
 }
 
 fn with_place(mut base: Base, record: &Record) -> Base {

@@ -1,9 +1,10 @@
 //! The rows of placed as the engine uses them: every change goes to the index and the journal.
 
+use super::left_out::moved_below;
 use super::place::Why;
 use super::space::is_full;
 use super::{Engine, Fatal, LIMBO_MS};
-use crate::folder::{FolderError, Stat};
+use crate::folder::{FolderError, Kind, Stat};
 use crate::history_rows::HistoryOf;
 use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::op::{At, Parent};
@@ -61,7 +62,30 @@ impl Engine {
         Ok(())
     }
 
+    /// What is left out below a directory, or open, goes where that goes.
+    fn carry_left_out(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
+        if self.left_out.is_empty() && self.open_for_writing.is_empty() {
+            return Ok(());
+        }
+        let is_there =
+            |row: &Placed| row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        let Some(old) = self.row(id)?.filter(is_there) else { return Ok(()) };
+        let row = row.filter(|row| is_there(row));
+        if row.is_some_and(|row| (row.parent, &row.name) == (old.parent, &old.name)) {
+            return Ok(());
+        }
+        let Some(from) = self.path_of_row(id)? else { return Ok(()) };
+        let to = match row {
+            Some(row) => self.path_of_row(row.parent)?.map(|above| above.join(&row.name)),
+            None => None,
+        };
+        self.left_out.moved(&from, to.as_ref());
+        moved_below(&mut self.open_for_writing, &from, to.as_ref());
+        Ok(())
+    }
+
     fn write_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
+        self.carry_left_out(id, row)?;
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
         let there = match row {

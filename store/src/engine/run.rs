@@ -313,11 +313,17 @@ impl Engine {
                 self.left_out.insert(dir, LeftOut::of(errno));
                 Ok(())
             }
-            Sighting::WalkStarted(_) => {
+            Sighting::WalkStarted(top) => {
+                if top.is_root() {
+                    self.ignoring.walk_started();
+                }
                 self.guard.walk_started();
                 Ok(())
             }
             Sighting::WalkDone { top, complete } => {
+                if top.is_root() {
+                    self.ignoring.walk_done();
+                }
                 self.guard.walk_done();
                 self.walk_done(&top, complete);
                 Ok(())
@@ -381,6 +387,7 @@ impl Engine {
             || self.index_changed
             || self.ignoring.waits_for_time()
             || self.traffic.pace.has_waiting()
+            || self.transfers.together.waits_for_time(self.now_ms)
             || self.awaits_quorum()
     }
 }

@@ -339,6 +339,7 @@ impl Engine {
         let next = self.tables()?.next_id()?;
         self.next_local = next;
         self.load_rules()?;
+        self.load_verdict()?;
         self.recover_staging(&before)?;
         self.recover_quarantine()?;
         self.index.checkpoint()?;

@@ -21,14 +21,43 @@ pub(super) const WAIT_MS: u64 = 30_000;
 /// Large files on their way below a `.git`: below which, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Together {
-    going_out: HashMap<LocalId, (LocalId, u64)>,
+    going_out: HashMap<LocalId, LocalId>,
+    /// Repositories of which something is held back by these, however often they change.
+    held_back: HashMap<LocalId, HeldBack>,
     coming_in: HashMap<FileId, (FileId, u64)>,
+}
+
+/// How long something of a repository is held back.
+#[derive(Clone, Copy, Debug)]
+struct HeldBack {
+    since_ms: u64,
+    /// When that was asked last.
+    asked_ms: u64,
 }
 
 impl Together {
     /// The offer of a row is over.
     pub(super) fn offer_over(&mut self, id: LocalId) {
         self.going_out.remove(&id);
+    }
+
+    /// Whether something waits for nothing but time.
+    pub(super) fn waits_for_time(&self, now_ms: u64) -> bool {
+        self.held_back.values().any(|held| now_ms < held.since_ms.saturating_add(WAIT_MS))
+    }
+
+    /// Whether what is on offer holds back the rest of its repository. A file that changes again and
+    /// again is on offer again and again: what waits for it waits no longer for that.
+    fn holds_out(&mut self, repository: LocalId, now_ms: u64) -> bool {
+        if !self.going_out.values().any(|of| *of == repository) {
+            self.held_back.remove(&repository);
+            return false;
+        }
+        self.held_back.retain(|_, held| now_ms < held.asked_ms.saturating_add(2 * WAIT_MS));
+        let new = HeldBack { since_ms: now_ms, asked_ms: now_ms };
+        let held = self.held_back.entry(repository).or_insert(new);
+        held.asked_ms = now_ms;
+        now_ms < held.since_ms.saturating_add(WAIT_MS)
     }
 }
 
@@ -49,20 +78,21 @@ impl Engine {
     /// A file is on offer to the others.
     pub(super) fn goes_out(&mut self, id: LocalId) -> Result<(), Fatal> {
         if let Some(repository) = self.repository_of_row(id)? {
-            let since = (repository, self.now_ms);
-            self.transfers.together.going_out.entry(id).or_insert(since);
+            self.transfers.together.going_out.insert(id, repository);
         }
         Ok(())
     }
 
     /// Whether a row is not to be proposed before a large file of the same repository.
     pub(super) fn waits_for_offer(&mut self, id: LocalId) -> Result<bool, Fatal> {
-        if self.transfers.together.going_out.is_empty() || self.offers.contains_key(&id) {
+        let together = &self.transfers.together;
+        let is_idle = together.going_out.is_empty() && together.held_back.is_empty();
+        if is_idle || self.offers.contains_key(&id) {
             return Ok(false);
         }
         let Some(repository) = self.repository_of_row(id)? else { return Ok(false) };
-        let moving = self.transfers.together.going_out.values().copied();
-        Ok(holds_back(moving, &repository, self.now_ms))
+        let now = self.now_ms;
+        Ok(self.transfers.together.holds_out(repository, now))
     }
 
     /// Takes note of whether a file waits for its content.

@@ -21,8 +21,8 @@ impl Dir {
     /// what has none.
     ///
     /// # Errors
-    /// `Absent` most of all. That the file system has no attributes, or they may not be read, is
-    /// none: then there are none.
+    /// `Absent` most of all; `Blocked` if it has some that may not be read. That the file system has
+    /// no attributes is none: then there are none.
     pub fn user_attributes(&self, name: &Name) -> Result<UserAttributes> {
         let listed = match self.handle.attributes_at(self.entry(name)?) {
             Err(errno) if is_beyond(errno) => Vec::new(),
@@ -39,7 +39,9 @@ impl Dir {
         for name in names {
             let whole = [XATTR_PREFIX, name].concat();
             let value = match entry.attribute(&whole) {
-                // It has just gone, or may not be read.
+                // That it may not be read does not mean that it is gone.
+                Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(failed(errno)),
+                // It has just gone.
                 Err(errno) if is_beyond(errno) => continue,
                 other => other.map_err(failed)?,
             };

@@ -91,6 +91,7 @@ impl Seen {
             mode: if shown.mode == made.mode { wanted.mode } else { shown.mode },
             mtime: if shown.mtime == made.mtime { wanted.mtime } else { shown.mtime },
             owner: shown.owner,
+            // One by one: the change of one is not the removal of another that does not fit.
             xattrs: wanted.xattrs.with_changes(&made.xattrs, &shown.xattrs),
         }
     }
@@ -242,6 +243,20 @@ mod tests {
         assert_eq!(looked_at(0o700, 6, b"").attributes(), moded, "the mode alone");
         let whole = file(0o640, 7, b"mine").placed_with(&wanted);
         assert!(whole.is_whole() && whole.attributes() == wanted);
+    }
+
+    /// Trap T14: who changes one attribute did not take away another that the disk has no room for.
+    #[test]
+    fn an_attribute_that_does_not_fit_outlives_the_change_of_another() {
+        let mut wanted = file(0o644, 7, b"mine").attributes();
+        wanted.xattrs.push(b"too-long".to_vec(), b"value".to_vec()).unwrap();
+        let made = file(0o644, 7, b"mine").placed_with(&wanted);
+        let edited = Seen { shortfall: made.shortfall, ..file(0o644, 7, b"other") };
+        let xattrs = edited.attributes().xattrs;
+        assert_eq!(
+            (xattrs.get(b"note"), xattrs.get(b"too-long")),
+            (Some(&b"other"[..]), Some(&b"value"[..]))
+        );
     }
 
     /// Trap T14: as above for a directory, whose time is never compared.

@@ -195,7 +195,7 @@ impl Engine {
         self.todo.begin(LogIndex::ZERO);
         log::info!("event=state_installed index={}", at.index);
         let runs = self.index.sessions().runs().collect();
-        self.forget_sums();
+        self.forget_sums()?;
         self.out.push_back(Outgoing::Log(Command::StateInstalled { at, members, runs }));
         if let Some(in_flight) = self.in_flight.take() {
             // Whether it is part of the state is not known row by row: each is compared again.

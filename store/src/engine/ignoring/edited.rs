@@ -32,15 +32,8 @@ impl Engine {
         ignoring.edited.keys().copied().collect()
     }
 
-    /// ...and what they will ignore is not proposed before that is decided.
-    pub(in crate::engine) fn waits_for_rules(
-        &mut self,
-        id: LocalId,
-        row: &Placed,
-    ) -> Result<bool, Fatal> {
-        if self.ignoring.edited.is_empty() || is_ignore_file(&row.name) {
-            return Ok(false);
-        }
+    /// ...by what they say, where they stand here...
+    pub(in crate::engine) fn rules_to_come(&mut self) -> Result<Ignored, Fatal> {
         let mut files = BTreeMap::new();
         for (id, rules) in self.ignoring.edited.clone() {
             let Some(parent) = self.row(id)?.map(|row| row.parent) else { continue };
@@ -48,7 +41,20 @@ impl Engine {
                 files.insert(path, rules);
             }
         }
+        Ok(Ignored::new(files))
+    }
+
+    /// ...and what they will ignore is not proposed before that is decided.
+    pub(in crate::engine) fn waits_for_rules(
+        &mut self,
+        id: LocalId,
+        row: &Placed,
+        to_come: &Ignored,
+    ) -> Result<bool, Fatal> {
+        if to_come.is_empty() || is_ignore_file(&row.name) {
+            return Ok(false);
+        }
         let Some(path) = self.path_of_row(id)? else { return Ok(false) };
-        Ok(Ignored::new(files).by(&path, is_directory(row)).is_some())
+        Ok(to_come.by(&path, is_directory(row)).is_some())
     }
 }

@@ -1,6 +1,7 @@
 //! The harness: hosts, one log, and a network that does what it is told.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -152,7 +153,11 @@ impl Host {
 fn walk(dir: &Path, prefix: &str, found: &mut BTreeMap<String, String>) {
     for entry in std::fs::read_dir(dir).unwrap() {
         let entry = entry.unwrap();
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        // Names that are no text must not look alike.
+        let own = entry.file_name();
+        let own =
+            own.to_str().map_or_else(|| own.as_bytes().escape_ascii().to_string(), str::to_owned);
+        let name = format!("{prefix}{own}");
         let meta = entry.path().symlink_metadata().unwrap();
         let mode = meta.permissions().mode() & 0o7777;
         let what = if meta.is_dir() {
@@ -565,12 +570,20 @@ impl Fleet {
         &self.hosts[at].asks
     }
 
+    /// What an engine asked of its watcher did not get there.
+    pub(super) fn forget_ask(&mut self, at: usize, ask: &WatchAsk) {
+        self.hosts[at].asks.retain(|other| other != ask);
+    }
+
     fn rescan(&mut self, at: usize, top: &RelPath) {
         self.walk_below(at, top, Reads::All);
     }
 
     fn walk_below(&mut self, at: usize, top: &RelPath, reads: Reads) {
         let mut stack = vec![top.clone()];
+        if self.is_looking(at) {
+            self.give(at, Event::Sighting(Sighting::WalkStarted(top.clone())));
+        }
         while let Some(path) = stack.pop() {
             if !self.is_looking(at) {
                 return;

@@ -12,6 +12,7 @@ mod ignoring;
 mod keeping;
 mod kinds;
 mod lines;
+mod meetings;
 mod owners;
 mod quorum;
 mod racers;
