@@ -112,7 +112,11 @@ impl Engine {
                     Some(id) => tables.get(id)?.map(|row| (id, row)),
                     None => None,
                 };
-                if known.is_none_or(|(id, row)| !self.stands_as_agreed(id, &row, &stat)) {
+                let is_even = known.is_some_and(|(id, row)| {
+                    self.stands_as_agreed(id, &row, &stat)
+                        && !self.is_known_trouble(directory, &name)
+                });
+                if !is_even {
                     changed.push((name, stat));
                 }
             }
@@ -126,13 +130,17 @@ impl Engine {
     /// Whether a look shows what the row says, and nothing is open about that.
     fn stands_as_agreed(&self, id: LocalId, row: &Placed, stat: &Stat) -> bool {
         let Some(seen) = &row.seen else { return false };
-        row.base.is_some()
-            && seen.body.is_some()
-            && is_unchanged(seen, stat)
-            && self.is_settled(id)
-            // It may stand there as something that could not be read, or was open.
-            && self.left_out.is_empty()
-            && self.open_for_writing.is_empty()
+        row.base.is_some() && seen.body.is_some() && is_unchanged(seen, stat) && self.is_settled(id)
+    }
+
+    /// Whether a thing stands there as one that could not be read, or was open. What is left out for
+    /// good is no reason to look at everything else more closely.
+    fn is_known_trouble(&self, directory: &RelPath, name: &Name) -> bool {
+        if self.left_out.is_empty() && self.open_for_writing.is_empty() {
+            return false;
+        }
+        let path = directory.join(name);
+        self.left_out.contains(&path) || self.open_for_writing.contains(&path)
     }
 
     /// A displaced thing was written to by somebody who still had it open (trap T11).

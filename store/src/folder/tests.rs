@@ -529,3 +529,22 @@ fn a_directory_in_the_folder_is_found_by_any_path() {
     let above = Folder::open(place.temp.path()).unwrap();
     assert!(above.holds(&below).unwrap() && !folder.holds(above.root()).unwrap());
 }
+
+/// Trap T14: an attribute that may not be read is not one that was taken away.
+#[test]
+fn attributes_that_may_not_be_read_are_not_gone() {
+    let place = place();
+    std::fs::write(place.at("f"), b"x").unwrap();
+    if rustix::fs::setxattr(place.at("f"), "user.note", b"mine", rustix::fs::XattrFlags::empty())
+        .is_err()
+    {
+        return;
+    }
+    std::fs::set_permissions(place.at("f"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let found = place.folder.root().user_attributes(&name(b"f"));
+    let is_root = rustix::process::geteuid().is_root();
+    match found {
+        Ok(found) => assert!(is_root && found.kept.get(b"note").is_some(), "{found:?}"),
+        Err(error) => assert!(matches!(error, FolderError::Blocked { .. }), "{error}"),
+    }
+}

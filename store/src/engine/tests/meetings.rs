@@ -464,3 +464,18 @@ fn a_walk_finds_a_file_where_a_directory_was() {
     assert_eq!(fleet.hosts[1].tree().len(), 1, "no copy: {:?}", fleet.hosts[1].tree());
     assert_eq!(fleet.hosts[1].read("x"), "a file now");
 }
+
+/// A walk finds that something can be read again, although it did not change.
+#[test]
+fn a_walk_takes_back_what_was_left_out() {
+    let mut fleet = Fleet::new(1);
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "d/f", "one");
+    share(&mut fleet, 0, "d/g", "one");
+    unreadable(&mut fleet, 0, "d/f");
+    fleet.walk(0);
+    assert!(fleet.hosts[0].engine().left_out.is_empty());
+    let asked = fleet.asked(0).len();
+    fleet.walk(0);
+    assert_eq!(fleet.asked(0).len(), asked, "nothing is read for that");
+}
