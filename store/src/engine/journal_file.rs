@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 
 use crate::folder::{Dir, File, FolderError};
 use crate::name::Name;
+use crate::time::Time;
 
 /// Longest journal that is read back: the checkpoint comes long before.
 const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
@@ -15,6 +16,8 @@ pub(super) struct JournalFile {
     /// Bytes written.
     len: u64,
     number: u64,
+    /// When the last of the former journals was written.
+    former_written: Option<Time>,
     /// How many bytes a test lets the disk take.
     #[cfg(test)]
     pub(super) room: Option<usize>,
@@ -38,15 +41,22 @@ impl JournalFile {
     pub(super) fn open(state: &Dir) -> Result<(Self, Vec<Vec<u8>>), FolderError> {
         let mut numbers = Self::numbers(state)?;
         numbers.sort_unstable();
-        let mut contents = Vec::new();
+        let (mut contents, mut former_written) = (Vec::new(), None);
         for number in &numbers {
             let Some(name) = name_of(*number) else { continue };
             let file = state.open_read(&name)?;
-            let size = file.stat().map_or(0, |stat| stat.size.min(JOURNAL_BYTES_MAX));
+            let stat = file.stat().ok();
+            former_written = stat.map(|stat| stat.mtime).or(former_written);
+            let size = stat.map_or(0, |stat| stat.size.min(JOURNAL_BYTES_MAX));
             contents.extend(file.read_up_to(usize::try_from(size).unwrap_or(0)).ok());
         }
         let number = numbers.last().map_or(1, |last| last + 1);
-        Ok((Self::create(state, number)?, contents))
+        Ok((Self { former_written, ..Self::create(state, number)? }, contents))
+    }
+
+    /// When the last of the former journals was written, by the clock that stamps files.
+    pub(super) fn former_written(&self) -> Option<Time> {
+        self.former_written
     }
 
     fn numbers(state: &Dir) -> Result<Vec<u64>, FolderError> {
@@ -64,6 +74,7 @@ impl JournalFile {
             file: state.create_new(&name)?,
             len: 0,
             number,
+            former_written: None,
             #[cfg(test)]
             room: None,
         })

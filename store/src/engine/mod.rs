@@ -37,6 +37,7 @@ mod quarantine;
 pub mod questions;
 mod queue;
 mod quorum;
+mod racy;
 mod reads;
 mod requests;
 mod retention;
@@ -291,6 +292,8 @@ pub struct Engine {
     /// Files that this node brought along and the cluster does not have, until somebody decides.
     strangers: BTreeSet<LocalId>,
     suspects: HashSet<FileId>,
+    /// What may have changed unseen at the end of the former run.
+    racy: racy::Racy,
     /// When this run began, if the one before ended in a power cut: a file that is empty since
     /// before that is no edit.
     cut_time: Option<Time>,

@@ -130,7 +130,11 @@ impl Engine {
     /// Whether a look shows what the row says, and nothing is open about that.
     fn stands_as_agreed(&self, id: LocalId, row: &Placed, stat: &Stat) -> bool {
         let Some(seen) = &row.seen else { return false };
-        row.base.is_some() && seen.body.is_some() && is_unchanged(seen, stat) && self.is_settled(id)
+        row.base.is_some()
+            && seen.body.is_some()
+            && is_unchanged(seen, stat)
+            && !self.racy.has(id, seen)
+            && self.is_settled(id)
     }
 
     /// Whether a thing stands there as one that could not be read, or was open. What is left out for
@@ -268,9 +272,13 @@ impl Engine {
     fn looked_again(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
         let Some(old) = row.seen.clone() else { return Ok(()) };
         let unchanged = is_unchanged(&old, &found.stat);
+        let was_read = found.body.is_some();
         let body = found.body.or_else(|| old.body.clone().filter(|_| unchanged));
         let same_xattrs = found.xattrs.as_ref().is_none_or(|found| *found == old.xattrs);
         if unchanged && same_xattrs && body == old.body {
+            if !was_read && self.racy.has(id, &old) {
+                return self.read_racy(id, row);
+            }
             let settled = row.base.is_some() && self.is_settled(id);
             return if settled { Ok(()) } else { self.settle(id) };
         }

@@ -326,7 +326,7 @@ impl Engine {
                 }
                 self.guard.walk_done();
                 self.walk_done(&top, complete);
-                Ok(())
+                if self.has_scanned() { self.end_racy() } else { Ok(()) }
             }
             Sighting::RootGone => {
                 self.lose_root();

@@ -38,6 +38,7 @@ use super::outbox::wall_time;
 use super::owners::Owners;
 use super::ports::Outgoing;
 use super::queue::{OrderedSet, SmallData};
+use super::racy::Racy;
 use super::reads::Reads;
 use super::root::{self, FolderRule, Standing};
 use super::rows::Actual;
@@ -296,6 +297,7 @@ impl Engine {
             adoption: ground.adoption,
             strangers: BTreeSet::new(),
             suspects: HashSet::new(),
+            racy: Racy::default(),
             cut_time: None,
             cut: None,
             recovered: 0,
@@ -342,6 +344,7 @@ impl Engine {
         self.load_verdict()?;
         self.recover_staging(&before)?;
         self.recover_quarantine()?;
+        self.begin_racy()?;
         self.index.checkpoint()?;
         let state = self.state.dir()?;
         self.journal.remove_older(&state)?;

@@ -17,6 +17,7 @@ mod owners;
 mod quorum;
 mod racers;
 mod races;
+mod racy;
 mod random;
 mod readmission;
 mod reads;
