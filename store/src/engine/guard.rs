@@ -24,6 +24,7 @@ use super::root::Standing;
 use super::{Engine, Fatal};
 use crate::breaker::{Breaker, HoldRule, Scale, Verdict, WINDOW_MS};
 use crate::folder::{Kind, Stat};
+use crate::name::Name;
 use crate::placed::{Hold, HoldNote, LocalId, Placed};
 use crate::record::{Body, FileId};
 use crate::time::Time;
@@ -33,6 +34,8 @@ const GATHER_MS_MAX: u64 = 10_000;
 /// Inodes of fresh deletions that are remembered; of more, one that was moved counts as deleted
 /// and made anew.
 const GONE_MAX: usize = 262_144;
+/// Names in a directory of packs that are looked through for a pack.
+const PACKS_MAX: usize = 64;
 /// Paths that are named of a hold.
 const PATHS_MAX: usize = 5;
 
@@ -228,8 +231,11 @@ impl Engine {
         self.guard.gone.clear();
         let mut files = Vec::new();
         for id in &fresh {
-            let base = self.row(*id)?.and_then(|row| row.base);
-            files.extend(base.filter(|base| base.view.body != Body::Directory).map(|base| base.id));
+            let Some(row) = self.row(*id)? else { continue };
+            let Some(base) = &row.base else { continue };
+            if base.view.body != Body::Directory && !self.is_packed_away(&row)? {
+                files.push(base.id);
+            }
         }
         let scale = self.scale();
         match self.guard.breaker.weigh(self.guard.rule, scale, &files) {
@@ -242,6 +248,27 @@ impl Engine {
             }
             Verdict::Hold => self.hold(fresh),
         }
+    }
+
+    /// Whether it was an object of a git repository that has a pack: `git gc` moves objects into
+    /// packs by the thousand, and takes away what it moved. Who removes the repository removes the
+    /// packs too.
+    fn is_packed_away(&mut self, row: &Placed) -> Result<bool, Fatal> {
+        let Some(fan_out) = self.row(row.parent)? else { return Ok(false) };
+        if !is_loose_object(&fan_out.name, &row.name) {
+            return Ok(false);
+        }
+        let packs = Name::made("pack".to_owned());
+        let Some((packs, _)) = self.row_at(fan_out.parent, &packs)? else { return Ok(false) };
+        let names = self.tables()?.children(packs, None, PACKS_MAX)?;
+        for (name, id) in names {
+            if name.as_bytes().ends_with(b".pack")
+                && self.row(id)?.is_some_and(|pack| pack.seen.is_some())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn scale(&self) -> Scale {
@@ -396,6 +423,16 @@ impl Engine {
 }
 
 /// Whether a vanished row and an inode are things of one kind.
+/// Whether names are those of an object of git and its directory: `ab/cdef...`, by SHA-1 or SHA-256
+/// (gitrepository-layout(5)).
+fn is_loose_object(directory: &Name, name: &Name) -> bool {
+    let is_hex = |name: &Name| name.as_bytes().iter().all(u8::is_ascii_hexdigit);
+    directory.as_bytes().len() == 2
+        && matches!(name.as_bytes().len(), 38 | 62)
+        && is_hex(directory)
+        && is_hex(name)
+}
+
 fn is_kind(row: &Placed, stat: &Stat) -> bool {
     let Some(base) = &row.base else { return false };
     match base.view.body {

@@ -359,3 +359,49 @@ fn a_flush_names_what_is_held() {
     assert_eq!((partial.held.count, partial.open.count), (11, 0), "{partial:?}");
     assert!(!partial.held.paths.is_empty());
 }
+
+/// A repository on node 2 with 200 loose objects. Returns where they are.
+fn repository(fleet: &mut Fleet) -> std::path::PathBuf {
+    let objects = fleet.hosts[1].path("project/.git/objects");
+    for directory in ["ab", "pack"] {
+        std::fs::create_dir_all(objects.join(directory)).unwrap();
+    }
+    for number in 0..200 {
+        std::fs::write(objects.join(format!("ab/{number:038x}")), [1]).unwrap();
+    }
+    fleet.look(1);
+    fleet.settle();
+    objects
+}
+
+fn remove_tree(fleet: &mut Fleet, path: &std::path::Path) {
+    std::fs::remove_dir_all(path).unwrap();
+    fleet.look(1);
+    fleet.settle();
+}
+
+/// Trap T20: `git gc` takes away the objects that a pack holds now; who takes away the repository is
+/// asked.
+#[test]
+fn objects_that_git_has_packed_are_no_mass_deletion() {
+    let mut fleet = Fleet::new(2);
+    let objects = repository(&mut fleet);
+    share(&mut fleet, 1, "project/.git/objects/pack/pack-1.pack", "all of them");
+    remove_tree(&mut fleet, &objects.join("ab"));
+    assert!(held(&mut fleet).is_empty());
+    assert!(!fleet.hosts[0].path("project/.git/objects/ab").exists());
+
+    // As many that no pack can hold, since the pack goes as well.
+    let objects = repository(&mut fleet);
+    remove_tree(&mut fleet, &objects);
+    assert_eq!(held(&mut fleet).len(), 1);
+}
+
+/// Trap T20: without a pack nothing holds what went.
+#[test]
+fn objects_that_no_pack_holds_are_held() {
+    let mut fleet = Fleet::new(2);
+    let objects = repository(&mut fleet);
+    remove_tree(&mut fleet, &objects.join("ab"));
+    assert_eq!(held(&mut fleet).len(), 1);
+}
