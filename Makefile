@@ -11,6 +11,9 @@ N ?= 3
 SEEDS ?= 1000
 STEPS ?= 20000
 SEED ?=
+# Seeds of the simulated folder; or one of them, to be told step by step.
+FOLDERS ?= 40
+FOLDER ?=
 # States that the model checker looks at in each of its worlds.
 STATES ?= 5000000
 # For each gate that takes bytes from outside.
@@ -38,9 +41,11 @@ stop: ## end the nodes of `make demo`
 test: sim ## unit and property tests, and the simulator
 	cargo test --workspace
 
-sim: ## the simulator alone: SEEDS=1000 STEPS=20000; SEED=1234 tells one seed step by step
+sim: ## the simulator alone: SEEDS=1000 STEPS=20000; SEED=1234 or FOLDER=219 tells one seed
 	$(if $(SEED),SIM_SEED=$(SEED)) SIM_SEEDS=$(SEEDS) SIM_STEPS=$(STEPS) \
 	  cargo test --profile sim -p pickbox-tests --test sim -- --nocapture $(if $(SEED),no_seed)
+	$(if $(SEED),true,$(if $(FOLDER),FOLDER_SEED=$(FOLDER)) FOLDER_SEEDS=$(FOLDERS) \
+	  cargo test --profile sim -p pickbox-tests --test folders -- --nocapture)
 
 model: ## the model checker on the real core: STATES=5000000 of each world
 	MODEL_STATES=$(STATES) \

@@ -16,6 +16,8 @@ pub mod bench;
     reason = "it belongs to tests and fails by panicking"
 )]
 pub mod cluster;
+#[expect(clippy::indexing_slicing, reason = "it belongs to tests and fails by panicking")]
+pub mod folders;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::panic, reason = "it belongs to tests and fails by panicking")]
 pub mod log_life;

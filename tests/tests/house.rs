@@ -160,7 +160,7 @@ mod tests {
             at: &[FOLDER, DISK],
             except: &[
                 ("cli/src/sandbox.rs", "the type of a umask"),
-                ("watch/src/events.rs", "takes an inotify watch off, by its number"),
+                ("watch/src/source.rs", "takes an inotify watch off, by its number"),
                 (
                     "admin/src/socket_file.rs",
                     "makes and removes the admin socket, no file of anybody",

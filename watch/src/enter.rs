@@ -43,23 +43,14 @@ fn mask(place: Place, at: Option<&Key>) -> WatchMask {
 }
 
 impl Watcher {
-    /// Asks the kernel for a watch on an open directory. Through `/proc/self/fd`, and therefore
-    /// without `IN_DONT_FOLLOW`: the magic link is the only one that is followed.
+    /// Asks for a watch on an open directory.
     pub(crate) fn add_watch(
         &self,
         dir: &Dir,
         place: Place,
         at: Option<&Key>,
     ) -> Result<i32, AddError> {
-        let added = self.inotify.watches().add(dir.proc_path(), mask(place, at));
-        added.map(|wd| wd.get_watch_descriptor_id()).map_err(|error| match error.raw_os_error() {
-            Some(code)
-                if [Errno::NOSPC, Errno::NOMEM].contains(&Errno::from_raw_os_error(code)) =>
-            {
-                AddError::Limit
-            }
-            _ => AddError::Gone(error),
-        })
+        self.source.add(dir, mask(place, at))
     }
 
     /// A directory appeared, or must be checked: enter it before the next walk step.

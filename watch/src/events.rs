@@ -1,20 +1,17 @@
 //! What an inotify event means.
 
-use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
 use inotify::EventMask;
-use pickbox_store::name::Name;
 use pickbox_store::observation::{Hint, Place};
 
 use crate::dirty::What;
 use crate::lane::Why;
 use crate::moves::Half;
+use crate::source::Event;
 use crate::tree::{DirId, Key};
 use crate::watcher::{WatchError, Watcher};
 
-/// Bytes of one read: about a thousand events.
-pub(crate) const READ_BYTES: usize = 64 * 1024;
 /// Reads before something else has its turn; more than the default queue of 16384 events.
 const READS_MAX: u32 = 64;
 
@@ -27,26 +24,12 @@ pub(crate) enum Drained {
     More,
 }
 
-/// An event, off the kernel's buffer.
-struct Event {
-    wd: i32,
-    mask: EventMask,
-    cookie: u32,
-    name: Option<Name>,
-}
-
 impl Watcher {
     /// Reads the kernel's queue until it is empty, and only notes. All that was written before
     /// this call is noted after it: the kernel queues an event before the system call returns.
     pub(crate) fn drain(&mut self, now: Instant) -> Result<Drained, WatchError> {
         for _ in 0..READS_MAX {
-            let mut buffer = std::mem::take(&mut self.buffer);
-            let read = self
-                .inotify
-                .read_events(&mut buffer)
-                .map(|events| events.map(Event::from).collect::<Vec<_>>());
-            self.buffer = buffer;
-            match read {
+            match self.source.read() {
                 Ok(events) => events.into_iter().for_each(|event| self.apply(event, now)),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                     return Ok(Drained::Empty);
@@ -246,8 +229,7 @@ impl Watcher {
     pub(crate) fn forget(&mut self, top: DirId) {
         for id in self.tree.subtree(top) {
             if let Some(wd) = self.tree.get_mut(id).and_then(|node| node.wd.take()) {
-                // EINVAL: the kernel was faster; its IN_IGNORED is on the way all the same.
-                let _ = rustix::fs::inotify::remove_watch(&self.inotify, wd);
+                self.source.remove(wd);
                 self.wds.remove(wd);
             }
             self.unwatched.remove(&id);
@@ -267,16 +249,4 @@ fn plain(mask: EventMask) -> Option<What> {
         (EventMask::ATTRIB, What::Attributes),
     ];
     meanings.into_iter().find(|(bit, _)| mask.contains(*bit)).map(|(_, what)| what)
-}
-
-impl From<inotify::Event<&std::ffi::OsStr>> for Event {
-    fn from(event: inotify::Event<&std::ffi::OsStr>) -> Self {
-        Self {
-            wd: event.wd.get_watch_descriptor_id(),
-            mask: event.mask,
-            cookie: event.cookie,
-            // A name that is none can only come from a foreign file system; walks skip it too.
-            name: event.name.and_then(|name| Name::new(name.as_bytes()).ok()),
-        }
-    }
 }

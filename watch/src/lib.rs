@@ -32,6 +32,9 @@ mod moves;
 mod notices;
 mod reach;
 mod run;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
+mod source;
 #[cfg(test)]
 mod sweep_tests;
 #[cfg(test)]

@@ -602,7 +602,7 @@ fn without_watches_directories_are_swept() {
         rig.watcher.tree.find(rig.watcher.root().unwrap(), &RelPath::new("a").unwrap()).unwrap();
     let b = rig.watcher.tree.find(a, &RelPath::new("b").unwrap()).unwrap();
     let wd = rig.watcher.tree.get_mut(b).unwrap().wd.take().unwrap();
-    rustix::fs::inotify::remove_watch(&rig.watcher.inotify, wd).unwrap();
+    rig.watcher.source.remove(wd);
     rig.watcher.wds.remove(wd);
     rig.watcher.unwatched.insert(b);
     rig.write("a/b/f", "unseen");

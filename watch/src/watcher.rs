@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inotify::Inotify;
 use pickbox_store::folder::{Dir, Folder, FolderError, Stat, Whereabouts};
 use pickbox_store::ignored::Ignored;
 use pickbox_store::name::{Name, RelPath};
@@ -21,6 +20,7 @@ use crate::linked::Linked;
 use crate::moves::Moves;
 use crate::notices::Notices;
 use crate::reach::{OldPaths, Unreached};
+use crate::source::Source;
 use crate::tree::{DirId, Key, Tree};
 use crate::walk::Walks;
 use crate::wds::Wds;
@@ -155,8 +155,7 @@ pub(crate) struct Root {
 /// Everything known about the watched trees.
 #[derive(Debug)]
 pub(crate) struct Watcher {
-    pub(crate) inotify: Inotify,
-    pub(crate) buffer: Vec<u8>,
+    pub(crate) source: Source,
     /// The folder first, then what is beside it.
     pub(crate) roots: Vec<Root>,
     pub(crate) tree: Tree,
@@ -190,13 +189,12 @@ impl Watcher {
         options: WatchOptions,
         now: Instant,
     ) -> Result<Self, WatchError> {
-        let inotify = Inotify::init().map_err(|source| WatchError::NoInstance {
+        let source = Source::open(&folder).map_err(|source| WatchError::NoInstance {
             limit: limits::read("max_user_instances"),
             source,
         })?;
         let mut watcher = Self {
-            inotify,
-            buffer: vec![0; crate::events::READ_BYTES],
+            source,
             roots: Vec::new(),
             tree: Tree::default(),
             wds: Wds::default(),
@@ -239,7 +237,7 @@ impl Watcher {
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
-        self.inotify.as_raw_fd()
+        self.source.raw_fd()
     }
 
     pub(crate) fn folder(&self, place: Place) -> Option<&Folder> {
@@ -258,7 +256,7 @@ impl Watcher {
 
     pub(crate) fn counts(&self) -> Counts {
         Counts {
-            unread_bytes: rustix::io::ioctl_fionread(&self.inotify).unwrap_or(0),
+            unread_bytes: self.source.unread_bytes(),
             dirty: self.dirty.len(),
             open_for_writing: self.dirty.open_count(),
             outbox: self.outbox.len(),

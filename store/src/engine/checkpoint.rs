@@ -7,7 +7,7 @@
 //! the syncing began: what was placed meanwhile is in the index but perhaps not on the disk, so
 //! after a power cut it is looked at again (see `startup`).
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use pickbox_raft::core::ids::{Index as LogIndex, LogPosition};
 use redb::{ReadableTable, TableDefinition};
@@ -34,7 +34,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("engine");
 /// What has to reach the disk before a checkpoint may let go of the log that made it.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
-    rows: HashSet<LocalId>,
+    rows: BTreeSet<LocalId>,
     /// More than is worth a sync each, or things that have no row.
     whole: bool,
 }
@@ -47,14 +47,14 @@ impl Unsynced {
             self.whole = self.rows.len() > FILES_MAX;
         }
         if self.whole {
-            self.rows = HashSet::new();
+            self.rows = BTreeSet::new();
         }
     }
 
     /// Adds everything.
     pub(super) fn insert_all(&mut self) {
         self.whole = true;
-        self.rows = HashSet::new();
+        self.rows = BTreeSet::new();
     }
 
     /// The thing of a row is no more.

@@ -91,6 +91,8 @@ pub use self::startup::{Options, Position, StateDir, open_index};
 
 /// How long a directory whose place was taken by another may take to be found elsewhere.
 const LIMBO_MS: u64 = 500;
+/// Given up directories that are remembered; more, and the folder is walked.
+const GIVEN_UP_MAX: usize = 1024;
 /// How soon a look that nothing came of is asked for again.
 const LOOK_MS: u64 = 2_000;
 /// Open directories kept; the least recently opened go first.
@@ -249,6 +251,9 @@ pub struct Engine {
     last_serial: Serial,
     data: SmallData,
     limbo: BTreeMap<LocalId, u64>,
+    /// Directories whose rows were given up without the watcher's word that they are gone, by inode
+    /// and birth: to the watcher all below them is told.
+    given_up: BTreeSet<(u64, Time)>,
     /// Rows to be looked at before anything is decided about them, and when to ask again; the
     /// folder itself stands for a walk, when the watcher was too busy for a request.
     looks: BTreeMap<LocalId, u64>,
@@ -291,7 +296,7 @@ pub struct Engine {
     adoption: Option<adopt::Adoption>,
     /// Files that this node brought along and the cluster does not have, until somebody decides.
     strangers: BTreeSet<LocalId>,
-    suspects: HashSet<FileId>,
+    suspects: BTreeSet<FileId>,
     /// What may have changed unseen at the end of the former run.
     racy: racy::Racy,
     /// When this run began, if the one before ended in a power cut: a file that is empty since

@@ -2,7 +2,7 @@
 
 use super::left_out::LeftOut;
 use super::rows::{Actual, is_unchanged};
-use super::{Engine, Fatal, LIMBO_MS};
+use super::{Engine, Fatal, GIVEN_UP_MAX, LIMBO_MS};
 use crate::content_id::INLINE_BYTES_MAX;
 use crate::engine::ports::WatchAsk;
 use crate::folder::{FolderError, Kind, Stat};
@@ -309,7 +309,42 @@ impl Engine {
         self.remember_data(id, found.data);
         let row = Placed { parent, name: name.clone(), seen, base: None, hold: None };
         self.set_row(id, Some(&row))?;
+        self.found_again(id, &found.stat)?;
         self.settle(id)
+    }
+
+    /// A directory that was given up is somewhere else: to the watcher it was only renamed, so
+    /// nobody would tell of what is in it.
+    fn found_again(&mut self, id: LocalId, stat: &Stat) -> Result<(), Fatal> {
+        let was_given_up = self.given_up.remove(&(stat.ino, stat.btime));
+        if was_given_up { self.ask_rescan(id) } else { Ok(()) }
+    }
+
+    /// Remembers a directory, and those below it, before their rows are given up: the watcher did not
+    /// say that they are gone, and may tell of them elsewhere.
+    fn give_up(&mut self, top: LocalId) -> Result<(), Fatal> {
+        let mut stack = vec![top];
+        while let Some(id) = stack.pop() {
+            let seen = self.row(id)?.and_then(|row| row.seen);
+            let Some(stat) = seen.map(|seen| seen.stat) else { continue };
+            if stat.kind != Kind::Directory {
+                continue;
+            }
+            self.given_up.insert((stat.ino, stat.btime));
+            if self.given_up.len() > GIVEN_UP_MAX {
+                self.given_up.clear();
+                self.ask_watch(WatchAsk::Rescan(RelPath::root()));
+                return Ok(());
+            }
+            let mut after = None;
+            loop {
+                let page = self.tables()?.children(id, after.as_ref(), 1024)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                stack.extend(page.into_iter().map(|(_, child)| child));
+            }
+        }
+        Ok(())
     }
 
     fn moved(
@@ -337,6 +372,9 @@ impl Engine {
     /// (trap T8: an editor's save is one replace of one file).
     fn replaced(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {
         let was_directory = row.seen.as_ref().is_some_and(|seen| seen.stat.kind == Kind::Directory);
+        if was_directory {
+            self.give_up(id)?;
+        }
         let seen = self.seen(found.stat, found.body, row.seen.as_ref());
         row.seen = Some(seen.with(found.xattrs));
         self.limbo.remove(&id);
@@ -347,6 +385,7 @@ impl Engine {
             // What the old directory held went with it, unless the new one holds it too.
             self.children_vanish(id)?;
         }
+        self.found_again(id, &found.stat)?;
         self.settle(id)
     }
 
@@ -382,6 +421,7 @@ impl Engine {
         if self.row_at(row.parent, &row.name)?.is_some_and(|(at, _)| at == id) {
             return self.look_again(id);
         }
+        self.give_up(id)?;
         self.vanished(id)
     }
 

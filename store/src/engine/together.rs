@@ -7,7 +7,7 @@
 //! this disk, the small ones below the same `.git` wait for it, for [`WAIT_MS`] at most: a content
 //! that cannot be had must not hold back a repository for ever.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::place::Why;
 use super::{Engine, Fatal};
@@ -21,10 +21,10 @@ pub(super) const WAIT_MS: u64 = 30_000;
 /// Large files on their way below a `.git`: below which, and since when.
 #[derive(Debug, Default)]
 pub(super) struct Together {
-    going_out: HashMap<LocalId, LocalId>,
+    going_out: BTreeMap<LocalId, LocalId>,
     /// Repositories of which something is held back by these, however often they change.
-    held_back: HashMap<LocalId, HeldBack>,
-    coming_in: HashMap<FileId, (FileId, u64)>,
+    held_back: BTreeMap<LocalId, HeldBack>,
+    coming_in: BTreeMap<FileId, (FileId, u64)>,
 }
 
 /// How long something of a repository is held back.

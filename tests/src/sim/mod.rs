@@ -30,6 +30,8 @@ mod world;
 use std::fmt;
 
 pub use faults::{Deed, Tally};
+pub(crate) use machine::fold;
+pub(crate) use random::Random;
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]

@@ -383,3 +383,47 @@ fn a_checkpoint_covers_what_was_placed_while_it_synced() {
     engine.synced(&SyncDone { failed: None }).unwrap();
     assert_eq!(engine.checkpoint.floor, engine.index.position());
 }
+
+/// Faults 44 and 57, trap T13: a user exchanges a file and a directory. The place of the file is heard
+/// of first, and that of the directory only when it was given up: to the watcher it was renamed, so
+/// it tells of nothing below it unless it is asked.
+#[test]
+fn a_directory_that_shows_up_late_elsewhere_is_walked_again() {
+    let mut fleet = Fleet::new(2);
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "d/in", "inside");
+    share(&mut fleet, 0, "f", "file");
+    let (d, f) = (fleet.hosts[0].path("d"), fleet.hosts[0].path("f"));
+    let (cwd, exchange) = (rustix::fs::CWD, rustix::fs::RenameFlags::EXCHANGE);
+    rustix::fs::renameat_with(cwd, d, cwd, f, exchange).unwrap();
+    let (at_d, at_f) = (fleet.see(0, &rel("d")).unwrap(), fleet.see(0, &rel("f")).unwrap());
+    fleet.tell(0, at_d);
+    fleet.pass(0, 1_000);
+    fleet.tell(0, at_f);
+    fleet.settle();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[1].read("d"), "file");
+    assert_eq!(fleet.hosts[1].read("f/in"), "inside");
+}
+
+/// Faults 44 and 57: what was in a directory that lost its name goes on below its new one, though its
+/// files were heard of before the directory was in the log.
+#[test]
+fn what_is_in_a_directory_that_lost_its_name_follows_it() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[0].write("a", "file");
+    fleet.look(0);
+    fleet.commit(0);
+    fs::create_dir(fleet.hosts[1].path("a")).unwrap();
+    fleet.look(1);
+    fleet.hosts[1].write("a/small", "small");
+    fleet.hosts[1].write("a/large", &"x".repeat(50_000));
+    fleet.look(1);
+    fleet.commit(1);
+    fleet.settle();
+    fleet.assert_same();
+    let tree = fleet.hosts[0].tree();
+    let inside =
+        |end: &str| tree.keys().any(|path| path.starts_with("a.conf") && path.ends_with(end));
+    assert!(inside("/small") && inside("/large"), "{tree:?}");
+}
