@@ -198,7 +198,7 @@ impl Engine {
     }
 
     /// Whether this stood in a folder before that is being adopted.
-    fn is_old(&self, seen: &Seen) -> bool {
+    pub(super) fn is_old(&self, seen: &Seen) -> bool {
         self.adoption.as_ref().is_some_and(|adoption| seen.stat.ctime < adoption.note.since)
     }
 

@@ -51,8 +51,12 @@ impl Engine {
 
     /// A thing that the log does not have at its place: whether that is all for now.
     pub(super) fn is_strange(&mut self, id: LocalId, row: &Placed) -> Result<bool, Fatal> {
-        let is_directory = row.seen.as_ref().and_then(|seen| seen.body.as_ref());
-        let is_directory = is_directory == Some(&Body::Directory);
+        // What came into the folder after its node had joined was not brought along: after a kill the
+        // start finds the adoption under way still, and edits of between.
+        let Some(seen) = row.seen.as_ref().filter(|seen| self.is_old(seen)) else {
+            return Ok(false);
+        };
+        let is_directory = seen.body.as_ref() == Some(&Body::Directory);
         match self.brought_rule() {
             BroughtRule::Merge => Ok(false),
             // A directory is lost with nothing: what is in it counts.

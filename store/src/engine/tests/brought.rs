@@ -151,3 +151,37 @@ fn a_node_that_comes_back_is_not_asked() {
         assert!(fleet.hosts[0].tree().len() == 2, "{way:?}: a conflict copy, as ever");
     }
 }
+
+/// Trap T19: a node that joined with an empty folder and was killed soon after finds its adoption
+/// under way still. What a user did in between was not brought along.
+#[test]
+fn a_node_that_is_killed_soon_after_it_joined_is_not_asked() {
+    let mut fleet = Fleet::new(3);
+    fleet.kill(2);
+    for path in ["deleted", "edited", "renamed"] {
+        fleet.hosts[0].write(path, path);
+    }
+    fleet.look(0);
+    fleet.settle();
+    let folder = fleet.hosts[2].path("");
+    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::remove_dir_all(fleet.hosts[2].state()).unwrap();
+    std::fs::create_dir(fleet.hosts[2].state()).unwrap();
+    fleet.hosts[2].brought = BroughtRule::Ask;
+    fleet.start(2);
+    fleet.settle();
+    assert_eq!(fleet.hosts[2].read("edited"), "edited");
+    fleet.kill(2);
+    fleet.hosts[2].write("edited", "while it was down");
+    fleet.hosts[2].write("new", "made while it was down");
+    std::fs::rename(folder.join("renamed"), folder.join("renamed to")).unwrap();
+    std::fs::remove_file(folder.join("deleted")).unwrap();
+    fleet.start(2);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let names: Vec<_> = fleet.hosts[0].tree().into_keys().collect();
+    assert_eq!(names, ["edited", "new", "renamed to"]);
+    assert_eq!(fleet.hosts[0].read("edited"), "while it was down");
+}
