@@ -21,6 +21,8 @@ FUZZ_SECONDS ?= 30
 # Cluster tests that run at the same time; a filter for their names.
 JOBS ?= 2
 T ?=
+# How long the hammer's writers work.
+MINUTES ?= 5
 # netns: those tests too whose nodes are on hosts of their own; root.
 HOSTS ?=
 
@@ -57,6 +59,12 @@ fuzz: ## any bytes for each gate to the outside: FUZZ_SECONDS=30; with cargo-fuz
 test-cluster: build ## real daemons: N=3, T=part-of-a-name, HOSTS=netns; more in docs/testing.md
 	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) NODES=$(N) HOSTS=$(HOSTS) \
 	  cargo test -p pickbox-tests --test cluster -- --ignored --test-threads=$(JOBS) $(T)
+
+hammer: build ## programs on every node while daemons die: MINUTES=5 NODES=3 SEED=1; root: networks too
+	PICKBOXD=$(abspath $(BIN)/pickboxd) PICKBOX=$(abspath $(BIN)/pickbox) MINUTES=$(MINUTES) \
+	  NODES=$(or $(NODES),$(N)) SEED=$(or $(SEED),1) \
+	  HOSTS=$(or $(HOSTS),$(if $(filter 0,$(shell id -u)),netns)) \
+	  cargo run -q -p pickbox-tests --bin hammer
 
 crash: ## the log under power cuts and kills: CUTS=30, FS="ext4 xfs"; needs root
 	cargo test -p pickbox-tests --test powercut -- --ignored --nocapture --test-threads=1

@@ -19,6 +19,12 @@ pub mod cluster;
 #[expect(clippy::indexing_slicing, reason = "it belongs to tests and fails by panicking")]
 pub mod folders;
 pub mod fuzz;
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "it belongs to tests and fails by panicking"
+)]
+pub mod hammer;
 #[expect(clippy::expect_used, clippy::panic, reason = "it belongs to tests and fails by panicking")]
 pub mod log_life;
 pub mod sim;

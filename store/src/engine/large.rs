@@ -253,6 +253,10 @@ impl Engine {
         self.offers.remove(&id);
         self.transfers.offer_over(id);
         self.held.remove(&id);
+        if self.row(id)?.is_some_and(|row| row.seen.is_none()) {
+            // It went, and that is known; another thing may be found by its name.
+            return self.settle(id);
+        }
         self.outbox.remove(id);
         self.look_again(id)
     }

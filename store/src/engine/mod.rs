@@ -257,6 +257,9 @@ pub struct Engine {
     /// Rows to be looked at before anything is decided about them, and when to ask again; the
     /// folder itself stands for a walk, when the watcher was too busy for a request.
     looks: BTreeMap<LocalId, u64>,
+    /// While a look at a large file is taken in: what nobody writes to, or has written to for so long
+    /// that it is taken as it is.
+    unwritten: Option<Stat>,
     left_out: left_out::AllLeftOut,
     open_for_writing: BTreeSet<RelPath>,
     /// Rows that the log will never take as they are.

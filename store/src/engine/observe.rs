@@ -74,7 +74,14 @@ impl Engine {
                 self.left_out.insert(path, LeftOut::of(errno));
                 return Ok(());
             }
-            observation::Seen::Directory(stat) => Found::of(stat, Some(Body::Directory), None),
+            observation::Seen::Directory(stat) => {
+                let found = Found::of(stat, Some(Body::Directory), None);
+                let is_listed = hint.has(Hint::CREATED) || hint.has(Hint::SCANNED);
+                if !is_listed || hint.has(Hint::MOVED_HERE) {
+                    return self.directory_arrived(parent, &name, found, path, hint);
+                }
+                found
+            }
             observation::Seen::Symlink { stat, target } => {
                 Found::of(stat, Some(Body::Symlink { target }), None)
             }
@@ -82,9 +89,14 @@ impl Engine {
                 let body = Body::File { size: stat.size, content };
                 Found::of(stat, Some(body), Some(data))
             }
-            observation::Seen::Large(stat) | observation::Seen::StatOnly(stat) => {
-                Found::of(stat, kind_body(&stat), None)
+            observation::Seen::Large(stat) => {
+                self.unwritten = Some(stat);
+                let found = Found::of(stat, kind_body(&stat), None);
+                let done = self.appeared(parent, &name, found, hint);
+                self.unwritten = None;
+                return done;
             }
+            observation::Seen::StatOnly(stat) => Found::of(stat, kind_body(&stat), None),
         };
         self.appeared(parent, &name, found, hint)
     }
@@ -218,6 +230,28 @@ impl Engine {
                 self.replaced(id, row, found)
             }
         }
+    }
+
+    /// A directory that came from elsewhere: the watcher knows it as one that was moved, and does
+    /// not list it again. But what it holds may have been told and forgotten here, when something
+    /// else was seen at its former place before it was seen at this one (trap T3).
+    fn directory_arrived(
+        &mut self,
+        parent: LocalId,
+        name: &Name,
+        found: Found,
+        path: RelPath,
+        hint: Hint,
+    ) -> Result<(), Fatal> {
+        let id = self.tables()?.of_inode(found.stat.ino)?;
+        let row = id.map_or(Ok(None), |id| self.row(id))?;
+        let seen = row.and_then(|row| row.seen);
+        let is_known = seen.is_some_and(|seen| seen.stat.same_inode(&found.stat));
+        self.appeared(parent, name, found, hint)?;
+        if !is_known {
+            self.ask_watch(WatchAsk::Rescan(path));
+        }
+        Ok(())
     }
 
     /// Whether a look is older than what this thread did at the name since: it would tell of our
@@ -418,11 +452,21 @@ impl Engine {
     pub(super) fn end_limbo(&mut self, id: LocalId) -> Result<(), Fatal> {
         self.limbo.remove(&id);
         let Some(row) = self.row(id)? else { return Ok(()) };
-        if self.row_at(row.parent, &row.name)?.is_some_and(|(at, _)| at == id) {
+        let is_at_its_name = self.row_at(row.parent, &row.name)?.is_some_and(|(at, _)| at == id);
+        if is_at_its_name && self.is_standing(row.parent)? {
             return self.look_again(id);
         }
         self.give_up(id)?;
         self.vanished(id)
+    }
+
+    /// Whether a directory is on this disk, as far as is known: what is asked of a name below one that
+    /// went would be answered for whatever has that path by now.
+    pub(super) fn is_standing(&mut self, directory: LocalId) -> Result<bool, Fatal> {
+        if matches!(directory, LocalId::ROOT | LocalId::QUARANTINE) {
+            return Ok(true);
+        }
+        Ok(self.row(directory)?.is_some_and(|row| row.seen.is_some()))
     }
 
     /// A thing is no more, with all that it held.
@@ -571,7 +615,10 @@ impl Engine {
             if row.base.is_none() && self.is_strange(id, row)? {
                 return Ok(());
             }
-            return self.offer(id, row);
+            if self.unwritten.is_some_and(|stat| stat.same_to_ctime(&seen.stat)) {
+                return self.offer(id, row);
+            }
+            // Nobody has looked yet whether a program still writes to it (trap T6).
         }
         self.look_again(id)?;
         self.rules_edited(id, row, true);

@@ -245,6 +245,10 @@ impl Engine {
                 break;
             }
             if !self.outbox.contains(parent) {
+                if !self.is_standing(parent)? && !self.is_in_flight(id) {
+                    // Its directory went, and it is not known to have gone with it.
+                    self.vanished(id)?;
+                }
                 return Ok(Drafted::Later);
             }
             chain.push(parent);

@@ -538,6 +538,11 @@ impl Engine {
                 }
                 // Something in it that the log does not know: it will be proposed, and the
                 // directory with it.
+                Err(FolderError::NotEmpty(_)) if row.parent == LocalId::QUARANTINE => {
+                    // Nobody lists what is in there: back with it into the folder, as a new one.
+                    self.surface(local, row)?;
+                    Ok(Ok(()))
+                }
                 Err(error @ FolderError::NotEmpty(_)) => {
                     if self.holds_only_ignored(local, &row)? {
                         self.keep_for_ignored(local);

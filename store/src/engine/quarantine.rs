@@ -361,7 +361,7 @@ impl Engine {
     }
 
     /// Brings a displaced thing back into the folder under a name of its own, as a new one.
-    fn surface(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
+    pub(super) fn surface(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {
         let place = row.base.take().map(|base| base.view.place);
         let (parent, name) = match place {
             Some(Place { parent: Some(parent), name }) => {

@@ -270,6 +270,7 @@ impl Engine {
             limbo: BTreeMap::new(),
             given_up: BTreeSet::new(),
             looks: BTreeMap::new(),
+            unwritten: None,
             left_out: AllLeftOut::default(),
             open_for_writing: BTreeSet::new(),
             refused_rows: HashSet::new(),

@@ -50,8 +50,6 @@ const OPEN_NEW: OFlags = OFlags::RDWR
 
 const STATX: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
-/// `STATX_MNT_ID_UNIQUE` (statx(2), Linux 6.8): a mount's number that is never used again.
-const MOUNT_ID_UNIQUE: u32 = 0x4000;
 /// Longest list of names (`XATTR_LIST_MAX`) and longest value (`XATTR_SIZE_MAX`), xattr(7).
 const XATTR_BYTES_MAX: usize = 64 * 1024;
 /// A list of names, or a value, that is not long, tried first.
@@ -164,14 +162,29 @@ impl Handle {
         format!("/proc/self/fd/{}", self.0.as_raw_fd())
     }
 
-    /// Names this boot and this mount.
+    /// Names this boot, and this mounting of the file system as far as the kernel tells.
     pub(super) fn medium(&self) -> String {
         // OUR OWN FILE: the kernel's, not the user's.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let mask = StatxFlags::from_bits_retain(MOUNT_ID_UNIQUE);
-        let mount = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, mask);
-        let mount = mount.ok().filter(|statx| statx.stx_mask & MOUNT_ID_UNIQUE != 0);
-        format!("{} {}", boot.trim(), mount.map_or(0, |statx| statx.stx_mnt_id))
+        format!("{} {}", boot.trim(), self.mounting().unwrap_or(0))
+    }
+
+    /// A number that the file system got when its device was mounted. Not the mount's own
+    /// (`statx(2)`): each mount namespace has another one, and a service manager makes a namespace
+    /// for each start. The kernel shows a mounted device as a directory below `/sys/fs`, whose
+    /// inode number is given out once a boot (`kernfs`); only to some file systems on a device.
+    fn mounting(&self) -> Option<u64> {
+        let mask = StatxFlags::BASIC_STATS;
+        let device = rustix::fs::statx(&self.0, c"", AtFlags::EMPTY_PATH, mask).ok()?;
+        let (major, minor) = (device.stx_dev_major, device.stx_dev_minor);
+        let link =
+            rustix::fs::readlink(format!("/sys/dev/block/{major}:{minor}"), Vec::new()).ok()?;
+        let name = link.to_bytes().rsplit(|byte| *byte == b'/').next()?.to_vec();
+        let shown = |kind: &&str| {
+            let path = [b"/sys/fs/", kind.as_bytes(), b"/", &name].concat();
+            rustix::fs::stat(path).ok()
+        };
+        ["ext4", "xfs", "f2fs"].iter().find_map(shown).map(|stat| stat.st_ino)
     }
 
     /// The number of the kind of file system (`statfs(2)`, `f_type`).

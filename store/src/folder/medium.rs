@@ -1,9 +1,9 @@
-//! What kind of file system a directory lies on. Also which boot and which mount our files lie on: when either
-//! changes, what only the page cache held is gone.
+//! What kind of file system a directory lies on. Also in which boot, and in which mounting of its device,
+//! our files lie: when either changes, what only the page cache held may be gone.
 
 use super::Dir;
 
-/// Names this boot and this mount.
+/// Names this boot and this mounting of the file system. Equal in all mount namespaces.
 #[must_use]
 pub fn medium(dir: &Dir) -> String {
     dir.handle.medium()

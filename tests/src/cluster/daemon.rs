@@ -165,6 +165,13 @@ impl Daemon {
         }
     }
 
+    /// How it ended, if it has ended by itself; then it can be started again.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().expect("a child")?;
+        self.child = None;
+        Some(status)
+    }
+
     /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {

@@ -204,15 +204,20 @@ impl Host {
     /// What starts a program there; its process id stays that of the program.
     #[must_use]
     pub fn launcher(&self) -> Vec<String> {
-        ["ip", "netns", "exec", &self.name].map(str::to_owned).to_vec()
+        vec!["nsenter".to_owned(), self.entrance()]
     }
 
     /// Runs there what is given to it as arguments.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]);
+        let mut command = Command::new("nsenter");
+        command.arg(self.entrance());
         command
+    }
+
+    /// Only its network: `ip netns exec` would make a mount namespace for each program too.
+    fn entrance(&self) -> String {
+        format!("--net={NAMES}/{}", self.name)
     }
 
     /// Does something on that host: its sockets belong there for good, wherever they are used then.

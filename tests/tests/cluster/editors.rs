@@ -9,7 +9,7 @@ use std::time::Duration;
 use pickbox_tests::cluster::Cluster;
 
 /// Runs a command in a directory; its output is shown when it fails.
-fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command.current_dir(directory).args(arguments).stdin(Stdio::null());
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");

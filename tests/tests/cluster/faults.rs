@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use pickbox_tests::cluster::{Cluster, Kind, env_number, read_tree};
+use pickbox_tests::cluster::{Cluster, Kind, Place, env_number, read_tree};
 
 use super::files::noise;
 
@@ -306,4 +306,28 @@ fn a_node_that_was_away_for_long_catches_up() {
     cluster.await_gone("before");
     let tree = cluster.await_converged();
     assert!(tree.values().filter(|entry| matches!(entry.kind, Kind::File { .. })).count() == 3000);
+}
+
+/// fault 58, trap T19: a killed daemon that is started again in another mount namespace, as a service
+/// manager starts it each time, has not lost what the page cache held: an edit made meanwhile is an
+/// edit, and goes to all.
+#[test]
+#[ignore = "needs built daemons and root: make test-cluster"]
+fn an_edit_after_a_kill_is_taken_in_another_mount_namespace() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: mount namespaces need root");
+        return;
+    }
+    let launcher = ["unshare", "--mount"].map(str::to_owned).to_vec();
+    let mut cluster = Cluster::start_in(Place { launcher, ..Place::new() }, 3);
+    cluster.write(0, "kept", "before");
+    cluster.write(0, "edited", "before");
+    cluster.await_content("edited", "before");
+    cluster.await_converged();
+    cluster.kill(0);
+    cluster.write(0, "edited", "while it was down");
+    cluster.restart(0);
+    cluster.await_content("edited", "while it was down");
+    assert_eq!(cluster.await_converged().len(), 2);
+    assert!(!cluster.daemon(0).log_text().contains("event=power_cut"));
 }

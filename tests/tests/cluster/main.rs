@@ -30,4 +30,5 @@ mod sandbox;
 mod secrets;
 mod storm;
 mod tokens;
+mod tools;
 mod unit;

@@ -497,15 +497,16 @@ impl Fleet {
     /// The bytes of a content wherever a host has them: folder, history, staging, quarantine.
     pub(super) fn find_bytes(&self, content: ContentId) -> Option<Vec<u8>> {
         fn search(dir: &Path, content: ContentId) -> Option<Vec<u8>> {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                let meta = path.symlink_metadata().unwrap();
+            // A racer may take away what was listed.
+            for entry in std::fs::read_dir(dir).ok()?.flatten() {
+                let path = entry.path();
+                let Ok(meta) = path.symlink_metadata() else { continue };
                 if meta.is_dir() {
                     if let Some(found) = search(&path, content) {
                         return Some(found);
                     }
                 } else if meta.is_file() {
-                    let bytes = std::fs::read(&path).unwrap();
+                    let Ok(bytes) = std::fs::read(&path) else { continue };
                     if ContentId::of(&bytes) == content {
                         return Some(bytes);
                     }
@@ -654,6 +655,13 @@ impl Fleet {
         };
         let (place, path, hint) = (Place::Folder, path.clone(), Hint::SCANNED);
         Some(Sighting::Saw(Observation { place, path, seen, hint }))
+    }
+
+    /// As [`Self::see`], of what was just moved there.
+    pub(super) fn see_moved(&mut self, at: usize, path: &RelPath) -> Option<Sighting> {
+        let sighting = self.see(at, path)?;
+        let Sighting::Saw(seen) = sighting else { return Some(sighting) };
+        Some(Sighting::Saw(Observation { hint: Hint::MOVED_HERE, ..seen }))
     }
 
     /// Tells a host what its watcher saw some time ago.
@@ -829,7 +837,7 @@ impl Engine {
                 format!("\nrow {id:?} in {parent:?} {name} seen {seen:?} base {mode:?} {base:?}");
             text.push_str(&line);
         }
-        for (id, record) in self.index.records(None, 1000).unwrap() {
+        for (id, record) in self.index.records(None, 10_000).unwrap() {
             let Record { parent, name, body, version, attributes, .. } = record;
             let line = format!(
                 "\nrecord {id} in {parent} {name} {body:?} {} {version:?}",
@@ -838,6 +846,11 @@ impl Engine {
             text.push_str(&line);
         }
         text
+    }
+
+    /// Whether a large file is on its way to others.
+    pub(super) fn offers_anything(&self) -> bool {
+        !self.offers.is_empty()
     }
 
     /// What is open, for the message of a failing test.

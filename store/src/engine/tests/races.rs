@@ -5,11 +5,18 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use pickbox_raft::core::ids::NodeId;
+
 use super::fleet::{Fleet, rel, share};
-use crate::engine::ports::{Answer, Made, Query};
+use crate::content_id::ContentId;
+use crate::contents::{ContentCommand, ContentEvent, OfferRequest};
+use crate::engine::Event;
+use crate::engine::ports::{Answer, Made, Query, WatchAsk};
 use crate::folder::{NewFile, Properties};
 use crate::name::{Name, RelPath};
+use crate::observation::{Observation, Seen, Sighting};
 use crate::op::Refusal;
+use crate::placed::LocalId;
 use crate::syncer::SyncDone;
 
 /// Trap T19, fault 1: a change commits, its host dies before it hears of that, and a user goes on.
@@ -426,4 +433,135 @@ fn what_is_in_a_directory_that_lost_its_name_follows_it() {
     let inside =
         |end: &str| tree.keys().any(|path| path.starts_with("a.conf") && path.ends_with(end));
     assert!(inside("/small") && inside("/large"), "{tree:?}");
+}
+
+/// Trap T3, fault 44: a directory and a file swap their names, and the name at which the file is now
+/// is looked at first. The watcher knows the directory as one that was moved and does not list it
+/// again; what it holds is not forgotten, whether the log has it or not.
+#[test]
+fn what_a_directory_holds_that_swapped_names_with_a_file_is_not_forgotten() {
+    for is_in_the_log in [false, true] {
+        let mut fleet = Fleet::new(2);
+        share(&mut fleet, 1, "file", "a file");
+        fs::create_dir(fleet.hosts[1].path("dir")).unwrap();
+        fleet.hosts[1].write("dir/inside", "inside");
+        for path in ["dir", "dir/inside"] {
+            let look = fleet.see(1, &rel(path)).unwrap();
+            fleet.tell(1, look);
+        }
+        if is_in_the_log {
+            fleet.settle();
+        }
+        let (file, dir) = (fleet.hosts[1].path("file"), fleet.hosts[1].path("dir"));
+        rustix::fs::renameat_with(
+            rustix::fs::CWD,
+            &file,
+            rustix::fs::CWD,
+            &dir,
+            rustix::fs::RenameFlags::EXCHANGE,
+        )
+        .unwrap();
+        for path in ["dir", "file"] {
+            let look = fleet.see_moved(1, &rel(path)).unwrap();
+            fleet.tell(1, look);
+        }
+        fleet.settle();
+        // Nobody walks the folder: the two looks and what they lead to are all there is.
+        fleet.assert_same();
+        assert_eq!(fleet.hosts[0].read("file/inside"), "inside");
+        assert_eq!(fleet.hosts[0].read("dir"), "a file");
+    }
+}
+
+/// Fault 52: a kill between staging and the rename, before it and after it. What is in staging under
+/// the name of what it holds was made from the log, and goes; anything else came out of the folder in
+/// the exchange, is an edit of the version that stood there, and becomes a copy. Nothing of it is ever seen in the folder.
+#[test]
+fn staging_is_examined_and_swept_after_a_kill() {
+    for is_exchanged in [false, true] {
+        let mut fleet = Fleet::new(2);
+        share(&mut fleet, 0, "f", "one");
+        let name = |fleet: &mut Fleet, index: u64| {
+            let row = fleet.hosts[1].engine().row_at(LocalId::ROOT, &Name::made("f".to_owned()));
+            let base = row.unwrap().unwrap().1.base.unwrap();
+            let hash = ContentId::of(b"two").to_string();
+            format!("{}.{index}.{}", base.id, &hash[..16])
+        };
+        let index = u64::try_from(fleet.log_len()).unwrap() + 1;
+        let staged = fleet.hosts[1].state().join("staging").join(name(&mut fleet, index));
+        fleet.kill(1);
+        share(&mut fleet, 0, "f", "two");
+        if is_exchanged {
+            // "two" was staged, a user wrote "an edit", and the exchange brought that out.
+            fleet.hosts[1].write("f", "two");
+            fs::write(&staged, "an edit").unwrap();
+        } else {
+            fs::write(&staged, "two").unwrap();
+        }
+        fleet.start(1);
+        fleet.settle();
+        fleet.converge();
+        fleet.assert_same();
+        let tree = fleet.hosts[0].tree();
+        assert_eq!(fleet.hosts[1].read("f"), "two");
+        assert_eq!(tree.values().any(|text| text.contains("an edit")), is_exchanged, "{tree:?}");
+        assert_eq!(tree.len(), 1 + usize::from(is_exchanged), "{tree:?}");
+        assert!(!staged.exists());
+    }
+}
+
+/// Trap T6: a large file that a walk meets, or that something but a write was seen of, is not offered
+/// to anybody before the watcher has found that nobody writes to it. (A program that stores through a
+/// mapping has no descriptor, and may be halfway through when a daemon starts.)
+#[test]
+fn a_large_file_is_not_taken_before_somebody_asked_for_its_writers() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[1].write("f", &"half".repeat(20_000));
+    let Some(Sighting::Saw(seen)) = fleet.see(1, &rel("f")) else { panic!() };
+    let Seen::Large(stat) = seen.seen else { panic!("{seen:?}") };
+    let in_passing = Observation::in_passing(&RelPath::root(), &Name::made("f".to_owned()), stat);
+    fleet.tell(1, Sighting::Saw(in_passing));
+    assert_eq!(fleet.asked(1), [WatchAsk::Examine(rel("f"))]);
+    assert!(!fleet.hosts[1].engine().offers_anything());
+    // Somebody does: nothing is taken.
+    fleet.tell(1, Sighting::Saw(Observation { seen: Seen::Busy(stat), ..seen.clone() }));
+    assert!(!fleet.hosts[1].engine().offers_anything());
+    fleet.hosts[1].write("f", &"all".repeat(30_000));
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("f"), "all".repeat(30_000));
+    assert_eq!(fleet.hosts[0].tree().len(), 1);
+}
+
+/// A large file goes while it is on its way to the others: the end of its offer, good or bad, brings
+/// no look at its name, at which another thing may stand by now, and is no edit.
+#[test]
+fn the_offer_of_a_file_that_went_ends_there() {
+    for is_held in [false, true] {
+        let mut fleet = Fleet::new(2);
+        fs::create_dir(fleet.hosts[1].path("dir")).unwrap();
+        share(&mut fleet, 1, "dir/f", "small");
+        fleet.has_slow_offers = true;
+        fleet.hosts[1].write("dir/f", &"large".repeat(20_000));
+        let look = fleet.see(1, &rel("dir/f")).unwrap();
+        fleet.tell(1, look);
+        let offer = fleet.told.iter().rev().find_map(|(_, command)| match command {
+            ContentCommand::Offer(offer) => Some(offer.clone()),
+            _ => None,
+        });
+        let OfferRequest { ticket, expect, .. } = offer.unwrap();
+        fs::remove_dir_all(fleet.hosts[1].path("dir")).unwrap();
+        let gone = fleet.see(1, &rel("dir")).unwrap();
+        fleet.tell(1, gone);
+        let content = ContentId::of("large".repeat(20_000).as_bytes());
+        let (holders, stat) = (vec![NodeId::new(1), NodeId::new(2)], expect);
+        let held = ContentEvent::Held { ticket, content, size: stat.size, stat, holders };
+        let event = if is_held { held } else { ContentEvent::Changed(ticket) };
+        fleet.give(1, Event::Content(event));
+        assert_eq!(fleet.asked(1), [], "{is_held}");
+        fleet.has_slow_offers = false;
+        fleet.settle();
+        fleet.assert_same();
+        assert!(fleet.hosts[0].tree().is_empty(), "{:?}", fleet.hosts[0].tree());
+    }
 }
