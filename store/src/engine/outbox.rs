@@ -23,7 +23,7 @@ use crate::op::{CHANGE_BYTES_MAX, Change, Incoming, Keep, OPS_MAX, Op, Parent};
 use crate::placed::journal::{self, Facts, FlightNote, FlownRow, Note, What};
 use crate::placed::{LocalId, Placed};
 use crate::reconcile::{Decision, Part, Parts, merged_attributes, reconcile};
-use crate::record::Body;
+use crate::record::{Body, FileId};
 use crate::time::Time;
 
 /// What an operation costs beside its path and its bytes, encoded; on the safe side.
@@ -375,6 +375,12 @@ impl Engine {
         Ok(Drafted::Taken)
     }
 
+    /// Whether the version that the log has of a file was made elsewhere: a new one here may be the
+    /// answer of a program to it. Who writes alone has no budget to keep to.
+    fn is_by_another(&mut self, id: FileId) -> Result<bool, Fatal> {
+        Ok(self.index.record(id)?.is_some_and(|record| record.author != self.me))
+    }
+
     fn draft_parts(
         &mut self,
         id: LocalId,
@@ -386,7 +392,8 @@ impl Engine {
         let Some(parent) = self.parent_ref(row, draft)? else { return Ok(Drafted::Later) };
         let at = self.at_of(row, parent)?;
         let path = at.path.clone();
-        if parts.content == Part::Change && !self.traffic.pace.may_go(id, &path, self.now_ms) {
+        let is_answer = parts.content == Part::Change && self.is_by_another(base.id)?;
+        if is_answer && !self.traffic.pace.may_go(id, &path, self.now_ms) {
             return Ok(Drafted::Later);
         }
         let mut ops = Vec::new();
@@ -412,7 +419,7 @@ impl Engine {
         if !draft.has_room(bytes) {
             return Ok(Drafted::Full);
         }
-        if parts.content == Part::Change {
+        if is_answer {
             self.traffic.pace.went(&path, self.now_ms);
         }
         for (op, what) in ops {

@@ -1,8 +1,9 @@
 //! How fast one file may change (traps T26 and T9).
 //!
 //! Two programs on two hosts that rewrite one file whenever it arrives would do so for ever, as
-//! fast as the log can. So each path has a budget: the first versions in a row are free, then one
-//! goes in each interval, the newest that there is by then. A path that rests gets its budget back
+//! fast as the log can. So what a node makes of a version of another node, or anew at a name, has a
+//! budget for each path: the first of them in a row are free, then one goes in each interval, the newest that there is by
+//! then. A node that goes on writing where it wrote last is not slowed down. A path that rests gets its budget back
 //! at the same rate, so nobody who saves by hand ever waits. This is the node's own affair, before
 //! it proposes: what is in the log is applied as ever, everywhere.
 //!
