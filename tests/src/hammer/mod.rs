@@ -63,6 +63,8 @@ pub fn run(options: Options) {
     } else {
         Cluster::start(options.nodes)
     };
+    // A node that finds files in its folder before it has taken up the cluster's asks what they are.
+    cluster.await_converged();
     let book = Arc::new(Book::create(&cluster.root().join("hammer.log")));
     let mapper = mapped::build(cluster.root());
     let site =

@@ -18,6 +18,7 @@ fn a_rotated_log_has_every_line_everywhere() {
     }
     for way in ["create", "copytruncate"] {
         let cluster = Cluster::start_default();
+        cluster.await_converged();
         let folder = cluster.path(1, "logs");
         fs::create_dir(&folder).unwrap();
         let path = folder.join("app.log");
