@@ -67,7 +67,7 @@ fn an_emptied_folder_is_held_until_somebody_decides() {
     fill(&cluster, 600);
     let before = cluster.await_converged();
     empty(cluster.folder(1));
-    cluster.await_that("the deletions are held", |cluster| has_alarm(cluster, 1, "600 files"));
+    cluster.await_that("the deletions are held", |cluster| has_alarm(cluster, 1, "601 files"));
     let status = cluster.status(1).unwrap();
     assert!(status.pending_parts.held > 600, "{status:?}");
     assert!(!cluster.ask(1, "STATUS").unwrap().starts_with("OK"), "the verdict tells");
