@@ -25,7 +25,9 @@ mod tests {
     fn no_seed_loses_or_tears_a_content_or_ends_unequal() {
         if let Ok(seed) = std::env::var("FOLDER_SEED") {
             let mut report = check(seed.parse().expect("a number"));
-            std::mem::take(&mut report.story).iter().for_each(|line| println!("{line}"));
+            for line in std::mem::take(&mut report.story) {
+                println!("{line}");
+            }
             println!("{report:?}");
             return;
         }

@@ -87,6 +87,20 @@ impl Cluster {
         Self::start_in(Place::new(), count)
     }
 
+    /// The same, with more flags for each daemon.
+    #[must_use]
+    pub fn start_with(count: usize, flags: &[&str]) -> Self {
+        let mut cluster = Self { place: Place::new(), daemons: Vec::new(), network: None };
+        for _ in 0..count {
+            let number = cluster.prepare_node();
+            let flags = flags.iter().map(ToString::to_string);
+            cluster.daemons[number].entry.extend(flags);
+            cluster.start_node(number);
+        }
+        cluster.await_members();
+        cluster
+    }
+
     /// The same in a directory that exists.
     #[must_use]
     pub fn start_in(place: Place, count: usize) -> Self {
@@ -107,13 +121,17 @@ impl Cluster {
     /// Starts one more node, which joins (the first one founds the cluster). Returns its number.
     pub fn add_node(&mut self) -> usize {
         let number = self.prepare_node();
+        self.start_node(number);
+        number
+    }
+
+    fn start_node(&mut self, number: usize) {
         self.daemons[number].start();
         if number == 0 {
             self.await_that("node1 leads", |cluster| {
                 cluster.status(0).is_some_and(|report| report.role == Role::Leader)
             });
         }
-        number
     }
 
     /// As [`Cluster::add_node`], but it does not run yet.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pickbox_tests::cluster::Cluster;
+use pickbox_tests::cluster::{Cluster, node_count};
 
 /// Runs a command in a directory; its output is shown when it fails.
 pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> String {
@@ -108,7 +108,8 @@ fn sed_edits_in_place() {
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn a_git_repository_is_sound_on_every_node() {
-    let cluster = Cluster::start_default();
+    // A checkout that moves hundreds of files is a mass deletion to whom it may concern.
+    let cluster = Cluster::start_with(node_count(), &["--hold-deletes=off"]);
     let origin = cluster.root().join("origin");
     fs::create_dir(&origin).unwrap();
     run(&origin, "git", &["init", "-q", "-b", "main", "."]);

@@ -3,7 +3,13 @@
 //! They need the built programs and some minutes, so they are ignored by a plain `cargo test`;
 //! `make test-cluster` runs them (`N=5` for five nodes). docs/testing.md says which environment
 //! variables there are.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod admin;
 mod authority;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pickbox_tests::cluster::Cluster;
+use pickbox_tests::cluster::{Cluster, node_count};
 
 use super::super::editors::run;
 use super::super::files::noise;
@@ -26,7 +26,8 @@ fn commit(repository: &Path, name: &str, seed: u64) {
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn a_repository_is_sound_everywhere_after_whatever_git_does() {
-    let cluster = Cluster::start_default();
+    // A checkout that moves hundreds of files is a mass deletion to whom it may concern.
+    let cluster = Cluster::start_with(node_count(), &["--hold-deletes=off"]);
     let origin = cluster.root().join("origin");
     fs::create_dir(&origin).unwrap();
     git(&origin, &["init", "-q", "-b", "main", "."]);

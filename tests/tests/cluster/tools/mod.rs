@@ -75,14 +75,18 @@ fn under_load(cluster: &Cluster, work: impl FnOnce()) {
 /// What is below a directory of a node, without the times.
 fn below(cluster: &Cluster, node: usize, directory: &str) -> Tree {
     let mut tree = read_tree(&cluster.path(node, directory));
-    tree.values_mut().for_each(|entry| entry.mtime = None);
+    for entry in tree.values_mut() {
+        entry.mtime = None;
+    }
     tree
 }
 
 /// Every node has below `directory` what `original` has: kinds, modes, targets, contents.
 fn assert_copied(cluster: &Cluster, original: &Path, directory: &str) {
     let mut expected = read_tree(original);
-    expected.values_mut().for_each(|entry| entry.mtime = None);
+    for entry in expected.values_mut() {
+        entry.mtime = None;
+    }
     assert!(!expected.is_empty());
     for node in cluster.running() {
         let found = below(cluster, node, directory);
