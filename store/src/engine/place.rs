@@ -19,7 +19,7 @@ use crate::content_id::ContentId;
 use crate::folder::{Dir, FolderError, Kind, Stat};
 use crate::name::{Name, RelPath};
 use crate::placed::{LocalId, Placed, Seen};
-use crate::reconcile::{Agreed, Base, Decision, Part, Parts, reconcile};
+use crate::reconcile::{Agreed, Base, Decision, Part, Parts, View, reconcile};
 use crate::record::{Body, FileId, Record};
 use crate::xattr::Xattrs;
 
@@ -44,7 +44,7 @@ pub(in crate::engine) enum Why {
 }
 
 /// A step that works, or a reason to wait; only the index can really fail.
-type Step<T> = Result<Result<T, Why>, Fatal>;
+pub(super) type Step<T> = Result<Result<T, Why>, Fatal>;
 
 /// The value, or out of the function with the reason to wait.
 macro_rules! ready {
@@ -143,17 +143,7 @@ impl Engine {
             return Ok(Ok(()));
         }
         let Some(row) = self.row(local)? else { return Ok(Ok(())) };
-        if self.is_in_flight(local) || self.outbox.contains(local) {
-            return Ok(Err(Why::Undecided));
-        }
-        let actual = match self.actual(&row)? {
-            Actual::Known(view) => Some(view),
-            Actual::Gone => None,
-            Actual::Unread => {
-                self.settle(local)?;
-                return Ok(Err(Why::Undecided));
-            }
-        };
+        let actual = step!(self.decided(local, &row));
         let agreed = self.agreed_of(record);
         match reconcile(Some(&agreed), row.base.as_ref(), actual.as_ref()) {
             Decision::Place(parts) if row.seen.is_some() => {
@@ -167,6 +157,22 @@ impl Engine {
             _ => {
                 self.settle(local)?;
                 Ok(Ok(()))
+            }
+        }
+    }
+
+    /// How the thing of a row is on this disk, `None` if it is gone; nothing is placed over what is not
+    /// known or decided yet.
+    pub(super) fn decided(&mut self, local: LocalId, row: &Placed) -> Step<Option<View>> {
+        if self.is_in_flight(local) || self.outbox.contains(local) {
+            return Ok(Err(Why::Undecided));
+        }
+        match self.actual(row)? {
+            Actual::Known(view) => Ok(Ok(Some(view))),
+            Actual::Gone => Ok(Ok(None)),
+            Actual::Unread => {
+                self.settle(local)?;
+                Ok(Err(Why::Undecided))
             }
         }
     }
@@ -465,10 +471,7 @@ impl Engine {
             let body = if expected { old_seen.body.clone() } else { None };
             let out = self.seen(out, body, Some(&old_seen));
             let base = Base {
-                view: crate::reconcile::View {
-                    place: was.unwrap_or(old_base.view.place),
-                    ..old_base.view
-                },
+                view: View { place: was.unwrap_or(old_base.view.place), ..old_base.view },
                 ..old_base
             };
             self.retire(&displaced, &out, Some(base))?;
@@ -510,19 +513,9 @@ impl Engine {
     /// Takes off the disk what the log has deleted.
     pub(super) fn take_away(&mut self, local: LocalId) -> Step<()> {
         let Some(row) = self.row(local)? else { return Ok(Ok(())) };
-        if self.is_in_flight(local) || self.outbox.contains(local) {
-            return Ok(Err(Why::Undecided));
-        }
-        let actual = match self.actual(&row)? {
-            Actual::Known(view) => view,
-            Actual::Unread => {
-                self.settle(local)?;
-                return Ok(Err(Why::Undecided));
-            }
-            Actual::Gone => {
-                self.set_row(local, None)?;
-                return Ok(Ok(()));
-            }
+        let Some(actual) = step!(self.decided(local, &row)) else {
+            self.set_row(local, None)?;
+            return Ok(Ok(()));
         };
         if reconcile(None, row.base.as_ref(), Some(&actual)) != Decision::Remove {
             self.settle(local)?;

@@ -265,19 +265,13 @@ impl Engine {
         mut row: Placed,
         record: &Record,
     ) -> Result<Result<(), Why>, Fatal> {
-        if self.is_in_flight(local) || self.outbox.contains(local) {
-            return Ok(Err(Why::Undecided));
-        }
-        let actual = match self.actual(&row)? {
-            Actual::Known(view) => view,
-            Actual::Unread => {
-                self.settle(local)?;
-                return Ok(Err(Why::Undecided));
-            }
-            Actual::Gone => {
+        let actual = match self.decided(local, &row)? {
+            Ok(Some(actual)) => actual,
+            Ok(None) => {
                 self.set_row(local, None)?;
                 return Ok(Ok(()));
             }
+            Err(why) => return Ok(Err(why)),
         };
         let agreed = self.agreed_of(record);
         match reconcile(Some(&agreed), row.base.as_ref(), Some(&actual)) {
