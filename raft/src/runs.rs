@@ -15,7 +15,7 @@ use crate::disk::{Disk, DiskError, DiskFile, DiskResult};
 const PATH: &str = "run";
 const UNFINISHED: &str = "run.tmp";
 const MAGIC: [u8; 8] = *b"PBOXRUN\n";
-/// Runs that are remembered: the newest, and the oldest one that the log may still name.
+/// Runs that are remembered: the newest ones, and the newest one that the log is known to name.
 pub(crate) const RUNS_MAX: usize = 256;
 /// Magic, number of runs, CRC.
 const FIXED_BYTES: usize = 8 + 4 + 4;
@@ -49,15 +49,15 @@ impl Lineage {
         self.0.len() <= RUNS_MAX
     }
 
-    /// A run that descends from all of these. What came before `opened`, the newest one that the
-    /// log is known to have opened, is forgotten.
+    /// A run that descends from all of these. If they are too many, the oldest is forgotten: a member
+    /// that was away knows the log up to some earlier run only, and must find that one here. But
+    /// never `opened`, the newest one that the log is known to have opened (or the oldest, if that
+    /// is not known): whoever is up to date looks for that.
     pub(crate) fn followed_by(mut self, run: Incarnation, opened: Option<Incarnation>) -> Self {
-        let opened = opened.and_then(|opened| self.0.iter().position(|known| *known == opened));
-        self.0.drain(..opened.unwrap_or(0));
         self.0.push(run);
         if self.0.len() > RUNS_MAX {
-            // The first one is the only one that the log surely has.
-            self.0.remove(1);
+            let opened = opened.and_then(|opened| self.0.iter().position(|known| *known == opened));
+            self.0.remove(usize::from(opened.unwrap_or(0) == 0));
         }
         self
     }
@@ -170,8 +170,25 @@ mod tests {
             let runs = begin(&disk, run(number), Some(run(7))).unwrap();
             assert!(runs.descends_from(run(7)) && runs.is_plausible());
         }
-        let runs = begin(&disk, run(9), Some(run(1500))).unwrap();
-        assert!(!runs.descends_from(run(7)) && runs.descends_from(run(1500)));
+        let opened = run(1500);
+        for number in 5000..5000 + u64::try_from(RUNS_MAX).unwrap() {
+            let runs = begin(&disk, run(number), Some(opened)).unwrap();
+            assert!(runs.descends_from(opened) && runs.is_plausible());
+        }
+        let runs = begin(&disk, run(3000), Some(opened)).unwrap();
+        assert!(!runs.descends_from(run(7)), "the oldest goes first");
+    }
+
+    /// A member that was away knows the log up to an earlier run only. It must not take for a copy
+    /// whoever went on without it, however often that one was started and opened since.
+    #[test]
+    fn a_member_that_was_away_finds_the_run_that_it_knows() {
+        let disk = SimDisk::new();
+        let known = begin(&disk, run(1), None).unwrap().run();
+        for number in 2..100 {
+            let runs = begin(&disk, run(number), Some(run(number - 1))).unwrap();
+            assert!(runs.descends_from(known), "{number}");
+        }
     }
 
     /// A power cut at any operation leaves the former runs or the new ones; damage leaves none.

@@ -212,7 +212,9 @@ impl Watcher {
             Ok(dir) => dir,
             Err(Unreached::Elsewhere) => return Entered::NotThere,
             Err(Unreached::Failed(_, error)) => {
-                lane.failure_count += u64::from(!matches!(error, FolderError::Blocked { .. }));
+                // The directory above tells when one may be entered again; there is none above the root.
+                let is_told = job.at.is_some() && matches!(error, FolderError::Blocked { .. });
+                lane.failure_count += u64::from(!is_told);
                 self.cannot_enter(error.path().clone(), &error);
                 return Entered::Done;
             }

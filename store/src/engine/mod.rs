@@ -286,8 +286,8 @@ pub struct Engine {
     placed_count: u64,
 
     // Large contents.
-    offers: HashMap<LocalId, (Ticket, Stat)>,
-    tickets: HashMap<Ticket, LocalId>,
+    offers: BTreeMap<LocalId, (Ticket, Stat)>,
+    tickets: BTreeMap<Ticket, LocalId>,
     next_ticket: u64,
     held: HashMap<LocalId, Held>,
     transfers: transfers::Transfers,

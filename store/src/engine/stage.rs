@@ -1,7 +1,7 @@
 //! Before the exposing and after it: making the new thing in staging, and finding a home for what
 //! came out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use pickbox_raft::core::ids::NodeId;
 
@@ -43,7 +43,7 @@ const OWNER_WRITES: u16 = 0o200;
 /// fit goes to staging.
 #[derive(Debug, Default)]
 pub(super) struct Incoming {
-    bytes: HashMap<FileId, (ContentId, Vec<u8>)>,
+    bytes: BTreeMap<FileId, (ContentId, Vec<u8>)>,
     total: usize,
     /// What went to staging after a power cut, and may turn out not to be needed.
     in_doubt: HashSet<ContentId>,
@@ -90,7 +90,7 @@ impl Incoming {
     /// Takes out everything.
     pub(super) fn drain(&mut self) -> Vec<(ContentId, Vec<u8>)> {
         self.total = 0;
-        self.bytes.drain().map(|(_, bytes)| bytes).collect()
+        std::mem::take(&mut self.bytes).into_values().collect()
     }
 }
 

@@ -331,3 +331,25 @@ fn an_edit_after_a_kill_is_taken_in_another_mount_namespace() {
     assert_eq!(cluster.await_converged().len(), 2);
     assert!(!cluster.daemon(0).log_text().contains("event=power_cut"));
 }
+
+/// fault 67: a member that was away while the others went on and were started again and again knows
+/// them by runs of long ago. It takes none of them for a copy, and catches up.
+#[test]
+#[ignore = "needs built daemons: make test-cluster"]
+fn the_others_are_known_again_after_many_starts_of_theirs() {
+    let mut cluster = Cluster::start(3);
+    cluster.write(0, "before", "before");
+    cluster.await_converged();
+    cluster.kill(2);
+    for round in 0..4 {
+        for node in [0, 1] {
+            cluster.terminate(node);
+            cluster.restart(node);
+            cluster.write(node, "file", format!("round {round} on {node}"));
+            cluster.await_converged();
+        }
+    }
+    cluster.restart(2);
+    cluster.await_content("file", "round 3 on 1");
+    cluster.await_converged();
+}
