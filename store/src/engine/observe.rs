@@ -45,13 +45,10 @@ impl Engine {
         }
         self.left_out.remove(&path);
         self.open_for_writing.remove(&path);
-        let Some(parent) = self.resolve_local(&directory)? else {
-            // Its directory was not seen yet: that one comes first, and brings this with it.
-            if !matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone) {
-                let known = nearest_known(self, &directory)?;
-                self.ask_watch(WatchAsk::Rescan(known));
-            }
-            return Ok(());
+        let is_gone = matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone);
+        let known = self.resolve_local(&directory)?;
+        let Some(parent) = self.directory_seen(known)?.or(known.filter(|_| is_gone)) else {
+            return if is_gone { Ok(()) } else { self.look_above(&directory) };
         };
         let found = match seen {
             observation::Seen::Gone => return self.gone_at(parent, &name),
@@ -101,6 +98,27 @@ impl Engine {
         self.appeared(parent, &name, found, hint)
     }
 
+    /// The row of a directory, unless it is known to be something else.
+    fn directory_seen(&mut self, row: Option<LocalId>) -> Result<Option<LocalId>, Fatal> {
+        let Some(row) = row else { return Ok(None) };
+        Ok((!self.is_no_directory(row)?).then_some(row))
+    }
+
+    /// Something was seen in a directory that was not, or of which another thing has the name by now:
+    /// it is looked for, and brings what is in it.
+    fn look_above(&mut self, directory: &RelPath) -> Result<(), Fatal> {
+        let mut at = directory.clone();
+        while let Some((parent, _)) = at.split() {
+            at = parent;
+            let known = self.resolve_local(&at)?;
+            if self.directory_seen(known)?.is_some() {
+                break;
+            }
+        }
+        self.ask_watch(WatchAsk::Rescan(at));
+        Ok(())
+    }
+
     /// Takes in what a walk looked at in one directory. Nearly all of it is as it was: that costs two
     /// look-ups each in tables that are opened once, and no path is made.
     pub(super) fn looked(
@@ -111,11 +129,8 @@ impl Engine {
         if self.ignored_here(directory, true)?.is_some() {
             return Ok(());
         }
-        let Some(parent) = self.resolve_local(directory)? else {
-            let known = nearest_known(self, directory)?;
-            self.ask_watch(WatchAsk::Rescan(known));
-            return Ok(());
-        };
+        let known = self.resolve_local(directory)?;
+        let Some(parent) = self.directory_seen(known)? else { return self.look_above(directory) };
         let mut changed = Vec::new();
         {
             let tables = Tables::open(self.index.tables()?)?;
@@ -638,15 +653,4 @@ fn kind_body(stat: &Stat) -> Option<Body> {
 fn is_moved_only(seen: &Seen, stat: &Stat) -> bool {
     let old = &seen.stat;
     old.same_inode(stat) && (old.kind, old.size, old.mtime) == (stat.kind, stat.size, stat.mtime)
-}
-
-fn nearest_known(engine: &mut Engine, path: &RelPath) -> Result<RelPath, Fatal> {
-    let mut at = path.clone();
-    while let Some((parent, _)) = at.split() {
-        if engine.resolve_local(&parent)?.is_some() {
-            return Ok(parent);
-        }
-        at = parent;
-    }
-    Ok(RelPath::root())
 }

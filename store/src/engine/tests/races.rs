@@ -196,6 +196,28 @@ fn a_hard_link_is_one_more_file() {
     assert_eq!(fleet.hosts[0].read("g"), "edited");
 }
 
+/// Faults 44 and 57: a look into a directory that is told after the directory lost its name to a file
+/// is not believed of that file; the directory is looked for.
+#[test]
+fn a_look_into_a_directory_that_lost_its_name_is_not_lost() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[0].write("a", "a file");
+    fleet.look(0);
+    fleet.commit(0);
+    fs::create_dir(fleet.hosts[1].path("a")).unwrap();
+    fleet.look(1);
+    fleet.hosts[1].write("a/x", "in the directory");
+    let look = fleet.see(1, &rel("a/x")).unwrap();
+    fleet.settle();
+    assert_eq!(fleet.hosts[1].read("a"), "a file");
+    fleet.tell(1, look);
+    fleet.settle();
+    fleet.assert_same();
+    let tree = fleet.hosts[0].tree();
+    let inside = tree.keys().find(|path| path.starts_with("a.conflict-") && path.ends_with("/x"));
+    assert_eq!(fleet.hosts[0].read(inside.unwrap()), "in the directory");
+}
+
 /// A look that is older than our own exchange tells of our former version, not of an edit.
 #[test]
 fn a_look_older_than_a_placing_brings_nothing_back() {
