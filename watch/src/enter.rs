@@ -15,6 +15,7 @@ use crate::lane::{Current, Job, Lane, Why};
 use crate::reach::Unreached;
 use crate::transient::is_transient;
 use crate::tree::{DirId, Key};
+use crate::unreadable::Tried;
 use crate::watcher::Watcher;
 
 /// Looks of a walk that are handed on together at most.
@@ -81,7 +82,7 @@ impl Watcher {
                     }
                     Some(Err(error)) => {
                         self.hand_on_looks(&mut current, now);
-                        self.not_listed(lane, &current.dir, &error);
+                        self.not_listed(lane, (current.id, &current.dir), &error, now);
                         self.tree.release(current.id);
                     }
                     None => self.listed(*current, now),
@@ -188,16 +189,26 @@ impl Watcher {
         self.tree.release(current.id);
     }
 
-    fn not_listed(&mut self, lane: &mut Lane, dir: &Dir, error: &FolderError) {
+    fn not_listed(
+        &mut self,
+        lane: &mut Lane,
+        (id, dir): (DirId, &Dir),
+        error: &FolderError,
+        now: Instant,
+    ) {
         lane.failure_count += 1;
-        self.cannot_enter(dir.path().clone(), error);
+        let at = self.tree.key(id);
+        if at.is_some() || self.root() == Some(id) {
+            self.cannot_enter(at, dir.path().clone(), error, now);
+        }
     }
 
-    fn cannot_enter(&mut self, dir: RelPath, error: &FolderError) {
+    fn cannot_enter(&mut self, at: Option<Key>, dir: RelPath, error: &FolderError, now: Instant) {
         let errno = error.errno();
         if errno == Errno::XDEV {
             self.notices.met_mount(&dir);
         } else {
+            self.try_later(at, Tried::Listing, now);
             warn!("directory '{dir}' cannot be listed: {errno}");
         }
         self.outbox.push_back(Sighting::Unlisted { dir, errno });
@@ -215,7 +226,13 @@ impl Watcher {
                 // The directory above tells when one may be entered again; there is none above the root.
                 let is_told = job.at.is_some() && matches!(error, FolderError::Blocked { .. });
                 lane.failure_count += u64::from(!is_told);
-                self.cannot_enter(error.path().clone(), &error);
+                // What could not be entered, not the directory above it at which that failed.
+                let known = job
+                    .at
+                    .as_ref()
+                    .and_then(|key| self.tree.path(key.dir).map(|(_, dir)| dir.join(&key.name)));
+                let dir = known.unwrap_or_else(|| error.path().clone());
+                self.cannot_enter(job.at.clone(), dir, &error, now);
                 return Entered::Done;
             }
             Err(Unreached::Forgotten(..) | Unreached::TooLong) => return Entered::Done,
@@ -255,7 +272,7 @@ impl Watcher {
                 Entered::Listing(Box::new(Current { id, dir, why, listing, names, looks }))
             }
             Err(error) => {
-                self.not_listed(lane, &dir, &error);
+                self.not_listed(lane, (id, &dir), &error, now);
                 Entered::Done
             }
         }

@@ -43,6 +43,7 @@ mod tests;
 mod thread_tests;
 mod transient;
 mod tree;
+mod unreadable;
 mod walk;
 mod watcher;
 mod wds;

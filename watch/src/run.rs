@@ -209,6 +209,7 @@ impl Watch {
         let controls: Vec<Ask> = self.controls.try_iter().collect();
         while self.watcher.drain(clock::now())? == Drained::More {}
         self.watcher.expire_moves(clock::now());
+        self.watcher.retry_unreadable(clock::now());
         self.watcher.check_root(clock::now())?;
         for ask in controls {
             if self.control(ask) == Turn::Stop {

@@ -47,6 +47,7 @@ impl Steps {
     pub fn turn(&mut self, now: Instant) -> Result<(), WatchError> {
         while self.watcher.drain(now)? == Drained::More {}
         self.watcher.expire_moves(now);
+        self.watcher.retry_unreadable(now);
         self.watcher.check_root(now)?;
         if self.watcher.outbox.is_empty() {
             self.watcher.step_fresh(LIST_ENTRIES, now);

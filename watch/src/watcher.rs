@@ -10,6 +10,7 @@ use pickbox_store::folder::{Dir, Folder, FolderError, Stat, Whereabouts};
 use pickbox_store::ignored::Ignored;
 use pickbox_store::name::{Name, RelPath};
 use pickbox_store::observation::{Flushed, Hint, Observation, Place, Seen, Sighting};
+use rustix::io::Errno;
 
 use crate::dirty::{Dirty, Mark, Noted, What};
 use crate::examine::{Patience, examine, examine_entry};
@@ -22,6 +23,7 @@ use crate::notices::Notices;
 use crate::reach::{OldPaths, Unreached};
 use crate::source::Source;
 use crate::tree::{DirId, Key, Tree};
+use crate::unreadable::{Tried, Unreadable};
 use crate::walk::Walks;
 use crate::wds::Wds;
 
@@ -170,6 +172,7 @@ pub(crate) struct Watcher {
     /// What is left alone.
     pub(crate) ignored: Arc<Ignored>,
     pub(crate) linked: Linked,
+    pub(crate) unreadable: Unreadable,
     pub(crate) notices: Notices,
     hot: HotRules,
     pub(crate) outbox: VecDeque<Sighting>,
@@ -206,6 +209,7 @@ impl Watcher {
             unwatched: BTreeSet::new(),
             ignored: Arc::default(),
             linked: Linked::new(now),
+            unreadable: Unreadable::default(),
             notices: Notices::of(folder.root()),
             hot: options.hot,
             outbox: VecDeque::new(),
@@ -363,8 +367,10 @@ impl Watcher {
                 self.done(&mark, place, &dir, Seen::ParentGone);
             }
             Err(Unreached::Failed(place, error)) => {
-                let seen = Seen::Unreadable(error.errno());
-                self.done(&mark, place, error.path(), seen);
+                // Where it stands, not the directory above it at which it failed.
+                let known = self.tree.path(mark.key.dir);
+                let dir = known.map_or_else(|| error.path().clone(), |(_, dir)| dir);
+                self.unreadable(&mark, place, &dir, error.errno(), now);
             }
             Err(Unreached::TooLong) => self.tree.release(mark.key.dir),
         }
@@ -410,8 +416,16 @@ impl Watcher {
                     self.done(&mark, place, dir.path(), Seen::Directory(stat));
                 }
             }
+            Seen::Unreadable(errno) => self.unreadable(&mark, place, dir.path(), errno, now),
             seen => self.done(&mark, place, dir.path(), seen),
         }
+    }
+
+    fn unreadable(&mut self, mark: &Mark, place: Place, dir: &RelPath, errno: Errno, now: Instant) {
+        if place == Place::Folder {
+            self.try_later(Some(mark.key.clone()), Tried::Look, now);
+        }
+        self.done(mark, place, dir, Seen::Unreadable(errno));
     }
 
     /// Whether a file is taken as it is when it stays open.
@@ -561,6 +575,7 @@ impl Watcher {
             Some(check),
             self.fresh.next_due(),
             self.linked.next_due(),
+            self.unreadable.next_due(),
             self.dirty.next_due(),
             self.moves.next_due(),
             self.walks.next_due(!self.unwatched.is_empty()),

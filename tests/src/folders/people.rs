@@ -178,6 +178,8 @@ impl People {
 
     fn save_beside(&mut self, path: &str) -> bool {
         let (text, beside) = (self.text(), format!("folder/.tmp{}", self.host));
+        // A cut may have left one there.
+        self.end(&beside);
         if self.fs.write(&beside, &text).is_err() {
             return false;
         }

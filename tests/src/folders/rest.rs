@@ -131,6 +131,8 @@ impl World {
         for host in &mut self.hosts {
             let status = host.status(now)?;
             settled &= status.live && status.undecided + status.unplaced == 0;
+            // What could not be read while calls were refused can be by now, and is tried again.
+            settled &= status.left_out == 0;
             settled &= host.next == self.log.len();
         }
         Ok(settled)
