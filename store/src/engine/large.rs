@@ -164,6 +164,19 @@ impl Engine {
         }
     }
 
+    /// What a row has on offer ends when the row is not ahead of the log with that any more: once a
+    /// majority holds it, the worker has nothing more to tell, and it would seem on its way for ever.
+    pub(super) fn end_idle_offer(&mut self, id: LocalId, row: &Placed, is_ahead: bool) {
+        let Some((_, offered)) = self.offers.get(&id) else { return };
+        let is_the_same = row.seen.as_ref().is_some_and(|seen| {
+            seen.stat.same_inode(offered) && seen.stat.same_content_hint(offered)
+        });
+        if !(is_ahead && is_the_same) {
+            self.held.remove(&id);
+            self.cancel_offer(id);
+        }
+    }
+
     fn drop_offer(&mut self, ticket: Ticket) {
         self.end_reading(ticket);
         if let Some(id) = self.tickets.remove(&ticket) {

@@ -574,6 +574,7 @@ impl Engine {
             self.is_as_agreed(base.id, actual.as_ref().map(|actual| &actual.body));
         }
         let is_ahead = matches!(decision, Decision::Create | Decision::Propose(_));
+        self.end_idle_offer(id, &row, is_ahead);
         self.rules_edited(id, &row, is_ahead);
         if decision == Decision::Create && self.is_strange(id, &row)? {
             return Ok(());

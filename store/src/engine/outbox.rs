@@ -445,6 +445,10 @@ impl Engine {
                     Holding::Enough => None,
                     Holding::NotTogether => return Ok(None),
                     Holding::Unknown => {
+                        if self.held.remove(&id).is_some() {
+                            // It was held, and is not any more: nobody would tell of that offer again.
+                            self.cancel_offer(id);
+                        }
                         self.offer(id, row)?;
                         return Ok(None);
                     }
@@ -554,6 +558,9 @@ impl Engine {
             self.flying.remove(&id);
             self.again.remove(&id);
             self.held.remove(&id);
+            // The log may have it all the same (a state that was taken over): what others hold of it
+            // is not taken back. What is still wanted is offered anew.
+            self.settle_offer(id);
             self.settle(id)?;
         }
         Ok(())

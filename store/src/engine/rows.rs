@@ -88,9 +88,12 @@ impl Engine {
         self.carry_left_out(id, row)?;
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
+        // What is gone has no claim to its former name.
         let there = match row {
-            Some(row) => self.tables()?.at(row.parent, &row.name)?.filter(|there| *there != id),
-            None => None,
+            Some(row) if row.seen.is_some() => {
+                self.tables()?.at(row.parent, &row.name)?.filter(|there| *there != id)
+            }
+            _ => None,
         };
         if let Some(other) = there
             && self.row(other)?.is_some_and(|other| other.seen.is_some())

@@ -147,7 +147,9 @@ impl<'t> Tables<'t> {
         let bytes = postcard::to_allocvec(row)
             .map_err(|_| IndexError::Corrupt("a row that cannot be encoded"))?;
         self.rows.insert(id.0, bytes.as_slice())?;
-        self.names.insert((row.parent.0, row.name.as_bytes()), id.0)?;
+        if row.seen.is_some() || !self.is_taken(id, row)? {
+            self.names.insert((row.parent.0, row.name.as_bytes()), id.0)?;
+        }
         if let Some(base) = &row.base
             && self.of_file(base.id)?.is_none()
         {
@@ -158,6 +160,16 @@ impl<'t> Tables<'t> {
             self.inodes.insert(seen.stat.ino, id.0)?;
         }
         Ok(())
+    }
+
+    /// Whether another thing stands at the name of a row: one that is gone does not take it back.
+    fn is_taken(&self, id: LocalId, row: &Placed) -> Result<bool, IndexError> {
+        match self.at(row.parent, &row.name)? {
+            Some(other) if other != id => {
+                Ok(self.get(other)?.is_some_and(|other| other.seen.is_some()))
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Takes away what found the old row and does not find the new one; an entry that another row

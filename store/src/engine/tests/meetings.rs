@@ -10,6 +10,7 @@ use crate::engine::ports::{Answer, HoldChoice, Query, WatchAsk};
 use crate::engine::together::WAIT_MS;
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
 use crate::op::Take;
+use crate::placed::{LocalId, Placed};
 
 fn unreadable(fleet: &mut Fleet, at: usize, path: &str) {
     let seen = Seen::Unreadable(rustix::io::Errno::ACCESS);
@@ -478,4 +479,21 @@ fn a_walk_takes_back_what_was_left_out() {
     let asked = fleet.asked(0).len();
     fleet.walk(0);
     assert_eq!(fleet.asked(0).len(), asked, "nothing is read for that");
+}
+
+/// Trap T3: a directory took the name of an empty one, and then the empty one is known to be gone. Its
+/// row does not take the name back from what stands there, which would be deleted everywhere.
+#[test]
+fn what_is_gone_does_not_take_its_name_back() {
+    let mut fleet = Fleet::new(2);
+    std::fs::create_dir(fleet.hosts[1].path("d")).unwrap();
+    share(&mut fleet, 1, "d/f", "text");
+    let engine = fleet.hosts[1].engine();
+    let name = crate::name::Name::new("d").unwrap();
+    let (live, row) = engine.row_at(LocalId::ROOT, &name).unwrap().unwrap();
+    let gone = Placed { seen: None, base: None, ..row };
+    let old = engine.new_local();
+    engine.set_row(old, Some(&gone)).unwrap();
+    assert_eq!(engine.row_at(LocalId::ROOT, &name).unwrap().map(|(id, _)| id), Some(live));
+    assert!(engine.limbo.is_empty(), "and nobody doubts that it is there");
 }
