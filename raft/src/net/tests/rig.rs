@@ -148,7 +148,7 @@ impl Node {
         let stopped = Arc::clone(&stop);
         let consensus = thread("consensus", move || {
             while !stopped.load(Ordering::SeqCst) {
-                turn(&mut transport, &inbox, &outbox);
+                turn(&mut transport, (&inbox, &stopped), &outbox);
             }
         });
         let gate = thread("gate", move || gate.run().expect("the gate runs"));
@@ -198,7 +198,11 @@ impl Drop for Node {
     }
 }
 
-fn turn(transport: &mut Transport, inbox: &Receiver<Order>, outbox: &Sender<Incoming>) {
+fn turn(
+    transport: &mut Transport,
+    (inbox, stop): (&Receiver<Order>, &AtomicBool),
+    outbox: &Sender<Incoming>,
+) {
     let mut incoming = Vec::new();
     for order in inbox.try_iter() {
         match order {
@@ -216,7 +220,9 @@ fn turn(transport: &mut Transport, inbox: &Receiver<Order>, outbox: &Sender<Inco
     transport.bell().clone().may_sleep();
     let now: Instant = clock::now();
     let due = transport.deadline().map(|due| due.saturating_duration_since(now));
-    let idle = inbox.is_empty() && !transport.wants_turn() && incoming.is_empty();
+    // Whatever ends the sleep is looked at after `may_sleep`: a ring before it wakes nobody.
+    let asked = !inbox.is_empty() || stop.load(Ordering::SeqCst);
+    let idle = !asked && !transport.wants_turn() && incoming.is_empty();
     let timeout = if idle { due } else { Some(Duration::ZERO) };
     transport.turn(timeout, &mut incoming).expect("the transport runs");
     for item in incoming {
