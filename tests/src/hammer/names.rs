@@ -14,11 +14,7 @@ pub(super) fn rename(writer: &mut Writer<'_>, from: &Path, to: &Path) -> io::Res
     if writer.random.per_mille(500) {
         return move_to_free(from, to);
     }
-    if same_inode(from, to) {
-        // rename(2) of one of two names of one file over the other does nothing.
-        return Ok(());
-    }
-    writer.site.taking(to, "rename", || fs::rename(from, to))
+    replace(writer, from, to)
 }
 
 fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
@@ -51,18 +47,28 @@ pub(super) fn directories(writer: &mut Writer<'_>) -> (&'static str, io::Result<
         4 if one != writer.site.folder => ("rmdir", fs::remove_dir(&one)),
         5 => ("rm -r", remove_all(writer.site, &one)),
         6 => ("chmod directory", change_directory_mode(writer, &one)),
-        7 if other != writer.site.folder => ("rename directory", fs::rename(&one, &other)),
+        7 if other != writer.site.folder => ("rename directory", replace(writer, &one, &other)),
         8 => {
             let number = writer.random.between(0, 2);
             let aside = writer.site.folder.join(format!("moved{number}"));
-            ("rename directory", fs::rename(&one, aside))
+            ("rename directory", replace(writer, &one, &aside))
         }
         _ => {
             let number = writer.random.between(0, 2);
             let aside = writer.site.folder.join(format!("moved{number}"));
-            ("rename directory", fs::rename(aside, &one))
+            ("rename directory", replace(writer, &aside, &one))
         }
     }
+}
+
+/// rename(2): what has the name `to` loses it. Also where directories are meant: at times files
+/// have their names.
+fn replace(writer: &mut Writer<'_>, from: &Path, to: &Path) -> io::Result<()> {
+    if same_inode(from, to) {
+        // rename(2) of one of two names of one file over the other does nothing.
+        return Ok(());
+    }
+    writer.site.taking(to, "rename", || fs::rename(from, to))
 }
 
 /// As `rm -r`: file by file, the deepest first.
