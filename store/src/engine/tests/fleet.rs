@@ -46,7 +46,7 @@ pub(super) struct Host {
     /// Contents that its worker has not found yet.
     wanted: Vec<ContentId>,
     /// Proposed and not yet in the log.
-    proposed: Option<Arc<Proposal>>,
+    pub(super) proposed: Option<Arc<Proposal>>,
     pub(super) now_ms: u64,
     /// By which rule its next start goes.
     pub(super) owner_rule: OwnerRule,

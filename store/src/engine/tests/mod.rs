@@ -13,6 +13,7 @@ mod keeping;
 mod kinds;
 mod lines;
 mod meetings;
+mod offers;
 mod owners;
 mod quorum;
 mod racers;

@@ -1,0 +1,72 @@
+//! Large files on their way to the others: an offer ends with its reason, and is made again while
+//! there is one.
+
+use super::fleet::{Fleet, share};
+use crate::contents::ContentCommand;
+use crate::engine::Event;
+use pickbox_raft::api::{Delivery, Refusal};
+
+fn large(word: &str) -> String {
+    word.repeat(20_000)
+}
+
+/// A large file that a majority holds, and whose change is proposed.
+fn proposed() -> Fleet {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "small");
+    fleet.hosts[0].write("f", &large("one"));
+    fleet.look(0);
+    assert!(fleet.hosts[0].proposed.is_some());
+    fleet
+}
+
+/// The log refuses the proposal of a large file (those who hold it are no majority any more): the file
+/// is brought to the others anew, and proposed again.
+#[test]
+fn a_large_file_whose_proposal_is_refused_is_offered_again() {
+    let mut fleet = proposed();
+    let serial = fleet.hosts[0].proposed.take().unwrap().serial;
+    let refused = Delivery::Refused { serial, reason: Refusal::NeedHolders };
+    fleet.give(0, Event::Log(refused));
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), large("one"));
+    assert!(!fleet.hosts[0].engine().offers_anything());
+}
+
+/// A state is taken over while a large file is proposed, and does not have it: the same.
+#[test]
+fn a_large_file_is_offered_again_after_a_state_is_taken_over() {
+    let mut fleet = proposed();
+    fleet.hosts[0].proposed = None;
+    fleet.hosts[1].write("g", "another");
+    fleet.look(1);
+    fleet.settle_others(0);
+    fleet.need_state(0, 1);
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), large("one"));
+    assert!(!fleet.hosts[0].engine().offers_anything());
+}
+
+/// A majority holds a large file, and before it is proposed the file is what the log has again:
+/// nothing is on its way any more, and the others may let its bytes go.
+#[test]
+fn an_offer_that_is_held_ends_when_the_file_is_as_agreed_again() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "small");
+    // One proposal at a time.
+    fleet.hosts[0].write("g", "another");
+    fleet.look(0);
+    fleet.hosts[0].write("f", &large("one"));
+    fleet.look(0);
+    assert!(fleet.hosts[0].engine().offers_anything());
+    fleet.hosts[0].write("f", "small");
+    fleet.look(0);
+    assert!(!fleet.hosts[0].engine().offers_anything());
+    let ended = fleet.told.iter().any(|(_, told)| matches!(told, ContentCommand::Cancel(_)));
+    assert!(ended);
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), "small");
+}
