@@ -34,19 +34,20 @@ fn a_large_file_whose_proposal_is_refused_is_offered_again() {
     assert!(!fleet.hosts[0].engine().offers_anything());
 }
 
-/// A state is taken over while a large file is proposed, and does not have it: the same.
+/// The state that is taken over has the change: its offer is over, and what the others hold of it is
+/// not taken back.
 #[test]
-fn a_large_file_is_offered_again_after_a_state_is_taken_over() {
+fn the_offer_of_what_a_state_brought_is_settled() {
     let mut fleet = proposed();
-    fleet.hosts[0].proposed = None;
-    fleet.hosts[1].write("g", "another");
-    fleet.look(1);
     fleet.settle_others(0);
     fleet.need_state(0, 1);
+    assert!(!fleet.hosts[0].engine().offers_anything());
+    let settled = |told: &(usize, ContentCommand)| matches!(told, (0, ContentCommand::Settle(_)));
+    assert!(fleet.told.iter().any(settled));
+    assert!(!fleet.told.iter().any(|(_, told)| matches!(told, ContentCommand::Cancel(_))));
     fleet.converge();
     fleet.assert_same();
     assert_eq!(fleet.hosts[2].read("f"), large("one"));
-    assert!(!fleet.hosts[0].engine().offers_anything());
 }
 
 /// A majority holds a large file, and before it is proposed the file is what the log has again:
