@@ -79,7 +79,8 @@ pub(crate) struct Mark {
     created: Option<Instant>,
     /// The last write that no close has followed.
     pub(crate) unclosed: Option<Instant>,
-    /// The name did not exist before this mark: if it goes, nobody needs to know.
+    /// The name did not exist before this mark, and nobody was told of it or knows it: if it goes,
+    /// nobody needs to know.
     born: bool,
     /// Since when somebody is known to write.
     busy_since: Option<Instant>,
@@ -316,6 +317,8 @@ impl Dirty {
             What::Attributes => mark.hint = mark.hint.with(Hint::ATTRIBUTES),
             What::Found(hint) => {
                 mark.hint = mark.hint.with(hint);
+                // The store asked for it, or it was in a list of names.
+                mark.born = false;
                 if hint.has(Hint::ASKED) || matches!(mark.wait, Wait::Deletes(_)) {
                     mark.wait = at_once;
                 }
@@ -397,6 +400,7 @@ impl Dirty {
     /// Puts back a mark whose file was handed on hot: look again until it is closed.
     pub(crate) fn keep_hot(&mut self, mut mark: Mark, handed: Stat, now: Instant) {
         mark.handed = Some(handed);
+        mark.born = false;
         mark.busy_since = Some(now);
         self.defer(mark, now);
     }
@@ -613,6 +617,15 @@ mod tests {
         assert_eq!((names.len(), names[0].as_str()), (50, "g3000"));
         script.note(14_000, "h", Went);
         assert!(script.take(14_249).is_empty(), "the ten seconds begin anew");
+    }
+
+    /// Source: trap T1. A name that a walk listed does not vanish unseen, whatever was known of it.
+    #[test]
+    fn a_name_that_was_listed_is_told_when_it_goes() {
+        let mut script = Script::new();
+        script.notes(0, "f", &[Created, Found(Hint::SCANNED)]);
+        assert_eq!(script.note(1, "f", Went), Noted::Merged);
+        assert_eq!(script.names(300), ["f"]);
     }
 
     /// trap T8: delete and create of one name are one replacement, at once.

@@ -388,6 +388,18 @@ fn a_file_that_stays_open_is_seen_hot() {
     assert!(last.len() == 1 && !last[0].hint.has(Hint::HOT));
 }
 
+/// Source: trap T7. What was told of a file that stayed open must be told to be gone.
+#[test]
+fn a_hot_file_that_is_deleted_is_told_to_be_gone() {
+    let mut rig = Rig::new();
+    let mut file = File::create(rig.at("log")).unwrap();
+    file.write_all(b"1").unwrap();
+    assert_eq!(rig.seen(1000), map(&[]));
+    assert_eq!(rig.seen(31_000), map(&[("log", "1")]));
+    fs::remove_file(rig.at("log")).unwrap();
+    assert_eq!(rig.seen(1000), map(&[("log", "gone")]));
+}
+
 /// trap T16, T6: a hard link and an empty file get no close; they are seen all the same.
 #[test]
 fn what_appears_without_a_writer_is_seen_soon() {
