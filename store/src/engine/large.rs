@@ -52,7 +52,9 @@ impl Engine {
     ) -> Result<Option<Ticket>, Fatal> {
         let Some(seen) = &row.seen else { return Ok(None) };
         if let Some((ticket, offered)) = self.offers.get(&id) {
-            if offered.same_to_ctime(&seen.stat) {
+            // Of one that a majority holds nobody would tell again.
+            let is_told = self.held.remove(&id).is_some();
+            if offered.same_to_ctime(&seen.stat) && !is_told {
                 return Ok(None);
             }
             let stale = *ticket;
@@ -226,6 +228,7 @@ impl Engine {
                     self.drop_offer(ticket);
                     return self.settle(id);
                 }
+                self.racy.was_read(id);
                 let holders = holders.into_iter().collect();
                 self.held.insert(id, Held { content, holders });
                 self.settle(id)?;

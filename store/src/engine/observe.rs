@@ -7,7 +7,7 @@ use crate::content_id::INLINE_BYTES_MAX;
 use crate::engine::ports::WatchAsk;
 use crate::folder::{FolderError, Kind, Stat};
 use crate::ignored::is_ignore_file;
-use crate::name::{Name, RelPath};
+use crate::name::{DEPTH_MAX, Name, RelPath};
 use crate::observation::{self, Hint, Observation};
 use crate::placed::{LocalId, Placed, Seen, Tables};
 use crate::reconcile::{Base, Decision, reconcile};
@@ -31,6 +31,9 @@ impl Found {
         Self { stat, body, data, xattrs: None }
     }
 }
+
+/// Rows without a name that one walk puts in doubt; the next takes the rest.
+const NAMELESS_MAX: usize = 65_536;
 
 impl Engine {
     /// Takes in what the watcher saw at a path.
@@ -463,25 +466,55 @@ impl Engine {
         Ok(())
     }
 
+    /// What lost its name to another thing before this run, and was not found by its walk, is nowhere:
+    /// which things were in limbo nobody remembers over a kill.
+    pub(super) fn doubt_the_nameless(&mut self) -> Result<(), Fatal> {
+        let nameless = self.tables()?.nameless(NAMELESS_MAX)?;
+        for id in nameless {
+            self.limbo.entry(id).or_insert(self.now_ms + LIMBO_MS);
+        }
+        Ok(())
+    }
+
     /// Nothing took the place of a thing in limbo, or everything did.
     pub(super) fn end_limbo(&mut self, id: LocalId) -> Result<(), Fatal> {
         self.limbo.remove(&id);
         let Some(row) = self.row(id)? else { return Ok(()) };
         let is_at_its_name = self.row_at(row.parent, &row.name)?.is_some_and(|(at, _)| at == id);
-        if is_at_its_name && self.is_standing(row.parent)? {
-            return self.look_again(id);
+        match self.lost_on_the_way(row.parent)? {
+            None if is_at_its_name => return self.look_again(id),
+            Some(lost) if self.limbo.contains_key(&lost) => {
+                // It goes, or is found again, with that one.
+                self.limbo.insert(id, self.now_ms + LIMBO_MS);
+                return Ok(());
+            }
+            _ => {}
         }
         self.give_up(id)?;
         self.vanished(id)
     }
 
-    /// Whether a directory is on this disk, as far as is known: what is asked of a name below one that
-    /// went would be answered for whatever has that path by now.
+    /// Whether a directory is on this disk, as far as is known, and its path leads to it.
     pub(super) fn is_standing(&mut self, directory: LocalId) -> Result<bool, Fatal> {
-        if matches!(directory, LocalId::ROOT | LocalId::QUARANTINE) {
-            return Ok(true);
+        Ok(self.lost_on_the_way(directory)?.is_none())
+    }
+
+    /// The first on the way up from a directory that does not stand where its row says: what is asked
+    /// of a name below would be answered for whatever has that path by now.
+    fn lost_on_the_way(&mut self, directory: LocalId) -> Result<Option<LocalId>, Fatal> {
+        let mut at = directory;
+        for _ in 0..DEPTH_MAX {
+            if matches!(at, LocalId::ROOT | LocalId::QUARANTINE) {
+                return Ok(None);
+            }
+            let Some(row) = self.row(at)? else { break };
+            let is_directory = row.seen.is_some_and(|seen| seen.stat.kind == Kind::Directory);
+            if !is_directory || self.tables()?.at(row.parent, &row.name)? != Some(at) {
+                break;
+            }
+            at = row.parent;
         }
-        Ok(self.row(directory)?.is_some_and(|row| row.seen.is_some()))
+        Ok(Some(at))
     }
 
     /// A thing is no more, with all that it held.
@@ -558,7 +591,10 @@ impl Engine {
             self.set_row(id, Some(&row))?;
         }
         let actual = match self.actual(&row)? {
-            Actual::Unread => return self.read_first(id, &row),
+            Actual::Unread => {
+                self.outbox.remove(id);
+                return self.read_first(id, &row);
+            }
             other => other.known(),
         };
         let agreed = match &row.base {

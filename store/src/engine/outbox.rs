@@ -331,7 +331,11 @@ impl Engine {
         let Some(other) = self.row_of(there)?.filter(|other| *other != id) else {
             return Ok(Drafted::Taken);
         };
-        if self.limbo.contains_key(&other) || self.is_in_flight(other) || self.guard.waits(other) {
+        if self.limbo.contains_key(&other)
+            || self.is_in_flight(other)
+            || self.guard.waits(other)
+            || self.tables()?.is_nameless(other)?
+        {
             return Ok(Drafted::Later);
         }
         let waits = self.outbox.contains(other) && !draft.visiting.contains(&other);
@@ -445,10 +449,6 @@ impl Engine {
                     Holding::Enough => None,
                     Holding::NotTogether => return Ok(None),
                     Holding::Unknown => {
-                        if self.held.remove(&id).is_some() {
-                            // It was held, and is not any more: nobody would tell of that offer again.
-                            self.cancel_offer(id);
-                        }
                         self.offer(id, row)?;
                         return Ok(None);
                     }

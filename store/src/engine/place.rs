@@ -357,8 +357,8 @@ impl Engine {
     /// Moves a thing out of the folder until its own name is free: how cycles of renames go.
     fn evict(&mut self, local: LocalId, row: Placed) -> Step<()> {
         let dir = ready!(self.dir_step(row.parent));
-        let name = self.quarantine_name(local);
         let (parent, old) = (row.parent, row.name.clone());
+        let name = self.quarantine_name(local, Some(&old));
         let row = evicted(row, name);
         step!(self.note_intent(local, &row));
         if let Err(error) = dir.rename_no_replace(&old, &self.quarantine, &row.name) {

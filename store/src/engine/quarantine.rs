@@ -91,7 +91,8 @@ impl Engine {
         base: Option<Base>,
     ) -> Result<(), Fatal> {
         let local = self.new_local();
-        let kept = self.quarantine_name(local);
+        let stood = base.as_ref().map(|base| &base.view.place.name);
+        let kept = self.quarantine_name(local, stood);
         if let Err(error) = self.staging.rename_no_replace(name, &self.quarantine, &kept) {
             log::warn!("event=quarantine_failed error=\"{error}\"");
             return Ok(());
@@ -104,8 +105,14 @@ impl Engine {
         self.sweep_one(local, row)
     }
 
-    pub(super) fn quarantine_name(&self, local: LocalId) -> Name {
-        Name::made(format!("q.{}.{}", self.incarnation, local.get()))
+    /// A name in quarantine for a row: with the name that its thing had, if that is known, so that it
+    /// comes back under that one whatever becomes of the row.
+    pub(super) fn quarantine_name(&self, local: LocalId, stood: Option<&Name>) -> Name {
+        let kept = format!("q.{}.{}", self.incarnation, local.get());
+        let Some(stood) = stood else { return Name::made(kept) };
+        let bytes = [kept.as_bytes(), b".", stood.as_bytes()].concat();
+        let room = bytes.get(..NAME_BYTES_MAX).unwrap_or(&bytes).to_vec();
+        Name::new(room).unwrap_or_else(|_| Name::made(kept))
     }
 
     /// Whether a row in quarantine came out of the folder, and does not wait to go back.
@@ -333,7 +340,7 @@ impl Engine {
         if let Some((id, row)) = &known
             && row.base.is_some()
         {
-            let kept = self.quarantine_name(*id);
+            let kept = self.quarantine_name(*id, Some(name));
             if from.rename_no_replace(name, &self.quarantine, &kept).is_ok() {
                 self.set_aside(*id, row.clone(), kept)?;
                 self.settle(*id)?;
@@ -367,8 +374,8 @@ impl Engine {
             Some(Place { parent: Some(parent), name }) => {
                 (self.row_of(parent)?.unwrap_or(LocalId::ROOT), name)
             }
-            Some(Place { parent: None, name }) => (LocalId::ROOT, name),
-            None => (LocalId::ROOT, row.name.clone()),
+            // It was set aside, or nobody knows of it: only its name here tells what it was.
+            _ => (LocalId::ROOT, former_name(&row.name)),
         };
         let name = self.conflict_name(&name);
         let Ok(dir) = self.dir(parent) else { return Ok(()) };
@@ -393,6 +400,12 @@ impl Engine {
     }
 }
 
+/// What a thing was called before it went to quarantine; its name there if that does not say it.
+fn former_name(kept: &Name) -> Name {
+    let stood = kept.as_bytes().splitn(4, |byte| *byte == b'.').nth(3);
+    stood.and_then(|bytes| Name::new(bytes.to_vec()).ok()).unwrap_or_else(|| kept.clone())
+}
+
 /// The row of a thing of the log that goes to quarantine until its own name is free.
 pub(super) fn evicted(mut row: Placed, kept: Name) -> Placed {
     row.parent = LocalId::QUARANTINE;
@@ -401,4 +414,24 @@ pub(super) fn evicted(mut row: Placed, kept: Name) -> Placed {
         base.view.place = Place { parent: None, name: kept };
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::former_name;
+    use crate::name::Name;
+
+    /// What comes back out of quarantine does so under the name that it had, not under its name there.
+    #[test]
+    fn a_name_in_quarantine_tells_the_former_one() {
+        let name = |text: &str| Name::new(text).unwrap();
+        for (kept, former) in [
+            ("q.17.23.report", "report"),
+            ("q.17.23.report.2.txt", "report.2.txt"),
+            ("q.17.23..hidden", ".hidden"),
+            ("q.17.23", "q.17.23"),
+        ] {
+            assert_eq!(former_name(&name(kept)), name(former));
+        }
+    }
 }

@@ -45,6 +45,13 @@ impl Racy {
             && seen.body.is_some()
             && !self.done.contains(&id)
     }
+
+    /// This run has read a file: nothing of it is in doubt any more.
+    pub(super) fn was_read(&mut self, id: LocalId) {
+        if self.since.is_some() {
+            self.done.insert(id);
+        }
+    }
 }
 
 impl Engine {

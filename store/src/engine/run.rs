@@ -327,7 +327,11 @@ impl Engine {
                 }
                 self.guard.walk_done();
                 self.walk_done(&top, complete);
-                if self.has_scanned() { self.end_racy() } else { Ok(()) }
+                if !self.has_scanned() {
+                    return Ok(());
+                }
+                self.doubt_the_nameless()?;
+                self.end_racy()
             }
             Sighting::RootGone => {
                 self.lose_root();

@@ -11,6 +11,7 @@ const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("placed");
 const NAMES: TableDefinition<(u64, &[u8]), u64> = TableDefinition::new("placed_names");
 const FILES: TableDefinition<&[u8], u64> = TableDefinition::new("placed_files");
 const INODES: TableDefinition<u64, u64> = TableDefinition::new("placed_inodes");
+const NAMELESS: TableDefinition<u64, ()> = TableDefinition::new("placed_nameless");
 
 /// The rows, within the open transaction.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct Tables<'t> {
     names: redb::Table<'t, (u64, &'static [u8]), u64>,
     files: redb::Table<'t, &'static [u8], u64>,
     inodes: redb::Table<'t, u64, u64>,
+    nameless: redb::Table<'t, u64, ()>,
 }
 
 fn file_key(id: FileId) -> [u8; 16] {
@@ -40,6 +42,7 @@ impl<'t> Tables<'t> {
             names: txn.open_table(NAMES)?,
             files: txn.open_table(FILES)?,
             inodes: txn.open_table(INODES)?,
+            nameless: txn.open_table(NAMELESS)?,
         })
     }
 
@@ -140,6 +143,7 @@ impl<'t> Tables<'t> {
         if let Some(old) = self.get(id)? {
             self.unlink(id, &old, row)?;
         }
+        self.nameless.remove(id.0)?;
         let Some(row) = row else {
             self.rows.remove(id.0)?;
             return Ok(());
@@ -147,8 +151,12 @@ impl<'t> Tables<'t> {
         let bytes = postcard::to_allocvec(row)
             .map_err(|_| IndexError::Corrupt("a row that cannot be encoded"))?;
         self.rows.insert(id.0, bytes.as_slice())?;
-        if row.seen.is_some() || !self.is_taken(id, row)? {
+        let other = self.standing_at_name_of(id, row)?;
+        if row.seen.is_some() || other.is_none() {
             self.names.insert((row.parent.0, row.name.as_bytes()), id.0)?;
+        }
+        if let (Some(_), Some(other)) = (&row.seen, other) {
+            self.nameless.insert(other.0, ())?;
         }
         if let Some(base) = &row.base
             && self.of_file(base.id)?.is_none()
@@ -162,14 +170,34 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Whether another thing stands at the name of a row: one that is gone does not take it back.
-    fn is_taken(&self, id: LocalId, row: &Placed) -> Result<bool, IndexError> {
-        match self.at(row.parent, &row.name)? {
-            Some(other) if other != id => {
-                Ok(self.get(other)?.is_some_and(|other| other.seen.is_some()))
-            }
-            _ => Ok(false),
-        }
+    /// The other thing that stands at the name of a row: one that is gone does not take it back.
+    fn standing_at_name_of(
+        &self,
+        id: LocalId,
+        row: &Placed,
+    ) -> Result<Option<LocalId>, IndexError> {
+        let Some(other) = self.at(row.parent, &row.name)?.filter(|other| *other != id) else {
+            return Ok(None);
+        };
+        let stands = self.get(other)?.is_some_and(|other| other.seen.is_some());
+        Ok(stands.then_some(other))
+    }
+
+    /// Rows of things that were seen and whose names others have by now, at most `limit`: they stand
+    /// elsewhere, or nowhere.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn nameless(&self, limit: usize) -> Result<Vec<LocalId>, IndexError> {
+        self.nameless.iter()?.take(limit).map(|row| Ok(LocalId(row?.0.value()))).collect()
+    }
+
+    /// Whether that holds for a row.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn is_nameless(&self, id: LocalId) -> Result<bool, IndexError> {
+        Ok(self.nameless.get(id.0)?.is_some())
     }
 
     /// Takes away what found the old row and does not find the new one; an entry that another row

@@ -5,9 +5,10 @@ use super::fleet::{Fleet, Way, rel, share};
 use crate::breaker::HoldRule;
 use crate::content_id::ContentId;
 use crate::contents::{ContentCommand, ContentEvent};
-use crate::engine::Event;
 use crate::engine::ports::{Answer, HoldChoice, Query, WatchAsk};
 use crate::engine::together::WAIT_MS;
+use crate::engine::{Event, LIMBO_MS, LOOK_MS};
+use crate::name::RelPath;
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
 use crate::op::Take;
 use crate::placed::{LocalId, Placed};
@@ -496,4 +497,57 @@ fn what_is_gone_does_not_take_its_name_back() {
     engine.set_row(old, Some(&gone)).unwrap();
     assert_eq!(engine.row_at(LocalId::ROOT, &name).unwrap().map(|(id, _)| id), Some(live));
     assert!(engine.limbo.is_empty(), "and nobody doubts that it is there");
+}
+
+/// Source: trap T3. A directory lost its name to another one and went nobody knows where, and the
+/// daemon is killed while it waits to be told: what was in it went as well.
+#[test]
+fn a_directory_that_lost_its_name_before_a_kill_is_gone_with_what_it_held() {
+    let mut fleet = Fleet::new(2);
+    for path in ["d", "a"] {
+        std::fs::create_dir(fleet.hosts[0].path(path)).unwrap();
+    }
+    share(&mut fleet, 0, "d/f", "one");
+    share(&mut fleet, 0, "a/g", "two");
+    std::fs::rename(fleet.hosts[0].path("d"), fleet.hosts[0].state().join("d")).unwrap();
+    std::fs::rename(fleet.hosts[0].path("a"), fleet.hosts[0].path("d")).unwrap();
+    let look = fleet.see_moved(0, &rel("d")).unwrap();
+    fleet.tell(0, look);
+    fleet.kill(0);
+    fleet.start(0);
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    let paths: Vec<_> = fleet.hosts[1].tree().into_keys().collect();
+    assert_eq!(paths, ["d", "d/g"]);
+}
+
+/// A thing below a directory whose name another thing has is not looked for time and again: what is
+/// asked of that name is asked of the other thing.
+#[test]
+fn what_stood_below_a_thing_that_lost_its_name_is_no_more() {
+    let mut fleet = Fleet::new(1);
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "d/f", "one");
+    std::fs::remove_dir_all(fleet.hosts[0].path("d")).unwrap();
+    fleet.hosts[0].write("d", "a file");
+    let engine = fleet.hosts[0].engine();
+    let below = engine.resolve_local(&rel("d/f")).unwrap().unwrap();
+    let above = engine.resolve_local(&rel("d")).unwrap().unwrap();
+    let mut file = engine.row(above).unwrap().unwrap();
+    let stat = engine.folder.dir(&RelPath::root()).unwrap().stat(&file.name).unwrap();
+    (file.base, file.seen.as_mut().unwrap().stat) = (None, stat);
+    let other = engine.new_local();
+    engine.set_row(other, Some(&file)).unwrap();
+    // As after a kill: nobody remembers that it is in doubt.
+    engine.limbo.clear();
+    engine.look_again(below).unwrap();
+    for _ in 0..5 {
+        fleet.answer_asks(0);
+        fleet.pass(0, LOOK_MS + LIMBO_MS);
+    }
+    assert_eq!(fleet.asked(0), []);
+    assert!(fleet.hosts[0].engine().row(below).unwrap().is_none_or(|row| row.seen.is_none()));
+    fleet.converge();
+    fleet.assert_same();
 }

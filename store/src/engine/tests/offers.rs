@@ -1,7 +1,7 @@
 //! Large files on their way to the others: an offer ends with its reason, and is made again while
 //! there is one.
 
-use super::fleet::{Fleet, share};
+use super::fleet::{Fleet, rel, share};
 use crate::contents::ContentCommand;
 use crate::engine::Event;
 use pickbox_raft::api::{Delivery, Refusal};
@@ -70,4 +70,71 @@ fn an_offer_that_is_held_ends_when_the_file_is_as_agreed_again() {
     fleet.converge();
     fleet.assert_same();
     assert_eq!(fleet.hosts[2].read("f"), "small");
+}
+
+/// Trap T18. A large file is found by the first walk, and a majority holds it, before the walk meets
+/// it again and has doubts about it: it is not waited for for ever.
+#[test]
+fn a_large_file_that_the_first_walk_doubts_is_offered_again() {
+    for doubts in [false, true] {
+        let mut fleet = Fleet::new(3);
+        share(&mut fleet, 0, "f", "small");
+        share(&mut fleet, 0, "g", "small");
+        fleet.stop(0);
+        fleet.hosts[0].write("f", &large("one"));
+        fleet.hosts[0].write("g", "another");
+        fleet.start(0);
+        while fleet.deliver(0) {}
+        for path in ["g", "f"] {
+            let look = fleet.see(0, &rel(path)).unwrap();
+            fleet.tell(0, look);
+        }
+        assert!(fleet.hosts[0].proposed.is_some(), "one proposal at a time");
+        assert!(fleet.hosts[0].engine().offers_anything());
+        if doubts {
+            let engine = fleet.hosts[0].engine();
+            let id = engine.resolve_local(&rel("f")).unwrap().unwrap();
+            let row = engine.row(id).unwrap().unwrap();
+            engine.read_racy(id, row).unwrap();
+        } else {
+            fleet.walk(0);
+            let offers =
+                |told: &&(usize, ContentCommand)| matches!(told.1, ContentCommand::Offer(_));
+            assert_eq!(
+                fleet.told.iter().filter(offers).count(),
+                1,
+                "nothing is in doubt that was read"
+            );
+        }
+        fleet.converge();
+        fleet.assert_same();
+        assert_eq!(fleet.hosts[2].read("f"), large("one"));
+        assert!(!fleet.hosts[0].engine().offers_anything());
+    }
+}
+
+/// A row waits for its content, and is not in the way of the others meanwhile: nobody asks for it time
+/// and again.
+#[test]
+fn what_is_on_its_way_is_not_looked_at_all_the_time() {
+    let mut fleet = Fleet::new(3);
+    share(&mut fleet, 0, "f", "small");
+    fleet.hosts[0].write("g", "another");
+    fleet.look(0);
+    fleet.hosts[0].write("f", "a change that waits");
+    fleet.look(0);
+    fleet.has_slow_offers = true;
+    fleet.hosts[0].write("f", &large("one"));
+    let look = fleet.see(0, &rel("f")).unwrap();
+    fleet.tell(0, look);
+    fleet.commit(0);
+    for _ in 0..3 {
+        while fleet.deliver(0) {}
+        fleet.pass(0, 1);
+        assert_eq!(fleet.asked(0), []);
+    }
+    fleet.finish_offers(0);
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[2].read("f"), large("one"));
 }
