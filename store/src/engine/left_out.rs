@@ -6,7 +6,7 @@ use std::fmt;
 use rustix::io::Errno;
 
 use crate::ignored::IGNORE_BYTES_MAX;
-use crate::name::RelPath;
+use crate::name::{Name, RelPath};
 use crate::op::Refusal;
 
 /// Why a thing is not replicated.
@@ -72,14 +72,25 @@ impl AllLeftOut {
         self.0.retain(|path, _| keeps(path));
     }
 
-    /// A directory has another name, or none any more: what is left out below goes with it.
-    pub(super) fn moved(&mut self, from: &RelPath, to: Option<&RelPath>) {
+    /// A directory has another name, or none any more: what is left out below goes with it. The new
+    /// paths.
+    pub(super) fn moved(&mut self, from: &RelPath, to: Option<&RelPath>) -> Vec<RelPath> {
+        let mut moved = Vec::new();
         for path in paths_below(self.0.range(from..).map(|(path, _)| path), from) {
             let why = self.0.remove(&path);
             if let (Some(why), Some(to)) = (why, to.and_then(|to| path.rebased(from, to))) {
-                self.0.insert(to, why);
+                self.0.insert(to.clone(), why);
+                moved.push(to);
             }
         }
+        moved
+    }
+
+    /// The names of those that are in a directory.
+    pub(super) fn names_in(&self, directory: &RelPath) -> Vec<Name> {
+        let below = self.0.range(directory..).map(|(path, _)| path);
+        let split = paths_below(below, directory).into_iter().filter_map(|path| path.split());
+        split.filter(|(parent, _)| parent == directory).map(|(_, name)| name).collect()
     }
 
     pub(super) fn contains(&self, path: &RelPath) -> bool {
@@ -104,11 +115,18 @@ impl AllLeftOut {
 }
 
 /// The same for a set of paths.
-pub(super) fn moved_below(paths: &mut BTreeSet<RelPath>, from: &RelPath, to: Option<&RelPath>) {
+pub(super) fn moved_below(
+    paths: &mut BTreeSet<RelPath>,
+    from: &RelPath,
+    to: Option<&RelPath>,
+) -> Vec<RelPath> {
+    let mut moved = Vec::new();
     for path in paths_below(paths.range(from..), from) {
         paths.remove(&path);
-        paths.extend(to.and_then(|to| path.rebased(from, to)));
+        moved.extend(to.and_then(|to| path.rebased(from, to)));
     }
+    paths.extend(moved.iter().cloned());
+    moved
 }
 
 /// Those of the paths, which are ordered and begin at `from`, that lie below it.

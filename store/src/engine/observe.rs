@@ -66,7 +66,10 @@ impl Engine {
                 self.open_for_writing.insert(path);
                 return Ok(());
             }
-            observation::Seen::Special(_) => {
+            observation::Seen::Special(stat) => {
+                if self.is_stale(parent, &name, &stat, None) {
+                    return self.ask_examine(parent, &name);
+                }
                 self.left_out.insert(path, LeftOut::Special);
                 return Ok(());
             }
@@ -186,9 +189,23 @@ impl Engine {
         Ok(())
     }
 
-    /// All that a directory held when it was listed: what placed has beside it is gone.
+    /// All that a directory held when it was listed, in order: what placed has beside it is gone, and
+    /// what is known to be left out.
     pub(super) fn listed(&mut self, path: &RelPath, names: &[Name]) -> Result<(), Fatal> {
-        let Some(parent) = self.resolve_local(path)? else { return Ok(()) };
+        let known = self.resolve_local(path)?;
+        let Some(parent) = self.directory_seen(known)? else {
+            // It can be listed, and a look at it failed or told of something else. Or it went since.
+            if self.ignored_here(path, true)?.is_none() {
+                self.ask_watch(WatchAsk::Examine(path.clone()));
+            }
+            return Ok(());
+        };
+        self.left_out.remove(path);
+        for name in self.left_out.names_in(path) {
+            if names.binary_search(&name).is_err() && self.is_absent(parent, &name) {
+                self.left_out.remove(&path.join(&name));
+            }
+        }
         let mut after = None;
         loop {
             let page = self.tables()?.children(parent, after.as_ref(), 1024)?;
@@ -200,6 +217,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn is_absent(&mut self, parent: LocalId, name: &Name) -> bool {
+        let found = self.dir(parent).and_then(|dir| dir.stat(name));
+        matches!(found, Err(FolderError::Absent(_)))
     }
 
     /// Whether what stands at a row is known to be something else than a directory.

@@ -2,6 +2,7 @@
 
 use super::left_out::moved_below;
 use super::place::Why;
+use super::ports::WatchAsk;
 use super::space::is_full;
 use super::{Engine, Fatal, LIMBO_MS};
 use crate::folder::{FolderError, Kind, Stat};
@@ -79,8 +80,12 @@ impl Engine {
             Some(row) => self.path_of_row(row.parent)?.map(|above| above.join(&row.name)),
             None => None,
         };
-        self.left_out.moved(&from, to.as_ref());
-        moved_below(&mut self.open_for_writing, &from, to.as_ref());
+        let mut moved = self.left_out.moved(&from, to.as_ref());
+        moved.extend(moved_below(&mut self.open_for_writing, &from, to.as_ref()));
+        // What became of them meanwhile may be told by a path that they do not have any more.
+        for path in moved {
+            self.ask_watch(WatchAsk::Examine(path));
+        }
         Ok(())
     }
 

@@ -304,7 +304,6 @@ impl Engine {
             Sighting::Looked { dir, looks } => self.looked(&dir, looks),
             Sighting::Listed { dir, names } => {
                 self.guard.gather();
-                self.left_out.remove(&dir);
                 let mut names: Vec<Name> = names;
                 names.sort_unstable();
                 self.listed(&dir, &names)

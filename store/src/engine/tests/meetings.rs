@@ -8,10 +8,15 @@ use crate::contents::{ContentCommand, ContentEvent};
 use crate::engine::ports::{Answer, HoldChoice, Query, WatchAsk};
 use crate::engine::together::WAIT_MS;
 use crate::engine::{Event, LIMBO_MS, LOOK_MS};
-use crate::name::RelPath;
+use crate::name::{Name, RelPath};
 use crate::observation::{Hint, Observation, Place, Seen, Sighting};
 use crate::op::Take;
 use crate::placed::{LocalId, Placed};
+
+fn make_pipe(path: &std::path::Path) {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+}
 
 fn unreadable(fleet: &mut Fleet, at: usize, path: &str) {
     let seen = Seen::Unreadable(rustix::io::Errno::ACCESS);
@@ -46,15 +51,89 @@ fn what_is_left_out_is_told_by_its_new_path() {
     let mut fleet = Fleet::new(1);
     std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
     share(&mut fleet, 0, "d/f", "one");
-    unreadable(&mut fleet, 0, "d/x");
+    make_pipe(&fleet.hosts[0].path("d/x"));
+    let look = fleet.see(0, &rel("d/x")).unwrap();
+    fleet.tell(0, look);
     std::fs::rename(fleet.hosts[0].path("d"), fleet.hosts[0].path("e")).unwrap();
     for path in ["e", "d"] {
         let look = fleet.see(0, &rel(path)).unwrap();
         fleet.tell(0, look);
     }
     fleet.settle();
-    let left: Vec<_> = fleet.hosts[0].engine().left_out.iter().map(|l| l.0.to_string()).collect();
-    assert_eq!(left, ["e/x"]);
+    assert_eq!(left_out(&mut fleet, 0), ["e/x"]);
+}
+
+fn left_out(fleet: &mut Fleet, at: usize) -> Vec<String> {
+    fleet.hosts[at].engine().left_out.iter().map(|left| left.0.to_string()).collect()
+}
+
+/// Trap T10: a walk may tell of a pipe that is no more, after it was told that something else is there.
+#[test]
+fn a_stale_look_at_a_pipe_leaves_nothing_out() {
+    let mut fleet = Fleet::new(1);
+    for path in ["f", "gone"] {
+        make_pipe(&fleet.hosts[0].path(path));
+    }
+    let looks: Vec<_> =
+        ["f", "gone"].map(|path| fleet.see(0, &rel(path)).unwrap()).into_iter().collect();
+    for path in ["f", "gone"] {
+        std::fs::remove_file(fleet.hosts[0].path(path)).unwrap();
+    }
+    share(&mut fleet, 0, "f", "a file");
+    for look in looks {
+        fleet.tell(0, look);
+    }
+    fleet.settle();
+    assert!(left_out(&mut fleet, 0).is_empty());
+}
+
+/// Trap T2: a directory that could be listed and not looked at is looked at again.
+#[test]
+fn a_directory_that_is_listed_and_not_known_is_looked_at() {
+    let mut fleet = Fleet::new(1);
+    share(&mut fleet, 0, "f", "one");
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    unreadable(&mut fleet, 0, "d");
+    fleet.sight(0, Sighting::Listed { dir: rel("d"), names: Vec::new() });
+    assert_eq!(left_out(&mut fleet, 0), ["d"], "it is not known yet");
+    fleet.settle();
+    assert!(left_out(&mut fleet, 0).is_empty());
+    fleet.assert_same();
+    assert!(fleet.hosts[0].engine().index.resolve(&rel("d")).unwrap().is_some());
+}
+
+/// Trap T10: a pipe went with the old path of its directory, which the log renamed meanwhile.
+#[test]
+fn what_is_left_out_below_a_directory_that_the_log_renames_is_looked_at() {
+    let mut fleet = Fleet::new(2);
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    make_pipe(&fleet.hosts[0].path("d/x"));
+    let look = fleet.see(0, &rel("d/x")).unwrap();
+    fleet.tell(0, look);
+    std::fs::rename(fleet.hosts[1].path("d"), fleet.hosts[1].path("e")).unwrap();
+    fleet.look(1);
+    std::fs::remove_file(fleet.hosts[0].path("d/x")).unwrap();
+    fleet.settle();
+    let (place, seen, hint) = (Place::Folder, Seen::Gone, Hint::WENT);
+    fleet.tell(0, Sighting::Saw(Observation { place, path: rel("d/x"), seen, hint }));
+    fleet.settle();
+    assert!(fleet.hosts[0].path("e").is_dir());
+    assert!(left_out(&mut fleet, 0).is_empty());
+}
+
+/// Trap T2: a list tells also what is not left out any more.
+#[test]
+fn what_is_left_out_and_not_listed_is_gone() {
+    let mut fleet = Fleet::new(1);
+    share(&mut fleet, 0, "f", "one");
+    make_pipe(&fleet.hosts[0].path("x"));
+    for path in ["x", "y"] {
+        unreadable(&mut fleet, 0, path);
+    }
+    fleet.sight(0, Sighting::Listed { dir: rel(""), names: vec![Name::new("f").unwrap()] });
+    assert_eq!(left_out(&mut fleet, 0), ["x"], "the list is older than what is there");
 }
 
 /// Source: promise P3. A state that is wrong is not right because the daemon was restarted.
