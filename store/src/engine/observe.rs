@@ -364,7 +364,7 @@ impl Engine {
 
     /// What users attached to a thing: one call for what has nothing. If another thing is there by
     /// now, a hint is on its way.
-    fn look_at_xattrs(&mut self, parent: LocalId, name: &Name) -> Option<Xattrs> {
+    pub(super) fn look_at_xattrs(&mut self, parent: LocalId, name: &Name) -> Option<Xattrs> {
         let dir = self.dir(parent).ok()?;
         let found = dir.user_attributes(name).ok()?;
         if let Some(first) = found.left_out.first()

@@ -401,7 +401,9 @@ impl Engine {
             // Another inode, or other bytes, moved along: an edit; it is read like any other.
             let same = seen.stat.same_content_hint(&stat);
             let body = seen.body.clone().filter(|_| same);
-            *seen = self.seen(stat, body, Some(&seen.clone()));
+            // So may what a user attached meanwhile, of which only the change time told until now.
+            let xattrs = self.look_at_xattrs(parent, &row.name);
+            *seen = self.seen(stat, body, Some(&seen.clone())).with(xattrs);
         }
         self.unsynced.insert(local);
         self.set_row(local, Some(&row))?;

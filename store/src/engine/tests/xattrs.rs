@@ -51,6 +51,28 @@ impl Fleet {
     }
 }
 
+/// Traps T14, T10: what was attached a moment before the log renames a thing is told by a look that
+/// comes too late, and by a change time that the rename moves as well.
+#[test]
+fn what_is_attached_to_a_thing_that_the_log_renames_is_not_overlooked() {
+    let mut fleet = Fleet::new(2);
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "f", "one");
+    for (old, new) in [("f", "g"), ("d", "e")] {
+        fs::rename(fleet.hosts[1].path(old), fleet.hosts[1].path(new)).unwrap();
+    }
+    fleet.look(1);
+    for path in ["f", "d"] {
+        setxattr(fleet.hosts[0].path(path), "user.note", b"mine", XattrFlags::empty()).unwrap();
+    }
+    fleet.settle();
+    fleet.look(0);
+    fleet.settle();
+    fleet.assert_attached("g", &[("note", "mine")]);
+    fleet.assert_attached("e", &[("note", "mine")]);
+    fleet.assert_silent();
+}
+
 /// Trap T14, fault 49: attributes of users of files and directories are replicated, changed, taken
 /// away, and outlive an edit of the content on another node and a program's write.
 #[test]
