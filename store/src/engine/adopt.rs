@@ -107,7 +107,8 @@ impl Engine {
     /// Whether all that stood in the folder has been judged.
     pub(super) fn has_adopted(&self) -> bool {
         let reading = self.adoption.as_ref().is_some_and(|a| !a.reading.is_empty());
-        let is_looked_at = self.has_scanned() && self.looks.is_empty();
+        // What lies outside comes back only once things are placed again.
+        let is_looked_at = self.has_scanned() && self.looks.values().all(|look| look.is_away);
         is_looked_at && !reading && !self.misses_rules() && !self.ignoring.is_walk_owed()
     }
 

@@ -150,7 +150,8 @@ impl Engine {
             }
             WatchAsk::Ignore(_) => self.ignoring.not_told(),
             WatchAsk::Examine(_) | WatchAsk::Rescan(_) => {
-                self.looks.insert(LocalId::ROOT, self.now_ms + super::LOOK_MS);
+                let at_ms = self.now_ms + super::LOOK_MS;
+                self.looks.insert(LocalId::ROOT, super::Look { at_ms, is_away: false });
             }
         }
     }

@@ -7,7 +7,7 @@ use pickbox_raft::core::ids::NodeId;
 use super::ports::{Outgoing, WatchAsk};
 use super::stage::content_of_whole;
 use super::startup::names_in;
-use super::{Engine, Fatal, Held, LOOK_MS};
+use super::{Engine, Fatal, Held, LOOK_MS, Look};
 use crate::agreed::Touched;
 use crate::content_id::ContentId;
 use crate::contents::{
@@ -108,6 +108,23 @@ impl Engine {
             }
         }
         self.out.push_back(Outgoing::Content(ContentCommand::Close { origin, incarnation }));
+        Ok(())
+    }
+
+    /// What lies in staging and no version needs that is missing here: offers that came to nothing, or
+    /// to a version that this disk showed anyway.
+    pub(super) fn doubt_staged(&mut self) -> Result<(), Fatal> {
+        if !self.is_live() || self.catchup.is_active() {
+            return Ok(());
+        }
+        for name in names_in(&self.staging)? {
+            let Some(content) = content_of_whole(&name) else { continue };
+            let is_wanted = self.transfers.fetching.contains(&content)
+                || self.unplaced_size(content)?.is_some();
+            if !is_wanted {
+                self.out.push_back(Outgoing::Content(ContentCommand::Doubt(content)));
+            }
+        }
         Ok(())
     }
 
@@ -298,14 +315,19 @@ impl Engine {
             self.quarantined.entry(id).or_insert(self.now_ms);
             return self.set_row(id, Some(&row));
         }
-        self.looks.insert(id, self.now_ms + LOOK_MS);
+        let is_away = self.path_of_row(row.parent)?.is_none();
+        self.looks.insert(id, Look { at_ms: self.now_ms + LOOK_MS, is_away });
         self.ask_examine(row.parent, &row.name)
     }
 
     /// Asks again for looks that nothing came of: the watcher may have been too busy.
     pub(super) fn retry_looks(&mut self) -> Result<(), Fatal> {
-        let late: Vec<_> =
-            self.looks.iter().filter(|(_, at)| **at <= self.now_ms).map(|(id, _)| *id).collect();
+        let late: Vec<_> = self
+            .looks
+            .iter()
+            .filter(|(_, look)| look.at_ms <= self.now_ms)
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             self.looks.remove(&id);
             if id == LocalId::ROOT {

@@ -256,7 +256,7 @@ pub struct Engine {
     given_up: BTreeSet<(u64, Time)>,
     /// Rows to be looked at before anything is decided about them, and when to ask again; the
     /// folder itself stands for a walk, when the watcher was too busy for a request.
-    looks: BTreeMap<LocalId, u64>,
+    looks: BTreeMap<LocalId, Look>,
     /// While a look at a large file is taken in: what nobody writes to, or has written to for so long
     /// that it is taken as it is.
     unwritten: Option<Stat>,
@@ -318,6 +318,16 @@ pub struct Engine {
     reported: (LogIndex, LogIndex),
 
     out: VecDeque<Outgoing>,
+}
+
+/// A thing that the watcher was asked to look at once more.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// When it is asked again, in milliseconds of this run.
+    at_ms: u64,
+    /// Whether the thing lies outside the folder, in a directory that waits to come back: it is asked
+    /// for then.
+    is_away: bool,
 }
 
 impl Engine {

@@ -113,10 +113,15 @@ impl Engine {
             }
             if self.rests() {
                 Self::rest(channels);
-            } else if !taken && self.todo.is_empty() && !self.has_pages_to_give() {
+            } else if !(taken || self.has_pages_to_give() || self.has_to_place()) {
                 self.wait(channels);
             }
         }
+    }
+
+    /// Whether the next turn places something, without an event.
+    fn has_to_place(&self) -> bool {
+        !self.todo.is_empty() && self.may_place()
     }
 
     /// Says what time it is, in milliseconds of this run.

@@ -1,6 +1,6 @@
 //! Trap T19, fault 73: a node joins with a folder that is not empty.
 
-use super::fleet::{Fleet, Way};
+use super::fleet::{Fleet, Way, rel, share};
 use crate::engine::BroughtRule;
 
 /// Three nodes; node 3 has just been let in, over a folder of its own: one file as the cluster has
@@ -184,4 +184,42 @@ fn a_node_that_is_killed_soon_after_it_joined_is_not_asked() {
     let names: Vec<_> = fleet.hosts[0].tree().into_keys().collect();
     assert_eq!(names, ["edited", "new", "renamed to"]);
     assert_eq!(fleet.hosts[0].read("edited"), "while it was down");
+}
+
+/// A directory waits in quarantine for its name, with a change in it that nobody has read, and the
+/// daemon is killed before it knows that its adoption is over: the next run does not wait for a look
+/// at what only placing brings back.
+#[test]
+fn what_waits_outside_the_folder_does_not_hold_up_an_adoption() {
+    let mut fleet = Fleet::new(2);
+    std::fs::create_dir(fleet.hosts[1].path("d")).unwrap();
+    share(&mut fleet, 1, "d/f", "one");
+    fleet.kill(1);
+    std::fs::remove_dir_all(fleet.hosts[1].state()).unwrap();
+    std::fs::create_dir(fleet.hosts[1].state()).unwrap();
+    fleet.hosts[1].brought = BroughtRule::Ask;
+    fleet.start(1);
+    fleet.settle();
+    let engine = fleet.hosts[1].engine();
+    assert!(!engine.is_asking() && engine.adoption.is_some());
+    let id = engine.resolve_local(&rel("d")).unwrap().unwrap();
+    let below = engine.resolve_local(&rel("d/f")).unwrap().unwrap();
+    let row = engine.row(id).unwrap().unwrap();
+    let kept = engine.quarantine_name(id, Some(&row.name));
+    engine.set_aside(id, row, kept.clone()).unwrap();
+    let mut row = engine.row(below).unwrap().unwrap();
+    row.seen.as_mut().unwrap().body = None;
+    engine.set_row(below, Some(&row)).unwrap();
+    let away = fleet.hosts[1].state().join(format!("quarantine/{kept}"));
+    std::fs::rename(fleet.hosts[1].path("d"), &away).unwrap();
+    std::fs::write(away.join("f"), "two").unwrap();
+    fleet.hosts[1].engine().flush_journal().unwrap();
+    fleet.kill(1);
+    fleet.start(1);
+    fleet.hosts[1].engine().settle(below).unwrap();
+    fleet.hosts[1].write("e", "another");
+    fleet.settle();
+    fleet.converge();
+    fleet.assert_same();
+    assert_eq!(fleet.hosts[0].read("d/f"), "two");
 }
