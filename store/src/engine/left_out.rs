@@ -18,6 +18,8 @@ pub(super) enum LeftOut {
     Mounted,
     /// It cannot be read.
     Unreadable(Errno),
+    /// It is a directory that cannot be listed, whatever a look at itself says.
+    Unlisted(Errno),
     /// Its path is longer than the log takes.
     TooLong,
     /// It is a file of rules, and longer than one may be.
@@ -35,6 +37,14 @@ impl LeftOut {
             other => Self::Unreadable(other),
         }
     }
+
+    /// What a list that failed with this means.
+    pub(super) fn of_list(errno: Errno) -> Self {
+        match Self::of(errno) {
+            Self::Unreadable(errno) => Self::Unlisted(errno),
+            other => other,
+        }
+    }
 }
 
 impl fmt::Display for LeftOut {
@@ -43,6 +53,7 @@ impl fmt::Display for LeftOut {
             Self::Special => f.write_str("no file, directory or symlink"),
             Self::Mounted => f.write_str("another file system"),
             Self::Unreadable(errno) => write!(f, "cannot be read: {errno}"),
+            Self::Unlisted(errno) => write!(f, "cannot be listed: {errno}"),
             Self::TooLong => f.write_str("its path is too long"),
             Self::LongRules => write!(
                 f,
@@ -66,6 +77,13 @@ impl AllLeftOut {
 
     pub(super) fn remove(&mut self, path: &RelPath) {
         self.0.remove(path);
+    }
+
+    /// A directory was looked at: what is wrong with what it holds is for a list to say.
+    pub(super) fn directory_seen(&mut self, path: &RelPath) {
+        if !matches!(self.0.get(path), Some(LeftOut::Unlisted(_) | LeftOut::Mounted)) {
+            self.0.remove(path);
+        }
     }
 
     pub(super) fn retain(&mut self, keeps: impl Fn(&RelPath) -> bool) {

@@ -46,7 +46,10 @@ impl Engine {
         if self.is_to_be_ignored(&path, &seen)? {
             return self.saw_ignored(&path);
         }
-        self.left_out.remove(&path);
+        match seen {
+            observation::Seen::Directory(_) => self.left_out.directory_seen(&path),
+            _ => self.left_out.remove(&path),
+        }
         self.open_for_writing.remove(&path);
         let is_gone = matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone);
         let known = self.resolve_local(&directory)?;

@@ -315,7 +315,7 @@ impl Engine {
             }
             Sighting::Unlisted { dir, errno } => {
                 log::warn!("event=unlisted path=\"{dir}\" error=\"{errno}\"");
-                self.left_out.insert(dir, LeftOut::of(errno));
+                self.left_out.insert(dir, LeftOut::of_list(errno));
                 Ok(())
             }
             Sighting::WalkStarted(top) => {

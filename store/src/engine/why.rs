@@ -232,7 +232,9 @@ impl Engine {
                 reasons.push(match why {
                     LeftOut::Special => Reason::Special(shown),
                     LeftOut::Mounted => Reason::Mounted(shown),
-                    LeftOut::Unreadable(errno) => Reason::Unreadable(shown, errno.raw_os_error()),
+                    LeftOut::Unreadable(errno) | LeftOut::Unlisted(errno) => {
+                        Reason::Unreadable(shown, errno.raw_os_error())
+                    }
                     LeftOut::TooLong => Reason::TooLong(shown),
                     LeftOut::LongRules | LeftOut::Refused(_) => Reason::Refused(why.to_string()),
                 });

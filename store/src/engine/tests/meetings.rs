@@ -102,6 +102,23 @@ fn a_directory_that_is_listed_and_not_known_is_looked_at() {
     assert!(fleet.hosts[0].engine().index.resolve(&rel("d")).unwrap().is_some());
 }
 
+/// Trap T28: a directory that can be looked at and not listed stays named until it can be listed: what
+/// is in it is not in the log.
+#[test]
+fn a_directory_that_cannot_be_listed_stays_named() {
+    let mut fleet = Fleet::new(1);
+    std::fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    fleet.look(0);
+    fleet.settle();
+    let (dir, errno) = (rel("d"), rustix::io::Errno::ACCESS);
+    fleet.sight(0, Sighting::Unlisted { dir: dir.clone(), errno });
+    let look = fleet.see(0, &dir).unwrap();
+    fleet.tell(0, look);
+    assert_eq!(left_out(&mut fleet, 0), ["d"]);
+    fleet.sight(0, Sighting::Listed { dir, names: Vec::new() });
+    assert!(left_out(&mut fleet, 0).is_empty());
+}
+
 /// Trap T10: a pipe went with the old path of its directory, which the log renamed meanwhile.
 #[test]
 fn what_is_left_out_below_a_directory_that_the_log_renames_is_looked_at() {
