@@ -4,7 +4,7 @@
 //! Local to the node where the files vanished: the log, and what is applied, know nothing of it.
 //! A row that vanished is in one of these states:
 //!
-//! - *fresh*: not weighed. The watcher says when it has told all that it knows of
+//! - *fresh*: not weighed ([`super::weigh`]). The watcher says when it has told all that it knows of
 //!   ([`Sighting::Calm`](crate::observation::Sighting::Calm)); so a lone deletion waits for nothing
 //!   more than that. None is weighed while the folder is being walked: what is missing here may
 //!   turn up there, as the same inode.
@@ -16,17 +16,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use pickbox_raft::core::ids::Index as LogIndex;
-
 use super::outbox::wall_ms;
 use super::ports::{Answer, HoldChoice, HoldLine, Named};
-use super::root::Standing;
+use super::weigh::Doubt;
 use super::{Engine, Fatal};
-use crate::breaker::{Breaker, HoldRule, Scale, Verdict, WINDOW_MS};
+use crate::breaker::{Breaker, HoldRule, WINDOW_MS};
 use crate::folder::{Kind, Stat};
-use crate::name::Name;
 use crate::placed::{Hold, HoldNote, LocalId, Placed};
-use crate::record::{Body, FileId};
+use crate::record::Body;
 use crate::time::Time;
 
 /// The longest that deletions wait for the watcher to say that there are no more.
@@ -34,26 +31,26 @@ const GATHER_MS_MAX: u64 = 10_000;
 /// Inodes of fresh deletions that are remembered; of more, one that was moved counts as deleted
 /// and made anew.
 const GONE_MAX: usize = 262_144;
-/// Names in a directory of packs that are looked through for a pack.
-const PACKS_MAX: usize = 64;
 /// Paths that are named of a hold.
 const PATHS_MAX: usize = 5;
 
 /// All vanished rows that are not settled, by their state.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
-    rule: HoldRule,
-    breaker: Breaker,
-    fresh: BTreeSet<LocalId>,
+    pub(super) rule: HoldRule,
+    pub(super) breaker: Breaker,
+    pub(super) fresh: BTreeSet<LocalId>,
     /// Since when there is a fresh one.
     fresh_ms: u64,
     /// The watcher is in the middle of telling what is gone.
     gathering: bool,
     /// The folder is being walked.
     walking: bool,
+    /// Since when they look like too many, while what was seen elsewhere is not in the log yet.
+    pub(super) doubt: Option<Doubt>,
     /// Inodes of fresh ones, with the time of their birth.
-    gone: HashMap<u64, (LocalId, Time)>,
-    passed: BTreeSet<LocalId>,
+    pub(super) gone: HashMap<u64, (LocalId, Time)>,
+    pub(super) passed: BTreeSet<LocalId>,
     holds: BTreeMap<u32, Held>,
     /// The hold that more deletions belong to, and until when.
     newest: Option<(HoldNote, u64)>,
@@ -132,7 +129,7 @@ impl Guard {
         self.holds.values().map(|held| held.rows.len()).sum()
     }
 
-    fn is_due(&self, now_ms: u64) -> bool {
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
         let waited = now_ms.saturating_sub(self.fresh_ms) >= GATHER_MS_MAX;
         !self.fresh.is_empty() && !self.walking && (!self.gathering || waited)
     }
@@ -140,6 +137,7 @@ impl Guard {
     fn add_fresh(&mut self, id: LocalId, now_ms: u64) {
         if self.fresh.is_empty() {
             self.fresh_ms = now_ms;
+            self.doubt = None;
         }
         self.fresh.insert(id);
     }
@@ -218,69 +216,8 @@ impl Engine {
             .map(|row| (id, row)))
     }
 
-    /// Lets the deletions go that may, and holds the others.
-    pub(super) fn weigh_deletions(&mut self) -> Result<(), Fatal> {
-        if !self.has_scanned()
-            || !self.guard.is_due(self.now_ms)
-            || self.standing == Standing::Gone
-            || self.is_asking()
-        {
-            return Ok(());
-        }
-        let fresh = std::mem::take(&mut self.guard.fresh);
-        self.guard.gone.clear();
-        let mut files = Vec::new();
-        for id in &fresh {
-            let Some(row) = self.row(*id)? else { continue };
-            let Some(base) = &row.base else { continue };
-            if base.view.body != Body::Directory && !self.is_packed_away(&row)? {
-                files.push(base.id);
-            }
-        }
-        let scale = self.scale();
-        match self.guard.breaker.weigh(self.guard.rule, scale, &files) {
-            Verdict::Pass => {
-                for id in fresh {
-                    self.guard.passed.insert(id);
-                    self.outbox.insert(id);
-                }
-                Ok(())
-            }
-            Verdict::Hold => self.hold(fresh),
-        }
-    }
-
-    /// Whether it was an object of a git repository that has a pack: `git gc` moves objects into
-    /// packs by the thousand, and takes away what it moved. Who removes the repository removes the
-    /// packs too.
-    fn is_packed_away(&mut self, row: &Placed) -> Result<bool, Fatal> {
-        let Some(fan_out) = self.row(row.parent)? else { return Ok(false) };
-        if !is_loose_object(&fan_out.name, &row.name) {
-            return Ok(false);
-        }
-        let packs = Name::made("pack".to_owned());
-        let Some((packs, _)) = self.row_at(fan_out.parent, &packs)? else { return Ok(false) };
-        let names = self.tables()?.children(packs, None, PACKS_MAX)?;
-        for (name, id) in names {
-            if name.as_bytes().ends_with(b".pack")
-                && self.row(id)?.is_some_and(|pack| pack.seen.is_some())
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn scale(&self) -> Scale {
-        let counts = self.index.counts();
-        let index = LogIndex::new(self.index.position().index.get().saturating_add(1));
-        let epoch = u32::try_from(self.index.members().epoch.get()).unwrap_or(u32::MAX);
-        let newest = FileId { epoch, index, ordinal: 0 };
-        Scale { now_ms: self.now_ms, files: counts.files + counts.symlinks, newest }
-    }
-
     /// Holds deletions, and with them those that passed before and are not yet on their way.
-    fn hold(&mut self, mut rows: BTreeSet<LocalId>) -> Result<(), Fatal> {
+    pub(super) fn hold(&mut self, mut rows: BTreeSet<LocalId>) -> Result<(), Fatal> {
         rows.extend(std::mem::take(&mut self.guard.passed));
         // What is on its way and comes back is weighed again.
         rows.retain(|id| !self.is_in_flight(*id));
@@ -297,7 +234,6 @@ impl Engine {
         Ok(())
     }
 
-    /// What people call a hold: unique in the cluster, and it says where to ask.
     /// What holds the deletion of a row, if it is held.
     pub(super) fn hold_of(&self, id: LocalId) -> Option<String> {
         let mut holds = self.guard.holds.iter();
@@ -305,6 +241,7 @@ impl Engine {
         Some(self.hold_name(*number))
     }
 
+    /// What people call a hold: unique in the cluster, and it says where to ask.
     fn hold_name(&self, number: u32) -> String {
         format!("{}-{number}", self.name)
     }
@@ -423,16 +360,6 @@ impl Engine {
 }
 
 /// Whether a vanished row and an inode are things of one kind.
-/// Whether names are those of an object of git and its directory: `ab/cdef...`, by SHA-1 or SHA-256
-/// (gitrepository-layout(5)).
-fn is_loose_object(directory: &Name, name: &Name) -> bool {
-    let is_hex = |name: &Name| name.as_bytes().iter().all(u8::is_ascii_hexdigit);
-    directory.as_bytes().len() == 2
-        && matches!(name.as_bytes().len(), 38 | 62)
-        && is_hex(directory)
-        && is_hex(name)
-}
-
 fn is_kind(row: &Placed, stat: &Stat) -> bool {
     let Some(base) = &row.base else { return false };
     match base.view.body {

@@ -21,6 +21,7 @@ mod checkpoint;
 mod compare;
 mod conflicts;
 mod flush;
+mod git;
 mod guard;
 mod ignoring;
 mod journal_file;
@@ -56,6 +57,7 @@ mod transfers;
 mod unplaced;
 mod versions;
 mod waits;
+mod weigh;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -240,6 +242,7 @@ pub struct Engine {
     outbox: OrderedSet<LocalId>,
     /// Deletions before they may go into the outbox.
     guard: guard::Guard,
+    repositories: git::Repositories,
     flying: HashSet<LocalId>,
     /// Rows that changed while a proposal about them was in flight.
     again: HashSet<LocalId>,

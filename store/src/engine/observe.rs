@@ -51,6 +51,7 @@ impl Engine {
             _ => self.left_out.remove(&path),
         }
         self.open_for_writing.remove(&path);
+        self.saw_index(&path);
         let is_gone = matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone);
         let known = self.resolve_local(&directory)?;
         let Some(parent) = self.directory_seen(known)?.or(known.filter(|_| is_gone)) else {
@@ -138,6 +139,7 @@ impl Engine {
         if self.ignored_here(directory, true)?.is_some() {
             return Ok(());
         }
+        self.passed_by(directory);
         let known = self.resolve_local(directory)?;
         let Some(parent) = self.directory_seen(known)? else { return self.look_above(directory) };
         let mut changed = Vec::new();

@@ -259,6 +259,7 @@ impl Engine {
             owners: Owners::by(options.owners, options.accounts),
             outbox: OrderedSet::default(),
             guard: Guard::by(holds),
+            repositories: super::git::Repositories::default(),
             flying: HashSet::new(),
             again: HashSet::new(),
             in_flight: None,

@@ -12,6 +12,7 @@ mod ignoring;
 mod keeping;
 mod kinds;
 mod lines;
+mod losses;
 mod meetings;
 mod offers;
 mod owners;

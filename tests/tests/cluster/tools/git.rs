@@ -20,54 +20,74 @@ fn commit(repository: &Path, name: &str, seed: u64) {
     git(repository, &["commit", "-q", "-m", name]);
 }
 
-/// trap T9: clone, commit, checkout, merge, rebase and gc, each on another node than the one before,
-/// while files beside the repository change: it is sound on every node after each, and all nodes
-/// have the same commit checked out.
+/// What is done, each on another node than the one before.
+const STEPS: [fn(&Path); 12] = [
+    |work| commit(work, "on-main", 2),
+    |work| {
+        git(work, &["checkout", "-q", "-b", "topic"]);
+        commit(work, "topic-one", 3);
+        commit(work, "topic-two", 4);
+    },
+    |work| {
+        git(work, &["checkout", "-q", "main"]);
+        commit(work, "meanwhile", 5);
+    },
+    |work| {
+        git(work, &["checkout", "-q", "topic"]);
+        git(work, &["rebase", "-q", "main"]);
+    },
+    |work| {
+        git(work, &["gc", "-q", "--prune=now"]);
+    },
+    |work| {
+        git(work, &["mv", "src", "source"]);
+        commit(work, "moved", 6);
+    },
+    |work| {
+        git(work, &["checkout", "-q", "main"]);
+        git(work, &["merge", "-q", "--no-ff", "-m", "merged", "topic"]);
+    },
+    |work| {
+        git(work, &["repack", "-q", "-a", "-d"]);
+        git(work, &["branch", "-q", "-d", "topic"]);
+    },
+    // A work tree with nothing in common; all objects loose, then packed again.
+    |work| {
+        git(work, &["checkout", "-q", "--orphan", "pages"]);
+        git(work, &["rm", "-q", "-r", "-f", "."]);
+        commit(work, "page", 7);
+    },
+    |work| {
+        git(work, &["checkout", "-q", "main"]);
+        for number in 0..150 {
+            git(work, &["branch", &format!("branch-{number}")]);
+            commit(work, "often", number);
+        }
+    },
+    |work| {
+        git(work, &["checkout", "-q", "pages"]);
+    },
+    |work| {
+        git(work, &["gc", "-q", "--prune=now"]);
+    },
+];
+
+/// traps T9 and T20: clone, commit, checkout, merge, rebase and gc, each on another node than the one
+/// before, while files beside the repository change: none of it is held as a mass deletion, it is
+/// sound on every node after each, and all nodes have the same commit checked out.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]
 fn a_repository_is_sound_everywhere_after_whatever_git_does() {
-    // A checkout that moves hundreds of files is a mass deletion to whom it may concern.
-    let cluster = Cluster::start_with(node_count(), &["--hold-deletes=off"]);
+    let cluster = Cluster::start(node_count());
     let origin = cluster.root().join("origin");
     fs::create_dir(&origin).unwrap();
     git(&origin, &["init", "-q", "-b", "main", "."]);
     super::make_tree(&origin.join("src"), 250);
     commit(&origin, "first", 1);
-    let steps: [&dyn Fn(&Path); 8] = [
-        &|work| commit(work, "on-main", 2),
-        &|work| {
-            git(work, &["checkout", "-q", "-b", "topic"]);
-            commit(work, "topic-one", 3);
-            commit(work, "topic-two", 4);
-        },
-        &|work| {
-            git(work, &["checkout", "-q", "main"]);
-            commit(work, "meanwhile", 5);
-        },
-        &|work| {
-            git(work, &["checkout", "-q", "topic"]);
-            git(work, &["rebase", "-q", "main"]);
-        },
-        &|work| {
-            git(work, &["gc", "-q", "--prune=now"]);
-        },
-        &|work| {
-            git(work, &["mv", "src", "source"]);
-            commit(work, "moved", 6);
-        },
-        &|work| {
-            git(work, &["checkout", "-q", "main"]);
-            git(work, &["merge", "-q", "--no-ff", "-m", "merged", "topic"]);
-        },
-        &|work| {
-            git(work, &["repack", "-q", "-a", "-d"]);
-            git(work, &["branch", "-q", "-d", "topic"]);
-        },
-    ];
     under_load(&cluster, || {
         git(cluster.folder(0), &["clone", "-q", "--no-hardlinks", "../origin", "work"]);
         bring_to_all(&cluster, 0);
-        for (number, step) in steps.iter().enumerate() {
+        for (number, step) in STEPS.iter().enumerate() {
             let node = number % cluster.count();
             step(&cluster.path(node, "work"));
             let head = git(&cluster.path(node, "work"), &["rev-parse", "HEAD"]);
