@@ -93,16 +93,8 @@ impl Engine {
         self.carry_left_out(id, row)?;
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
-        // What is gone has no claim to its former name.
-        let there = match row {
-            Some(row) if row.seen.is_some() => {
-                self.tables()?.at(row.parent, &row.name)?.filter(|there| *there != id)
-            }
-            _ => None,
-        };
-        if let Some(other) = there
-            && self.row(other)?.is_some_and(|other| other.seen.is_some())
-        {
+        let deprived = self.tables()?.deprives(id, row)?;
+        if let Some(other) = deprived {
             // Two things cannot stand at one name: that one is found elsewhere, or is no more.
             self.limbo.entry(other).or_insert(self.now_ms + LIMBO_MS);
         }

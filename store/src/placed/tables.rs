@@ -140,10 +140,12 @@ impl<'t> Tables<'t> {
     /// # Errors
     /// When the database fails.
     pub fn put(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), IndexError> {
-        if let Some(old) = self.get(id)? {
-            self.unlink(id, &old, row)?;
+        let deprived = self.deprives(id, row)?;
+        let old = self.get(id)?;
+        let was_nameless = self.nameless.remove(id.0)?.is_some();
+        if let Some(old) = &old {
+            self.unlink(id, old, row)?;
         }
-        self.nameless.remove(id.0)?;
         let Some(row) = row else {
             self.rows.remove(id.0)?;
             return Ok(());
@@ -151,11 +153,12 @@ impl<'t> Tables<'t> {
         let bytes = postcard::to_allocvec(row)
             .map_err(|_| IndexError::Corrupt("a row that cannot be encoded"))?;
         self.rows.insert(id.0, bytes.as_slice())?;
-        let other = self.standing_at_name_of(id, row)?;
-        if row.seen.is_some() || other.is_none() {
+        if deprived.is_some() || self.standing_at_name_of(id, row)?.is_none() {
             self.names.insert((row.parent.0, row.name.as_bytes()), id.0)?;
+        } else if was_nameless && row.seen.is_some() {
+            self.nameless.insert(id.0, ())?;
         }
-        if let (Some(_), Some(other)) = (&row.seen, other) {
+        if let Some(other) = deprived {
             self.nameless.insert(other.0, ())?;
         }
         if let Some(base) = &row.base
@@ -170,7 +173,30 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// The other thing that stands at the name of a row: one that is gone does not take it back.
+    /// The thing that loses its name to a row when that is written. One that is gone has no claim to its
+    /// former name; nor has one that lost it, unless it is seen anew: it may be written for another
+    /// reason.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn deprives(
+        &self,
+        id: LocalId,
+        row: Option<&Placed>,
+    ) -> Result<Option<LocalId>, IndexError> {
+        let Some((row, seen)) = row.and_then(|row| Some((row, row.seen.as_ref()?))) else {
+            return Ok(None);
+        };
+        let Some(other) = self.standing_at_name_of(id, row)? else { return Ok(None) };
+        let is_the_same = |old: &Placed| {
+            (old.parent, &old.name) == (row.parent, &row.name)
+                && old.seen.as_ref().is_some_and(|old| old.stat.same_inode(&seen.stat))
+        };
+        let lost_it = self.is_nameless(id)? && self.get(id)?.as_ref().is_some_and(is_the_same);
+        Ok((!lost_it).then_some(other))
+    }
+
+    /// The other thing that stands at the name of a row.
     fn standing_at_name_of(
         &self,
         id: LocalId,
@@ -192,7 +218,7 @@ impl<'t> Tables<'t> {
         self.nameless.iter()?.take(limit).map(|row| Ok(LocalId(row?.0.value()))).collect()
     }
 
-    /// Whether that holds for a row.
+    /// Whether a row is one of those.
     ///
     /// # Errors
     /// When the database fails.

@@ -67,6 +67,37 @@ fn left_out(fleet: &mut Fleet, at: usize) -> Vec<String> {
     fleet.hosts[at].engine().left_out.iter().map(|left| left.0.to_string()).collect()
 }
 
+/// Trap T3: two directories swap their names while the log hears of them. What it says of the one that
+/// was not found again yet gives that one no name.
+#[test]
+fn directories_that_swap_their_names_on_their_way_stay_who_they_are() {
+    let mut fleet = Fleet::new(1);
+    for path in ["b", "c", "d"] {
+        std::fs::create_dir(fleet.hosts[0].path(path)).unwrap();
+    }
+    fleet.look(0);
+    fleet.commit(0);
+    while fleet.deliver(0) {}
+    // Those that waited for the first are on their way together.
+    let away = fleet.hosts[0].path("away");
+    for (from, to) in [("c", "away"), ("d", "c"), ("away", "d")] {
+        std::fs::rename(fleet.hosts[0].path(from), fleet.hosts[0].path(to)).unwrap();
+    }
+    assert!(!away.exists());
+    let look = fleet.see(0, &rel("d")).unwrap();
+    fleet.tell(0, look);
+    fleet.commit(0);
+    while fleet.deliver(0) {}
+    let known = ["c", "d"].map(|path| fleet.hosts[0].engine().index.resolve(&rel(path)).unwrap());
+    assert!(known.iter().all(Option::is_some));
+    let look = fleet.see_moved(0, &rel("c")).unwrap();
+    fleet.tell(0, look);
+    fleet.settle();
+    let swapped = ["d", "c"].map(|path| fleet.hosts[0].engine().index.resolve(&rel(path)).unwrap());
+    assert_eq!(swapped, known);
+    fleet.assert_same();
+}
+
 /// Trap T10: a walk may tell of a pipe that is no more, after it was told that something else is there.
 #[test]
 fn a_stale_look_at_a_pipe_leaves_nothing_out() {
