@@ -344,8 +344,13 @@ impl Engine {
             Ok(dir) => dir.stat(&row.name).is_ok_and(|old| old.same_inode(stat)),
             Err(_) => false,
         };
-        // A second name of one inode is a file of its own here (trap T16).
-        Ok((!still_there).then_some((id, row)))
+        if still_there {
+            // A second name of one inode is a file of its own here (trap T16). No event says to the first
+            // that there is another: the watcher must see that it has to be looked at now and then.
+            self.ask_examine(row.parent, &row.name)?;
+            return Ok(None);
+        }
+        Ok(Some((id, row)))
     }
 
     fn looked_again(&mut self, id: LocalId, mut row: Placed, found: Found) -> Result<(), Fatal> {

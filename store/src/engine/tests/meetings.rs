@@ -98,6 +98,21 @@ fn directories_that_swap_their_names_on_their_way_stay_who_they_are() {
     fleet.assert_same();
 }
 
+/// Trap T16: a file gets another name. Nobody but the engine knows the first, through which no event tells
+/// of what is written through the other; the watcher has to know that it has two.
+#[test]
+fn the_first_name_of_a_file_is_looked_at_when_it_gets_another() {
+    let mut fleet = Fleet::new(1);
+    share(&mut fleet, 0, "f", "one");
+    std::fs::hard_link(fleet.hosts[0].path("f"), fleet.hosts[0].path("g")).unwrap();
+    let look = fleet.see(0, &rel("g")).unwrap();
+    fleet.tell(0, look);
+    assert!(fleet.asked(0).contains(&WatchAsk::Examine(rel("f"))));
+    fleet.settle();
+    fleet.assert_same();
+    assert_eq!(fleet.asked(0), &[], "that is the end of it");
+}
+
 /// Trap T10: a walk may tell of a pipe that is no more, after it was told that something else is there.
 #[test]
 fn a_stale_look_at_a_pipe_leaves_nothing_out() {
