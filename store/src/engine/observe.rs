@@ -462,7 +462,6 @@ impl Engine {
         let seen = self.seen(found.stat, found.body, row.seen.as_ref());
         row.seen = Some(seen.with(found.xattrs));
         self.limbo.remove(&id);
-        self.dirs.remove(&id);
         self.remember_data(id, found.data);
         self.set_row(id, Some(&row))?;
         if was_directory {

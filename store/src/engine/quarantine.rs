@@ -38,6 +38,9 @@ fn writers(dir: &Dir, name: &Name) -> Writers {
     }
 }
 
+/// Names tried for what comes back beside another thing; it is tried again with the next entry.
+const BESIDE_MAX: usize = 64;
+
 impl Engine {
     /// Finds a home for what an exposing displaced, now in staging under `name`. `seen.body` is
     /// known if it is the version that was expected.
@@ -173,13 +176,16 @@ impl Engine {
                 self.set_row(id, Some(&Placed { seen, ..row }))?;
                 return self.settle(id);
             }
+            if self.is_overdue(&row) {
+                return self.settle(id);
+            }
             return self.sweep_directory(id, row);
         }
         if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
             return self.read_displaced(id, row, stat);
         }
         if !Self::is_displaced(&row) {
-            return Ok(());
+            return if self.is_overdue(&row) { self.settle(id) } else { Ok(()) };
         }
         if row.base.is_none() && !self.is_seen_known(&row)? {
             return self.surface(id, row);
@@ -189,6 +195,13 @@ impl Engine {
             return Ok(());
         }
         self.finish_displaced(id, &row)
+    }
+
+    /// Whether a thing of the log waits here for its name, and nobody is about to place it: what became
+    /// of its record is found out.
+    fn is_overdue(&self, row: &Placed) -> bool {
+        !Self::is_displaced(row)
+            && row.base.as_ref().is_some_and(|base| self.todo.since_of(base.id).is_none())
     }
 
     /// Whether what is nobody's any more holds bytes that can be had elsewhere.
@@ -347,11 +360,10 @@ impl Engine {
             }
             return Ok(());
         }
-        let beside = self.conflict_name(name);
-        if from.rename_no_replace(name, to, &beside).is_ok() {
-            return self.handed_over(known, into, &beside);
+        match self.move_beside((from, name), to, name) {
+            Some(beside) => self.handed_over(known, into, &beside),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn handed_over(
@@ -362,7 +374,6 @@ impl Engine {
     ) -> Result<(), Fatal> {
         let Some((id, mut row)) = known else { return self.ask_examine(into, name) };
         (row.parent, row.name) = (into, name.clone());
-        self.dirs.remove(&id);
         self.set_row(id, Some(&row))?;
         self.look_again(id)
     }
@@ -377,13 +388,32 @@ impl Engine {
             // It was set aside, or nobody knows of it: only its name here tells what it was.
             _ => (LocalId::ROOT, former_name(&row.name)),
         };
-        let name = self.conflict_name(&name);
-        let Ok(dir) = self.dir(parent) else { return Ok(()) };
-        if self.quarantine.rename_no_replace(&row.name, &dir, &name).is_ok() {
+        let (parent, dir) = match self.dir(parent) {
+            Ok(dir) => (parent, dir),
+            // It is no more, or not here.
+            Err(_) => match self.dir(LocalId::ROOT) {
+                Ok(dir) => (LocalId::ROOT, dir),
+                Err(_) => return Ok(()),
+            },
+        };
+        if let Some(name) = self.move_beside((&self.quarantine, &row.name), &dir, &name) {
             self.quarantined.remove(&id);
             self.handed_over(Some((id, row)), parent, &name)?;
         }
         Ok(())
+    }
+
+    /// Moves a thing to a name beside `stood`, which another one has; gives that name.
+    fn move_beside(&self, (from, name): (&Dir, &Name), to: &Dir, stood: &Name) -> Option<Name> {
+        for again in 1..=BESIDE_MAX {
+            let beside = self.conflict_name(stood, again);
+            match from.rename_no_replace(name, to, &beside) {
+                Ok(()) => return Some(beside),
+                Err(FolderError::Exists(_)) => {}
+                Err(_) => return None,
+            }
+        }
+        None
     }
 
     fn is_directory(&mut self, id: LocalId) -> Result<bool, Fatal> {
@@ -391,9 +421,11 @@ impl Engine {
         Ok(id == LocalId::ROOT || seen.is_some_and(|seen| seen.stat.kind == Kind::Directory))
     }
 
-    /// The name for what cannot have its own because another thing has it.
-    fn conflict_name(&self, name: &Name) -> Name {
-        let suffix = format!(".conflict-{}-{}", self.name, self.index.position().index);
+    /// The name for what cannot have its own because another thing has it; with a number behind it
+    /// from the second on.
+    fn conflict_name(&self, name: &Name, again: usize) -> Name {
+        let again = if again > 1 { format!("-{again}") } else { String::new() };
+        let suffix = format!(".conflict-{}-{}{again}", self.name, self.index.position().index);
         let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
         let bytes = name.as_bytes().get(..room).unwrap_or(name.as_bytes());
         Name::new([bytes, suffix.as_bytes()].concat()).unwrap_or_else(|_| name.clone())

@@ -204,7 +204,9 @@ fn is_marked_now(folder: &Folder, mark: &str) -> bool {
 /// Drops every row of the folder. What is in quarantine stays: that lies beside it.
 fn forget_placed(index: &Index) -> Result<(), Fatal> {
     let mut tables = Tables::open(index.tables()?)?;
-    let (mut stack, mut found) = (vec![LocalId::ROOT], Vec::new());
+    let mut found = tables.nameless(usize::MAX)?;
+    let mut stack = found.clone();
+    stack.push(LocalId::ROOT);
     while let Some(directory) = stack.pop() {
         let mut after = None;
         loop {

@@ -98,7 +98,16 @@ impl Engine {
             // Two things cannot stand at one name: that one is found elsewhere, or is no more.
             self.limbo.entry(other).or_insert(self.now_ms + LIMBO_MS);
         }
-        Ok(self.tables()?.put(id, row)?)
+        let former = self.tables()?.put(id, row)?.and_then(|former| former.seen);
+        let is_the_same = row
+            .and_then(|row| row.seen.as_ref())
+            .zip(former.as_ref())
+            .is_some_and(|(seen, former)| seen.stat.same_inode(&former.stat));
+        if !is_the_same {
+            // What is open for it is another directory.
+            self.dirs.remove(&id);
+        }
+        Ok(())
     }
 
     /// What the log has and no row stands for has to be placed, however that came about.
@@ -113,7 +122,6 @@ impl Engine {
             let Some(old) = self.row(id)? else { return Ok(()) };
             // That a name is gone has to reach the disk like a new one.
             self.unsynced.insert(old.parent);
-            self.dirs.remove(&id);
             self.forget_local(id);
             if !self.tables()?.children(id, None, 1)?.is_empty() {
                 let gone = Placed { seen: None, base: None, hold: None, ..old.clone() };

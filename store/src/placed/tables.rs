@@ -135,20 +135,20 @@ impl<'t> Tables<'t> {
         .collect()
     }
 
-    /// Writes or takes away the row of `id`, and what finds it.
+    /// Writes or takes away the row of `id`, and what finds it; gives the former one.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn put(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), IndexError> {
+    pub fn put(&mut self, id: LocalId, row: Option<&Placed>) -> Result<Option<Placed>, IndexError> {
         let deprived = self.deprives(id, row)?;
-        let old = self.get(id)?;
+        let former = self.get(id)?;
         let was_nameless = self.nameless.remove(id.0)?.is_some();
-        if let Some(old) = &old {
+        if let Some(old) = &former {
             self.unlink(id, old, row)?;
         }
         let Some(row) = row else {
             self.rows.remove(id.0)?;
-            return Ok(());
+            return Ok(former);
         };
         let bytes = postcard::to_allocvec(row)
             .map_err(|_| IndexError::Corrupt("a row that cannot be encoded"))?;
@@ -170,7 +170,7 @@ impl<'t> Tables<'t> {
         if let Some(seen) = &row.seen {
             self.inodes.insert(seen.stat.ino, id.0)?;
         }
-        Ok(())
+        Ok(former)
     }
 
     /// The thing that loses its name to a row when that is written. One that is gone has no claim to its

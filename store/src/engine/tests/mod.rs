@@ -16,6 +16,7 @@ mod losses;
 mod meetings;
 mod offers;
 mod owners;
+mod quarantine;
 mod quorum;
 mod racers;
 mod races;
