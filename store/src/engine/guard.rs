@@ -54,6 +54,8 @@ pub(super) struct Guard {
     holds: BTreeMap<u32, Held>,
     /// The hold that more deletions belong to, and until when.
     newest: Option<(HoldNote, u64)>,
+    /// Whether the holds of the former run count in the window.
+    pub(super) has_recalled: bool,
 }
 
 /// One hold.
@@ -146,6 +148,20 @@ impl Guard {
         let held = self.holds.entry(note.number).or_default();
         held.since_ms = note.since_ms;
         held.rows.insert(id);
+    }
+
+    /// The rows of holds that are younger than the window, by the wall clock; more deletions belong to
+    /// the newest of them.
+    pub(super) fn recall(&mut self, now_ms: u64, wall_ms: u64) -> Vec<LocalId> {
+        self.has_recalled = true;
+        let age_ms = |held: &Held| wall_ms.saturating_sub(held.since_ms);
+        let young: Vec<_> =
+            self.holds.iter().filter(|(_, held)| age_ms(held) < WINDOW_MS).collect();
+        if let Some((number, held)) = young.last() {
+            let note = HoldNote { number: **number, since_ms: held.since_ms };
+            self.newest = Some((note, now_ms + WINDOW_MS - age_ms(held)));
+        }
+        young.iter().flat_map(|(_, held)| held.rows.iter().copied()).collect()
     }
 
     /// The hold for deletions that are held now: that of what went shortly before, or a new one.

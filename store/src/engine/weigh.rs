@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pickbox_raft::core::ids::Index as LogIndex;
 
+use super::outbox::wall_ms;
 use super::root::Standing;
 use super::{Engine, Fatal};
 use crate::breaker::{Scale, Verdict};
@@ -59,6 +60,7 @@ impl Engine {
         if let Some(doubt) = doubt {
             self.read_indexes_again(&doubt.work_trees);
         }
+        self.recall_holds()?;
         let fresh = self.guard.fresh.clone();
         let gone = self.gone_files(&fresh)?;
         let heirs = self.heirs(&gone)?;
@@ -83,6 +85,21 @@ impl Engine {
             }
             Verdict::Hold => self.hold(fresh),
         }
+    }
+
+    /// What the former run held and nobody decided about counts in the window, from now on: what goes
+    /// after a restart in the middle of an accident belongs to it.
+    fn recall_holds(&mut self) -> Result<(), Fatal> {
+        if self.guard.has_recalled {
+            return Ok(());
+        }
+        let held = self.guard.recall(self.now_ms, wall_ms(&self.folder));
+        let gone = self.gone_files(&held.into_iter().collect())?;
+        let ids: Vec<FileId> = gone.iter().map(|gone| gone.id).collect();
+        let scale = self.scale();
+        // Held already: the verdict says nothing new.
+        let _ = self.guard.breaker.weigh(self.guard.rule, scale, &ids);
+        Ok(())
     }
 
     /// Whether deletions look like too many, and what makes up for them may be on its way.

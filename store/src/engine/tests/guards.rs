@@ -161,6 +161,33 @@ fn a_hold_outlives_a_kill_and_a_stop() {
     assert!(fleet.hosts[0].tree().is_empty());
 }
 
+/// Trap T20: an accident that a restart comes into: what goes after it is held with what went before,
+/// though it would be few by itself.
+#[test]
+fn what_goes_after_a_restart_joins_the_hold() {
+    let mut fleet = fleet();
+    let before = fleet.hosts[0].tree();
+    std::fs::remove_dir_all(fleet.hosts[1].path("d")).unwrap();
+    fleet.look(1);
+    fleet.settle();
+    assert_eq!(held(&mut fleet)[0].files, 6);
+    fleet.kill(1);
+    fleet.start(1);
+    fleet.converge();
+    std::fs::remove_file(fleet.hosts[1].path("top0")).unwrap();
+    fleet.look(1);
+    fleet.settle();
+    let lines = held(&mut fleet);
+    assert_eq!((lines.len(), lines[0].id.as_str(), lines[0].files), (1, "node2-1", 7));
+    assert_eq!(fleet.hosts[0].tree(), before);
+    // Somebody has looked: the window ends.
+    assert_eq!(decide(&mut fleet, Query::Approve(HoldChoice::All)), 8);
+    std::fs::remove_file(fleet.hosts[1].path("top1")).unwrap();
+    fleet.converge();
+    assert!(held(&mut fleet).is_empty());
+    fleet.assert_same();
+}
+
 /// Trap T20: nobody is asked twice, also if the daemon is killed right after the answer.
 #[test]
 fn an_approval_outlives_a_kill() {
