@@ -141,6 +141,8 @@ struct Reader {
     key: Fingerprint,
     stream: Stream,
     parser: Parser,
+    /// The peer sends nothing more; what it sent before may wait to be read.
+    is_ending: bool,
 }
 
 /// What is to be told of one peer.
@@ -237,12 +239,17 @@ impl Bulk {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
             _ => self.bell.awake(),
         }
-        let ready: Vec<Token> = self.events.iter().map(mio::event::Event::token).collect();
+        let is_end = |event: &mio::event::Event| event.is_read_closed() || event.is_error();
+        let ready: Vec<(Token, bool)> =
+            self.events.iter().map(|event| (event.token(), is_end(event))).collect();
         self.events.clear();
         if self.take_desk() == Some(End::Asked) {
             return Ok(Some(End::Asked));
         }
-        for token in ready {
+        for (token, is_end) in ready {
+            if let Some(reader) = self.readers.get_mut(&token) {
+                reader.is_ending |= is_end;
+            }
             self.ready(token);
         }
         let (links, mut cx) = self.links_and_context();
@@ -327,7 +334,8 @@ impl Bulk {
         }
         let token = self.tokens.next();
         if stream.register(self.poll.registry(), token).is_ok() {
-            self.readers.insert(token, Reader { from: hello.from, key, stream, parser });
+            self.readers
+                .insert(token, Reader { from: hello.from, key, stream, parser, is_ending: false });
             self.unread.insert(token);
             self.refresh(hello.from);
         }
@@ -379,16 +387,23 @@ impl Bulk {
         self.links.is_up(id) && self.readers.values().any(|reader| reader.from == id)
     }
 
+    /// Whether a peer that is down is up again. The connection that it dialed before it went may be there
+    /// still, since nothing is read from who is down: that one is none.
+    fn is_up_again(&self, id: NodeId) -> bool {
+        let is_open = |reader: &Reader| reader.from == id && !reader.is_ending;
+        self.links.is_up(id) && self.readers.values().any(is_open)
+    }
+
     /// Whether something of a peer is to be told.
     fn has_news(&self) -> bool {
         self.notices.iter().any(|(id, notice)| self.news(*id, *notice).is_some())
     }
 
     fn news(&self, id: NodeId, notice: Notice) -> Option<BulkEvent> {
-        match (notice.told_up, self.is_up(id)) {
-            (true, up) if notice.broke || !up => Some(BulkEvent::Down(id)),
-            (false, true) => Some(BulkEvent::Up(id)),
-            (true, _) if notice.drained => Some(BulkEvent::Drained(id)),
+        match notice.told_up {
+            true if notice.broke || !self.is_up(id) => Some(BulkEvent::Down(id)),
+            false if self.is_up_again(id) => Some(BulkEvent::Up(id)),
+            true if notice.drained => Some(BulkEvent::Drained(id)),
             _ => None,
         }
     }
