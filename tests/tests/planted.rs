@@ -64,4 +64,30 @@ mod tests {
             failures.join("\n")
         );
     }
+
+    /// The table of docs/testing.md is what `tests/planted/run --write` found: each bug, and nothing
+    /// of those that are gone.
+    #[test]
+    fn every_planted_bug_was_found_and_is_in_the_table() {
+        let doc = fs::read_to_string(root().join("docs/testing.md")).expect("the document");
+        let (_, table) = doc.split_once("<!-- planted -->").expect("the table");
+        let (table, _) = table.split_once("<!-- end of planted -->").expect("its end");
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+            .map(|line| line.split(" | ").collect())
+            .skip(1)
+            .collect();
+        let patches = patches();
+        for (name, _, text) in &patches {
+            let of_it: Vec<_> = rows.iter().filter(|row| row.get(1) == Some(&&**name)).collect();
+            let [row] = of_it.as_slice() else {
+                panic!("{name} has {} lines: run tests/planted/run --write {name}", of_it.len())
+            };
+            assert_eq!(row.first().copied(), said(text, "Bug: "), "{name}: what the bug is");
+            let found = row.get(2).copied().unwrap_or("-");
+            assert!(!["-", "broken"].contains(&found), "{name} is not found by any test");
+        }
+        assert_eq!(rows.len(), patches.len(), "lines of patches that are gone");
+    }
 }

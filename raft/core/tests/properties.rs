@@ -210,6 +210,42 @@ mod tests {
         assert!(next.tokens.len() <= TOKENS_MAX && next.departed.len() <= DEPARTED_MAX);
     }
 
+    /// faults 81 and 93: the place of a member that has a key goes to another key only by a token made
+    /// for that name, and a token lets one node in. Random orders seldom come to this.
+    #[test]
+    fn a_token_for_anybody_takes_no_members_place() {
+        let join = |name: &str, number| Change::Join {
+            name: name.to_owned(),
+            address: "host:9".to_owned(),
+            key: key(number),
+            warrant: Warrant::Token([7; 32]),
+        };
+        for meant in [None, Some("node2".to_owned())] {
+            let mut current = members(&[1, 2, 3], &[]);
+            current.tokens.push(JoinToken {
+                public_key: [7; 32],
+                name: meant.clone(),
+                issued_at: 0,
+                expires_at: 10,
+                issued_by: NodeId::new(1),
+            });
+            let taken = current.changed(&join("node2", 9), Index::ZERO, |_| false);
+            let Some(meant) = meant else {
+                assert!(matches!(taken, Err(ChangeRefusal::Taken(_))), "{taken:?}");
+                // A name that nobody has is anybody's, once.
+                let joined = current.changed(&join("node9", 9), Index::ZERO, |_| false).unwrap();
+                let again = joined.members.changed(&join("node8", 8), Index::ZERO, |_| false);
+                assert_eq!(again.err(), Some(ChangeRefusal::NoSuchToken));
+                continue;
+            };
+            let next = taken.unwrap().members;
+            check_keys(&current, &next, &join("node2", 9), Index::ZERO);
+            assert!(next.members.iter().any(|one| one.name == meant && one.key == Some(key(9))));
+            let other = current.changed(&join("node9", 9), Index::ZERO, |_| false);
+            assert_eq!(other.err(), Some(ChangeRefusal::TokenForOther(meant)));
+        }
+    }
+
     /// fault 93: tokens that are over make room, those that are not are never dropped, and there
     /// is a bound.
     #[test]

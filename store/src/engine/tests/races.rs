@@ -177,6 +177,28 @@ fn files_that_swap_their_names_are_never_deleted() {
     }
 }
 
+/// Trap T3, fault 44: of two files that swapped their names one is looked at, and nothing more is told
+/// for a while. Where the other one is nobody has seen: it is looked for before it counts as deleted.
+#[test]
+fn a_file_whose_swap_is_half_seen_is_looked_for() {
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "a", "one");
+    share(&mut fleet, 0, "b", "two");
+    let (a, b) = (fleet.hosts[0].path("a"), fleet.hosts[0].path("b"));
+    let here = rustix::fs::CWD;
+    rustix::fs::renameat_with(here, &a, here, &b, rustix::fs::RenameFlags::EXCHANGE).unwrap();
+    let look = fleet.see(0, &rel("a")).unwrap();
+    fleet.tell(0, look);
+    fleet.settle();
+    // Nobody walked the folder: the other name was asked for.
+    fleet.assert_same();
+    assert_eq!((fleet.hosts[1].read("a"), fleet.hosts[1].read("b")), ("two".into(), "one".into()));
+    for path in ["a", "b"] {
+        let Answer::Versions(lines) = fleet.ask(0, Query::Log(rel(path))) else { panic!() };
+        assert!(lines.iter().all(|line| line.made != Made::Delete), "{path}: {lines:?}");
+    }
+}
+
 /// Trap T16: a second name of a file is a file of its own elsewhere, and takes nothing away.
 #[test]
 fn a_hard_link_is_one_more_file() {

@@ -138,6 +138,15 @@ mod tests {
         assert_eq!(count(&mut pace, "f", 200_000, 10), 10, "whole again");
     }
 
+    /// Trap T26: rest is not saved up; however long it was, the burst after it is the usual one.
+    #[test]
+    fn after_a_long_rest_the_burst_is_no_longer() {
+        let mut pace = Pace::default();
+        pace.went(&rel("f"), 0);
+        assert_eq!(count(&mut pace, "f", 600_000, 990), 32);
+        assert_eq!(count(&mut pace, "f", 600_990, 60_000), 60);
+    }
+
     #[test]
     fn who_saves_once_a_second_never_waits() {
         let mut pace = Pace::default();
