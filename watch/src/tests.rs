@@ -680,6 +680,11 @@ fn with_five_watches() {
     let counts = rig.watcher.counts();
     assert_eq!((counts.watches.needed, counts.watches.used, counts.watches.limit), (14, 5, 5));
     assert_eq!(counts.unwatched, 9);
+    // Word for word what `STATUS` and the log say.
+    let alarm = "the folder needs 14 inotify watches, 5 are set, all programs of this user share 5; \
+        the rest is scanned every 30 s; to watch all, run: sysctl -w user.max_inotify_watches=524288; \
+        to keep it over reboots: echo user.max_inotify_watches=524288 >> /etc/sysctl.d/50-pickbox.conf";
+    assert_eq!(counts.watches.to_string(), alarm);
     for at in 0..6 {
         rig.write(&format!("d{at}/in/f"), "x");
     }

@@ -30,7 +30,7 @@ fn term(cluster: &Cluster, node: usize) -> u64 {
     cluster.status(node).unwrap().term
 }
 
-/// checklist 93: a cluster grows from one node to five under writes, each newcomer a learner until
+/// checklist 93, trap T31: a cluster grows from one node to five under writes, each newcomer a learner until
 /// it has caught up.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]

@@ -290,6 +290,7 @@ fn a_lone_voter_holds_its_live_file() {
     assert!(cluster.staging_names(1).is_empty());
 }
 
+/// Source: trap T30: no store of contents beside the folder; the files themselves are read.
 #[test]
 fn a_fetch_finds_staging_history_and_live_files_of_peers() {
     let mut cluster = Cluster::new(3);
@@ -319,6 +320,7 @@ fn a_fetch_finds_staging_history_and_live_files_of_peers() {
     assert!(cluster.staging_names(1).is_empty());
 }
 
+/// Source: trap T24: with reflinks or without, what is here already does not come over the network.
 #[test]
 fn a_fetch_copies_what_is_on_this_node() {
     let mut cluster = Cluster::new(1);

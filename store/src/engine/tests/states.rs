@@ -385,7 +385,7 @@ fn a_kill_at_any_page_leaves_the_old_state_or_the_new() {
     }
 }
 
-/// checklist 78: however many take the state, an entry waits for one page at most, and the pages
+/// checklist 78, trap T31: however many take the state, an entry waits for one page at most, and the pages
 /// of a tick are bounded. Counted, not timed.
 #[test]
 fn giving_a_state_lets_entries_through_after_every_page() {

@@ -1,5 +1,9 @@
 //! What a user does on one host, and what the others show.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
 use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
 use crate::engine::ports::{Answer, Query, WatchAsk};
@@ -217,6 +221,48 @@ fn a_large_forwarded_write_goes_everywhere() {
     let Answer::Versions(lines) = fleet.ask(1, Query::Log(rel("d/big"))) else { panic!() };
     assert_eq!(lines.len(), 4);
     assert_eq!(lines[1].content, Some(ContentId::of(&vec![b'2'; 1024 * 1024])));
+}
+
+/// Source: trap T30: what is placed lies in the folder and nowhere else; one that is displaced becomes
+/// history by its inode, and is there once.
+#[test]
+fn what_is_in_the_folder_lies_nowhere_else() {
+    let mut fleet = Fleet::new(3);
+    let large = |word: &str| word.repeat(30_000);
+    share(&mut fleet, 0, "large", &large("first "));
+    share(&mut fleet, 1, "small", "small");
+    for path in ["large", "small"] {
+        for at in 0..3 {
+            let files = files_with(&fleet, at, fleet.hosts[at].read(path).as_bytes());
+            assert_eq!(files, [fleet.hosts[at].path(path)], "{path} of node{}", at + 1);
+        }
+    }
+    let inode = fs::metadata(fleet.hosts[1].path("large")).unwrap().ino();
+    share(&mut fleet, 0, "large", &large("second "));
+    fleet.converge();
+    let kept = files_with(&fleet, 1, large("first ").as_bytes());
+    let [kept] = kept.as_slice() else { panic!("{kept:?}") };
+    assert!(kept.starts_with(fleet.hosts[1].state()), "{kept:?}");
+    assert_eq!(fs::metadata(kept).unwrap().ino(), inode);
+    let now = files_with(&fleet, 1, large("second ").as_bytes());
+    assert_eq!(now, [fleet.hosts[1].path("large")]);
+}
+
+/// The files of a host, of its folder and of its state, that hold just these bytes.
+fn files_with(fleet: &Fleet, at: usize, bytes: &[u8]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![fleet.hosts[at].path(""), fleet.hosts[at].state()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if fs::read(&path).is_ok_and(|held| held == bytes) {
+                found.push(path);
+            }
+        }
+    }
+    found
 }
 
 /// A burst of large writes is more than fits into memory: what is not placed goes to staging.

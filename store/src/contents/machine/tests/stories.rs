@@ -272,6 +272,7 @@ fn a_content_that_nobody_has_is_reported_once_and_asked_for_again() {
     assert!(net.nodes[&node(2)].machine.deadline().is_none(), "idle again");
 }
 
+/// Source: trap T31: what a new node lacks it takes from whoever has it, one after the other.
 #[test]
 fn a_fetch_goes_on_at_another_peer_where_the_first_stopped() {
     let mut net = Net::connected(3);
