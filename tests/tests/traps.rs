@@ -129,7 +129,7 @@ mod tests {
     }
 
     /// Source: trap T23: events come from inotify. No file of a daemon speaks of fanotify, and no
-    /// unit gives it the capability that this takes (fanotify_init(2)).
+    /// unit gives it the capability that this takes (`fanotify_init(2)`).
     #[test]
     fn nothing_needs_the_rights_of_fanotify() {
         let root = root();

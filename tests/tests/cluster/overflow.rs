@@ -36,7 +36,7 @@ fn files_of(tree: &Tree) -> impl Iterator<Item = (Vec<u8>, [u8; 32])> + '_ {
 }
 
 /// Trap T1, fault 53: a daemon is stopped while 50,000 files are made in directories that it
-/// watches. Its queue holds 16,384 events (`fs.inotify.max_queued_events`, inotify(7)), the rest is
+/// watches. Its queue holds 16,384 events (`fs.inotify.max_queued_events`, `inotify(7)`), the rest is
 /// lost; no file is.
 #[test]
 #[ignore = "needs built daemons: make test-cluster"]

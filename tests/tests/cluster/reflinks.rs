@@ -1,4 +1,4 @@
-//! A file system whose files can share blocks (ioctl_ficlone(2)). Mounting needs root.
+//! A file system whose files can share blocks (`ioctl_ficlone(2)`). Mounting needs root.
 
 use pickbox_tests::cluster::Cluster;
 
