@@ -129,6 +129,53 @@ fn what_is_left_out_or_open_is_told() {
     assert!(why(&mut fleet, 0, "f").here.reasons.is_empty());
 }
 
+/// What a rule leaves alone names the file with the rule, its line and what that says; of several the one
+/// that decides.
+#[test]
+fn what_is_ignored_names_the_line_that_says_so() {
+    let mut fleet = Fleet::new(1);
+    fleet.settle();
+    share(&mut fleet, 0, ".pickboxignore", "# results\n\n*.o\n!keep.o\n/out/\n");
+    fleet.hosts[0].write("a.o", "text");
+    std::fs::create_dir(fleet.hosts[0].path("out")).unwrap();
+    fleet.hosts[0].write("out/b", "text");
+    fleet.look(0);
+    fleet.settle();
+    for (path, line, pattern) in [("a.o", 3, "*.o"), ("out", 5, "/out/"), ("out/b", 5, "/out/")] {
+        let (file, pattern) = (".pickboxignore".to_owned(), pattern.to_owned());
+        let ignored = Reason::Ignored { file, line, pattern };
+        assert!(why(&mut fleet, 0, path).here.reasons.contains(&ignored), "{path}");
+    }
+    share(&mut fleet, 0, "keep.o", "text");
+    assert!(why(&mut fleet, 0, "keep.o").here.reasons.is_empty());
+}
+
+/// Trap T20: a deletion says that it is weighed, and by which hold it is held: by the same one after a
+/// restart.
+#[test]
+fn what_is_held_names_the_hold_also_after_a_restart() {
+    let mut fleet = Fleet::new(2);
+    fleet.settle();
+    std::fs::create_dir(fleet.hosts[1].path("d")).unwrap();
+    for number in 0..120 {
+        fleet.hosts[1].write(&format!("d/{number}"), &format!("content {number}"));
+    }
+    fleet.look(1);
+    fleet.settle();
+    std::fs::remove_dir_all(fleet.hosts[1].path("d")).unwrap();
+    fleet.look(1);
+    assert!(why(&mut fleet, 1, "d/7").here.reasons.contains(&Reason::Weighed));
+    fleet.settle();
+    let held = Reason::Held("node2-1".to_owned());
+    for _ in 0..2 {
+        assert_eq!(why(&mut fleet, 1, "d/7").here.reasons, std::slice::from_ref(&held));
+        fleet.kill(1);
+        fleet.start(1);
+        fleet.converge();
+    }
+    assert_eq!(why(&mut fleet, 1, "d").here.reasons, [held]);
+}
+
 /// P2: a conflict copy says of what it is one, and the file which copies it has.
 #[test]
 fn a_conflict_names_both_sides() {
