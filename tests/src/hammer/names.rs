@@ -12,13 +12,14 @@ use super::writer::Writer;
 
 pub(super) fn rename(writer: &mut Writer<'_>, from: &Path, to: &Path) -> io::Result<()> {
     if writer.random.per_mille(500) {
-        return move_to_free(from, to);
+        return move_by(writer, from, to, RenameFlags::NOREPLACE);
     }
     replace(writer, from, to)
 }
 
-fn move_to_free(from: &Path, to: &Path) -> io::Result<()> {
-    renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from)
+fn move_by(writer: &Writer<'_>, from: &Path, to: &Path, flags: RenameFlags) -> io::Result<()> {
+    let call = || renameat_with(CWD, from, CWD, to, flags).map_err(io::Error::from);
+    writer.site.moving(call)
 }
 
 fn same_inode(one: &Path, other: &Path) -> bool {
@@ -31,7 +32,7 @@ fn same_inode(one: &Path, other: &Path) -> bool {
 pub(super) fn swap(writer: &mut Writer<'_>, one: &Path, other: &Path) -> io::Result<()> {
     let directory = writer.directory();
     let other = if writer.random.per_mille(100) { directory.as_path() } else { other };
-    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(io::Error::from)
+    move_by(writer, one, other, RenameFlags::EXCHANGE)
 }
 
 pub(super) fn delete(writer: &mut Writer<'_>, path: &Path) -> io::Result<()> {
@@ -137,7 +138,7 @@ pub(super) fn links(
     if !path.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
         return ("link", Err(io::ErrorKind::ResourceBusy.into()));
     }
-    let linked = fs::hard_link(path, other);
+    let linked = writer.site.moving(|| fs::hard_link(path, other));
     if linked.is_err() || writer.random.per_mille(300) {
         return ("link", linked);
     }

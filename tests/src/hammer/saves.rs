@@ -119,7 +119,7 @@ fn as_rsync(writer: &mut Writer<'_>, path: &Path) -> io::Result<()> {
 fn by_link(writer: &mut Writer<'_>, path: &Path) -> io::Result<()> {
     let what = "save by link";
     let backup = beside(path, "", ".old");
-    fs::hard_link(path, &backup)?;
+    writer.site.moving(|| fs::hard_link(path, &backup))?;
     let temporary = beside(path, ".", ".new");
     let done =
         write(writer, &temporary, what).and_then(|()| over(writer.site, &temporary, path, what));

@@ -135,6 +135,13 @@ impl Site {
         Ok(bytes)
     }
 
+    /// Does what moves names and destroys nothing. Not while another program of this node takes a name
+    /// away: that one looks before and after, and would not know what it hit.
+    pub(super) fn moving<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _busy = self.busy();
+        work()
+    }
+
     /// Does what may take away the last name of the file at `path`, and finds out whether it did.
     pub(super) fn taking<T>(
         &self,
