@@ -26,6 +26,7 @@ use pickbox_store::xattr::Xattrs;
 use pickbox_watch::simulated::Steps;
 
 use super::people::{People, Shared, Written, lock};
+use super::tally::Tally;
 use crate::sim::Random;
 
 /// Sightings that the watcher may be ahead.
@@ -47,6 +48,7 @@ pub(super) struct Between {
     pub(super) refusals: u64,
     pub(super) calls: u64,
     pub(super) deeds: u64,
+    pub(super) tally: Tally,
     /// The last calls.
     pub(super) last: VecDeque<String>,
 }
@@ -61,6 +63,7 @@ impl Between {
         if let Some(left) = &mut self.dies_in {
             if *left == 0 {
                 self.dies_in = None;
+                self.tally.note("an end at some call");
                 self.fs.kill();
                 return Ok(());
             }
@@ -75,6 +78,7 @@ impl Between {
         let may_fail = call.path.starts_with("folder/")
             && matches!(call.what, "openat2" | "exchange" | "rename" | "unlinkat" | "fchmod");
         if may_fail && self.random.per_mille(self.refusals) {
+            self.tally.note("a call refused");
             return Err(rustix::io::Errno::ACCESS);
         }
         Ok(())
@@ -137,6 +141,7 @@ impl Host {
             refusals: 0,
             calls: 0,
             deeds: 0,
+            tally: Tally::default(),
             last: VecDeque::new(),
         };
         let between = Arc::new(std::sync::Mutex::new(between));

@@ -14,9 +14,12 @@
 mod host;
 mod people;
 mod rest;
+mod tally;
 mod world;
 
 use std::fmt;
+
+pub use tally::{Tally, kinds};
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]
@@ -40,12 +43,8 @@ pub struct Report {
     pub in_between: u64,
     /// Entries of the log.
     pub entries: u64,
-    /// Daemons killed.
-    pub kills: u64,
-    /// Power cuts.
-    pub cuts: u64,
-    /// Queues of events that overflowed.
-    pub overflows: u64,
+    /// What happened how often, by kind.
+    pub tally: Tally,
     /// Conflict copies at the end.
     pub conflicts: u64,
     /// What happened, if the run failed or was asked for.

@@ -13,8 +13,16 @@ use super::world::World;
 const ROUNDS_MAX: usize = 600;
 /// Rounds without anything to do that are rest.
 const QUIET_ROUNDS: usize = 8;
+/// The same where directories without a watch are listed every 30 s.
+const QUIET_UNWATCHED: usize = 40;
 /// Steps of one part in one round.
 const STEPS_MAX: usize = 400;
+
+/// What users attached to something.
+fn attached(fs: &FileSystem, path: &str) -> String {
+    let all = fs.attributes(path).unwrap_or_default();
+    all.iter().map(|(name, value)| format!(" {name}={value:?}")).collect()
+}
 
 /// What a folder shows: path -> what stands there.
 fn tree(fs: &FileSystem, dir: &str, found: &mut BTreeMap<String, String>) {
@@ -24,7 +32,7 @@ fn tree(fs: &FileSystem, dir: &str, found: &mut BTreeMap<String, String>) {
         let what = match stat.kind {
             Kind::Directory => {
                 tree(fs, &path, found);
-                format!("dir {:o}", stat.mode)
+                format!("dir {:o}{}", stat.mode, attached(fs, &path))
             }
             Kind::Symlink => {
                 let target = fs.read_link(&path).unwrap_or_default();
@@ -34,7 +42,8 @@ fn tree(fs: &FileSystem, dir: &str, found: &mut BTreeMap<String, String>) {
                 let bytes = fs.read(&path).unwrap_or_default();
                 let text = String::from_utf8_lossy(&bytes);
                 let text: String = text.chars().take(40).collect();
-                format!("file {:o} {:?} {text} ({})", stat.mode, stat.mtime, bytes.len())
+                let attached = attached(fs, &path);
+                format!("file {:o} {:?} {text} ({}){attached}", stat.mode, stat.mtime, bytes.len())
             }
             Kind::Special => "special".to_owned(),
         };
@@ -76,15 +85,18 @@ impl World {
             }
         }
         let mut quiet = 0;
+        let mut busy = false;
+        let enough = if self.unwatched { QUIET_UNWATCHED } else { QUIET_ROUNDS };
         for _ in 0..ROUNDS_MAX {
             let mut any = false;
             for at in 0..self.hosts.len() {
                 any |= self.round(at)?;
             }
+            busy = any;
             self.pass(1_000_000);
             let open = !self.hosts.iter().all(super::host::Host::is_idle);
             quiet = if any || open || !self.is_settled()? { 0 } else { quiet + 1 };
-            if quiet >= QUIET_ROUNDS {
+            if quiet >= enough {
                 return Ok(());
             }
         }
@@ -94,16 +106,19 @@ impl World {
             let host = &mut self.hosts[at];
             let status = host.status(now)?;
             reasons.push(format!(
-                "{} idle {} undecided {} unplaced {} live {} waiting {:?}",
+                "{} idle {} undecided {} unplaced {} live {} held {} waiting {:?} next {} of {}",
                 host.name(),
                 host.is_idle(),
                 status.undecided,
                 status.unplaced,
                 status.live,
-                status.waiting
+                status.held,
+                status.waiting,
+                host.next,
+                self.log.len(),
             ));
         }
-        Err(format!("no rest: {}", reasons.join("; ")))
+        Err(format!("no rest: busy {busy}: {}", reasons.join("; ")))
     }
 
     fn round(&mut self, at: usize) -> Result<bool, String> {
@@ -171,8 +186,8 @@ impl World {
         let written = lock(&self.written);
         let lost = written.kept.iter().find(|(content, _)| !found.contains(content));
         match lost {
-            Some((content, host)) => {
-                Err(format!("a content that host {host} wrote is gone: {content}"))
+            Some((content, (host, begin))) => {
+                Err(format!("a content that host {host} wrote is gone: {content} {begin:?}"))
             }
             None => Ok(()),
         }

@@ -38,6 +38,8 @@ pub(super) struct World {
     pub(super) report: Report,
     kills: u64,
     cuts: bool,
+    /// Some directories have no watch, and are listed now and then.
+    pub(super) unwatched: bool,
 }
 
 fn members(count: usize) -> Members {
@@ -83,14 +85,20 @@ impl World {
             (0..count).map(|at| Host::new(at, random.next(), written.clone())).collect();
         let users = random.pick(&[0, 2, 10, 40]).unwrap_or(0);
         let refusals = random.pick(&[0, 0, 5]).unwrap_or(0);
+        let queue = random.pick(&[8, 16, 64, 64]).unwrap_or(64);
+        let watches = random.pick(&[usize::MAX, usize::MAX, usize::MAX, 6]).unwrap_or(6);
+        let stamp = random.pick(&[1, 1, 4_000_000]).unwrap_or(1);
         for host in &hosts {
             let mut between = lock(&host.between);
             (between.users, between.refusals) = (users, refusals);
+            host.fs.set_notifier_limits(queue, watches);
+            host.fs.set_stamps(Duration::from_nanos(stamp));
         }
         let kills = random.pick(&[0, 5, 20]).unwrap_or(0);
         let mut world = Self {
             kills,
             cuts: random.per_mille(300),
+            unwatched: watches < usize::MAX,
             random,
             hosts,
             log: Vec::new(),
@@ -103,6 +111,10 @@ impl World {
             report: Report { hash: seed, ..Report::default() },
         };
         world.append(Content::Members(members(count)));
+        world.tell(format!(
+            "{count} hosts, users {users}, refusals {refusals}, kills {kills}, queue {queue}, \
+             watches {watches}, stamps {stamp} ns"
+        ));
         world
     }
 
@@ -136,8 +148,11 @@ impl World {
             let between = lock(&host.between);
             self.report.calls += between.calls;
             self.report.in_between += between.deeds;
-            self.report.deeds += lock(&host.people).deeds;
-            self.report.overflows += host.overflows();
+            let people = lock(&host.people);
+            self.report.deeds += people.deeds;
+            self.report.tally.add(&people.tally);
+            self.report.tally.add(&between.tally);
+            self.report.tally.note_times("a queue overflowed", host.overflows());
         }
         self.report.entries = u64::try_from(self.log.len()).unwrap_or(0);
         Ok(())
@@ -195,6 +210,9 @@ impl World {
             }
             20..=30 => {
                 let was = self.cut_off.get(at).copied().unwrap_or(false);
+                if !was {
+                    self.report.tally.note("cut off from the log");
+                }
                 self.cut_off[at] = !was;
                 self.tell(format!(
                     "host {at}: {}",
@@ -205,11 +223,13 @@ impl World {
             31..=35 => {
                 let us = 1_000_000 * (1 + u64::try_from(self.random.below(40)).unwrap_or(0));
                 self.tell(format!("{} s pass", us / 1_000_000));
+                self.report.tally.note("nothing happens for seconds");
                 self.pass(us);
                 Ok(())
             }
             36..=40 => {
                 self.tell(format!("host {at}: the kernel writes back"));
+                self.report.tally.note("the kernel writes back");
                 self.hosts[at].fs.write_back();
                 Ok(())
             }
@@ -244,7 +264,6 @@ impl World {
             let calls = u64::try_from(self.random.below(60)).unwrap_or(0);
             self.tell(format!("host {at}: will be killed after {calls} calls"));
             lock(&self.hosts[at].between).dies_in = Some(calls);
-            self.report.kills += 1;
             return;
         }
         self.hosts[at].kill();
@@ -256,10 +275,10 @@ impl World {
             });
             let committed = &self.committed;
             lock(&self.hosts[at].people).after_cut(|content| committed.contains(&content));
-            self.report.cuts += 1;
+            self.report.tally.note("a power cut");
         } else {
             self.tell(format!("host {at}: killed"));
-            self.report.kills += 1;
+            self.report.tally.note("a kill");
         }
     }
 

@@ -162,11 +162,21 @@ impl FileSystem {
         self.volume().has_clones = shared;
     }
 
-    /// An inotify instance with a queue of so many events and so many watches.
+    /// What instances of inotify that are opened from now on hold at most: events in the queue
+    /// (`fs.inotify.max_queued_events`), watches (`max_user_watches`).
+    pub fn set_notifier_limits(&self, events_max: usize, watches_max: usize) {
+        let mut volume = self.volume();
+        (volume.queue_max, volume.watches_max) = (events_max, watches_max);
+    }
+
+    /// An inotify instance with a queue of so many events and so many watches, or fewer, if the
+    /// volume has fewer.
     #[must_use]
     pub fn notifier(&self, events_max: usize, watches_max: usize) -> Notifier {
         let mut volume = self.volume();
         let number = volume.next();
+        let (events_max, watches_max) =
+            (events_max.min(volume.queue_max), watches_max.min(volume.watches_max));
         volume.queues.open(number, events_max, watches_max);
         drop(volume);
         Notifier { fs: self.clone(), number }

@@ -315,6 +315,44 @@ impl FileSystem {
         volume.attach(id, link, |inode| inode.mode = mode)
     }
 
+    /// As lsetxattr(2).
+    ///
+    /// # Errors
+    /// As lsetxattr(2).
+    pub fn set_attribute(&self, path: &str, name: &str, value: &[u8]) -> Result<()> {
+        let mut volume = self.user();
+        let Entry { id, link } = volume.found(path)?;
+        volume.attach(id, link, |inode| {
+            inode.attributes.insert(name.as_bytes().to_vec(), value.to_vec());
+        })
+    }
+
+    /// As lremovexattr(2).
+    ///
+    /// # Errors
+    /// As lremovexattr(2).
+    pub fn remove_attribute(&self, path: &str, name: &str) -> Result<()> {
+        let mut volume = self.user();
+        let Entry { id, link } = volume.found(path)?;
+        if !volume.inode(id)?.attributes.contains_key(name.as_bytes()) {
+            return Err(Errno::NODATA);
+        }
+        volume.attach(id, link, |inode| {
+            inode.attributes.remove(name.as_bytes());
+        })
+    }
+
+    /// What users attached to something, by name.
+    ///
+    /// # Errors
+    /// As llistxattr(2).
+    pub fn attributes(&self, path: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let volume = self.volume();
+        let all = &volume.inode(volume.found(path)?.id)?.attributes;
+        let in_text = |name: &Vec<u8>| String::from_utf8_lossy(name).into_owned();
+        Ok(all.iter().map(|(name, value)| (in_text(name), value.clone())).collect())
+    }
+
     /// As utimensat(2), of the name itself.
     ///
     /// # Errors

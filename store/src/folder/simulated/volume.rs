@@ -107,6 +107,9 @@ pub(super) struct Volume {
     pub(super) boot: u64,
     /// Grows when the daemon dies: its descriptors do nothing any more.
     pub(super) life: u64,
+    /// Events that wait in a queue, and watches on it, at most.
+    pub(super) queue_max: usize,
+    pub(super) watches_max: usize,
     pub(super) has_leases: bool,
     pub(super) has_clones: bool,
     next: u64,
@@ -128,6 +131,8 @@ impl Volume {
             capacity_bytes: CAPACITY_BYTES,
             boot: 1,
             life: 1,
+            queue_max: usize::MAX,
+            watches_max: usize::MAX,
             has_leases: true,
             has_clones: false,
             next: 2,
