@@ -234,6 +234,15 @@ impl Host {
         self.bury();
     }
 
+    /// Whether there is no daemon. One that died in what its neighbours did for it is found here.
+    pub(super) fn is_down(&mut self) -> bool {
+        let life = self.fs.life();
+        if self.up.as_ref().is_some_and(|up| up.life != life) {
+            self.bury();
+        }
+        self.up.is_none()
+    }
+
     fn bury(&mut self) {
         if let Some(up) = self.up.take() {
             self.overflows += up.watch.counts().overflows;

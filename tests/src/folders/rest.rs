@@ -80,7 +80,7 @@ impl World {
             drop(between);
             lock(&self.hosts[at].people).close_all();
             self.heal(at);
-            if self.hosts[at].up.is_none() {
+            if self.hosts[at].is_down() {
                 self.start(at)?;
             }
         }

@@ -67,6 +67,7 @@ impl World {
         match lived.unwrap_or_else(|panic| Err(in_panic(&*panic))) {
             Ok(()) => Ok(world.report),
             Err(reason) => {
+                world.tell("--- it fails".to_owned());
                 for host in &world.hosts {
                     let last = &lock(&host.between).last;
                     let last: Vec<_> = last.iter().cloned().collect();
@@ -195,7 +196,7 @@ impl World {
         let at = self.random.below(self.hosts.len());
         let us = self.random.pick(&[100, 1_000, 20_000, 300_000]).unwrap_or(100);
         self.pass(us);
-        if self.hosts.get(at).is_some_and(|host| host.up.is_none()) {
+        if self.hosts.get_mut(at).is_some_and(Host::is_down) {
             if self.random.per_mille(700) {
                 self.act(at);
                 return Ok(());
