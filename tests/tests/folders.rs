@@ -8,7 +8,7 @@ mod tests {
     use pickbox_tests::folders::{Options, Report, kinds, run};
 
     /// In so many seeds everything that can be drawn happens.
-    const SEEDS: u64 = 40;
+    const SEEDS: u64 = 100;
     /// Of the seeds, one in so many is run twice.
     const TWICE_EVERY: u64 = 20;
 

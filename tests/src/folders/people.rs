@@ -21,6 +21,10 @@ pub(super) use deeds::KINDS;
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 /// Descriptors that programs keep open.
 const OPEN_MAX: usize = 3;
+/// Of a thousand paths, so many are taken from what is there.
+const TAKEN: u64 = 500;
+/// Paths among which one is drawn.
+const ALL_MAX: usize = 64;
 /// A file that is open for longer may be taken as it is (`max_defer`, 30 s).
 const HOT_US: u64 = 20_000_000;
 
@@ -112,6 +116,41 @@ impl People {
         format!("folder/{}", names.join("/"))
     }
 
+    /// A path at which something stands, more often than not.
+    fn taken(&mut self) -> String {
+        let mut all = Vec::new();
+        if self.random.per_mille(TAKEN) {
+            self.all("folder", &mut all);
+        }
+        match self.random.below(all.len().max(1)) {
+            at if at < all.len() => all.swap_remove(at),
+            _ => self.path(),
+        }
+    }
+
+    /// A path at which a thing of this kind stands, if there is one.
+    fn taken_by(&mut self, kind: Kind) -> Option<String> {
+        let mut all = Vec::new();
+        self.all("folder", &mut all);
+        all.retain(|path| self.kind(path) == Some(kind));
+        let at = self.random.below(all.len().max(1));
+        (at < all.len()).then(|| all.swap_remove(at))
+    }
+
+    /// All paths below a directory but passing names.
+    fn all(&self, dir: &str, found: &mut Vec<String>) {
+        for name in self.fs.names(dir).unwrap_or_default() {
+            if found.len() >= ALL_MAX || name.starts_with('.') {
+                continue;
+            }
+            let path = format!("{dir}/{name}");
+            if self.kind(&path) == Some(Kind::Directory) {
+                self.all(&path, found);
+            }
+            found.push(path);
+        }
+    }
+
     fn text(&mut self) -> Vec<u8> {
         let mut written = lock(&self.written);
         written.count += 1;
@@ -161,7 +200,7 @@ impl People {
         let done = if !self.steps.is_empty() && self.random.per_mille(300) {
             self.next_step().then_some(deeds::NEXT_STEP)
         } else {
-            let (one, two) = (self.path(), self.path());
+            let (one, two) = (self.taken(), self.taken());
             let done = self.draw(&one, &two);
             if let Some(kind) = done {
                 self.story.push(format!("host {} user: {kind} {one} {two}", self.host));

@@ -20,26 +20,60 @@ const DEEDS: &[(usize, Deed)] = &[
     (4, |people, one, _| people.append(one).then_some("append")),
     (3, |people, one, _| people.truncate(one).then_some("truncate")),
     (4, |people, one, _| people.overwrite(one).then_some("overwrite and keep the length")),
-    (8, People::rename),
-    (6, People::exchange),
+    (14, People::rename),
+    (4, |people, one, _| {
+        let link = people.taken_by(Kind::Symlink)?;
+        people.rename(one, &link)
+    }),
+    (3, People::rename_over_empty),
+    (4, |people, _, _| {
+        let kind = people.random.pick(&[Kind::Directory, Kind::Directory, Kind::Symlink])?;
+        let (from, to) = (people.taken_by(kind)?, people.path());
+        people.rename(&from, &to)
+    }),
+    (8, People::exchange),
+    (3, |people, _, _| {
+        let (one, two) = (people.taken_by(Kind::Directory)?, people.taken_by(Kind::Directory)?);
+        people.exchange(&one, &two)
+    }),
     (4, |people, one, two| {
-        let three = people.path();
+        let three = people.taken();
         people.rotate_names(one, two, &three).then_some("rotate three names")
     }),
-    (6, |people, one, _| people.delete(one)),
-    (8, |people, one, _| people.fs.make_dir(one).is_ok().then_some("make a directory")),
-    (3, |people, one, _| people.make_tree(one).then_some("make a tree with a file")),
-    (4, |people, one, two| people.fs.symlink(two, one).is_ok().then_some("make a link")),
+    (5, |people, one, _| people.delete(one)),
+    (14, |people, _, _| {
+        let path = people.path();
+        people.fs.make_dir(&path).is_ok().then_some("make a directory")
+    }),
+    (6, |people, _, _| {
+        let path = people.path();
+        people.make_tree(&path).then_some("make a tree with a file")
+    }),
+    (8, |people, one, _| {
+        let path = people.path();
+        people.fs.symlink(one, &path).is_ok().then_some("make a link")
+    }),
     (5, People::replace_kind),
+    (4, |people, _, two| {
+        let link = people.taken_by(Kind::Symlink)?;
+        people.replace_kind(&link, two)
+    }),
     (4, |people, one, _| people.change_mode(one)),
-    (4, |people, one, _| people.attach(one)),
+    (6, |people, one, _| people.attach(one)),
     (2, |people, one, _| people.touch(one).then_some("set the time")),
-    (4, |people, one, two| people.fs.hard_link(one, two).is_ok().then_some("give another name")),
-    (1, |people, one, _| people.fs.make_pipe(one).is_ok().then_some("make a pipe")),
+    (4, |people, _, two| {
+        let file = people.taken_by(Kind::File)?;
+        people.fs.hard_link(&file, two).is_ok().then_some("give another name")
+    }),
+    (2, |people, _, _| {
+        let path = people.path();
+        people.fs.make_pipe(&path).is_ok().then_some("make a pipe")
+    }),
     (1, |people, one, _| people.burst(one).then_some("make many files at once")),
     (8, |people, one, _| people.open(one)),
     (12, |people, _, _| people.go_on()),
-    (3, |people, _, _| people.close(0)),
+    (4, |people, _, _| people.close(0)),
+    (2, |people, _, _| people.take_off()),
 ];
 
 /// What all that is called. A run counts nothing else of what users do.
@@ -122,6 +156,17 @@ impl People {
         })
     }
 
+    /// A directory takes the name of an empty one, which goes.
+    fn rename_over_empty(&mut self, _: &str, _: &str) -> Option<&'static str> {
+        let one = self.taken_by(Kind::Directory)?;
+        let two = self.taken_by(Kind::Directory)?;
+        let is_empty = self.fs.names(&two).is_ok_and(|names| names.is_empty());
+        if !is_empty {
+            return None;
+        }
+        self.rename(&one, &two)
+    }
+
     fn exchange(&mut self, one: &str, two: &str) -> Option<&'static str> {
         use Kind::{Directory, File, Symlink};
         let kinds = (self.kind(one)?, self.kind(two)?);
@@ -195,11 +240,17 @@ impl People {
             return None;
         }
         let name = self.random.pick(&["user.one", "user.two"])?;
-        if self.random.per_mille(300) {
-            return self.fs.remove_attribute(path, name).ok().map(|()| "take something off");
-        }
         let value = [u8::try_from(self.random.below(250)).ok()?];
         self.fs.set_attribute(path, name, &value).ok().map(|()| "attach something")
+    }
+
+    fn take_off(&mut self) -> Option<&'static str> {
+        let mut all = Vec::new();
+        self.all("folder", &mut all);
+        let has_any = |path: &String| self.fs.attributes(path).is_ok_and(|all| !all.is_empty());
+        let path = all.into_iter().find(has_any)?;
+        let name = self.fs.attributes(&path).ok()?.into_iter().next()?.0;
+        self.fs.remove_attribute(&path, &name).ok().map(|()| "take something off")
     }
 
     fn touch(&mut self, path: &str) -> bool {
