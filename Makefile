@@ -12,7 +12,7 @@ SEEDS ?= 1000
 STEPS ?= 20000
 SEED ?=
 # Seeds of the simulated folder; or one of them, to be told step by step.
-FOLDERS ?= 40
+FOLDERS ?= 200
 FOLDER ?=
 # States that the model checker looks at in each of its worlds.
 STATES ?= 5000000

@@ -231,9 +231,9 @@ impl People {
         written.finished.extend(found.iter().copied());
         let found: BTreeSet<_> = found.into_iter().collect();
         let host = self.host;
-        written
-            .kept
-            .retain(|content, (by, _)| *by != host || committed(*content) || found.contains(content));
+        written.kept.retain(|content, (by, _)| {
+            *by != host || committed(*content) || found.contains(content)
+        });
     }
 }
 

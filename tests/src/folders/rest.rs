@@ -21,7 +21,7 @@ const STEPS_MAX: usize = 400;
 /// What users attached to something.
 fn attached(fs: &FileSystem, path: &str) -> String {
     let all = fs.attributes(path).unwrap_or_default();
-    all.iter().map(|(name, value)| format!(" {name}={value:?}")).collect()
+    all.iter().map(|(name, value)| format!(" {name}={value:?}")).collect::<Vec<_>>().concat()
 }
 
 /// What a folder shows: path -> what stands there.
