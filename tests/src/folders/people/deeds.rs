@@ -11,7 +11,7 @@ pub(super) const NEXT_STEP: &str = "go on with a save or a rotation";
 /// Something that users do, if two paths of the folder allow it.
 type Deed = fn(&mut People, &str, &str) -> Option<&'static str>;
 
-/// How often, of [`sum`] times, and what.
+/// How often, of the sum of all, and what.
 const DEEDS: &[(usize, Deed)] = &[
     (16, |people, one, _| people.save(one).then_some("save")),
     (8, |people, one, _| people.save_beside(one).then_some("save beside and rename")),
