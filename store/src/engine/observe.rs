@@ -333,8 +333,13 @@ impl Engine {
         };
         let Some(row) = self.row(id)? else { return Ok(None) };
         let same = row.seen.as_ref().is_some_and(|seen| seen.stat.same_inode(stat));
-        if !same || (row.parent, &row.name) == (parent, name) || row.parent == LocalId::QUARANTINE {
+        if !same || row.parent == LocalId::QUARANTINE {
             return Ok(None);
+        }
+        if (row.parent, &row.name) == (parent, name) {
+            // It is back where another thing took its name (two directories exchanged twice).
+            let has_lost_it = self.tables()?.is_nameless(id)?;
+            return Ok(has_lost_it.then_some((id, row)));
         }
         if self.is_ignored_row(id, &row)? {
             // What comes out of where it is ignored is new.
@@ -447,6 +452,7 @@ impl Engine {
         row.seen = Some(self.seen(found.stat, body, before.as_ref()).with(found.xattrs));
         self.limbo.remove(&id);
         self.remember_data(id, found.data);
+        self.tables()?.claim(id)?;
         self.set_row(id, Some(&row))?;
         self.rules_moved(&row);
         self.settle(id)
@@ -658,6 +664,7 @@ impl Engine {
                     self.vanished_for_good(id, &row);
                 } else {
                     self.outbox.insert(id);
+                    self.place_first(&row);
                 }
             }
             Decision::Place(_) | Decision::Remove => {
@@ -667,6 +674,16 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// What was set aside goes back into the folder before what changed in it goes anywhere: a large
+    /// file is read and offered there.
+    fn place_first(&mut self, row: &Placed) {
+        if row.parent == LocalId::QUARANTINE
+            && let Some(base) = &row.base
+        {
+            self.todo.insert(base.id);
+        }
     }
 
     fn adopt(&mut self, id: LocalId, mut row: Placed) -> Result<(), Fatal> {

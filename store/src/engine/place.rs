@@ -142,7 +142,17 @@ impl Engine {
         if local == LocalId::ROOT {
             return Ok(Ok(()));
         }
-        let Some(row) = self.row(local)? else { return Ok(Ok(())) };
+        let Some(mut row) = self.row(local)? else { return Ok(Ok(())) };
+        if row.parent == LocalId::QUARANTINE && !Self::is_displaced(&row) && row.seen.is_some() {
+            // Whatever it holds by now: only in the folder can that be read and brought to the others.
+            if self.is_in_flight(local) {
+                return Ok(Err(Why::Undecided));
+            }
+            step!(self.relocate(local, record));
+            self.settle(local)?;
+            let Some(back) = self.row(local)? else { return Ok(Ok(())) };
+            row = back;
+        }
         let actual = step!(self.decided(local, &row));
         let agreed = self.agreed_of(record);
         match reconcile(Some(&agreed), row.base.as_ref(), actual.as_ref()) {
@@ -357,12 +367,16 @@ impl Engine {
     /// Moves a thing out of the folder until its own name is free: how cycles of renames go.
     fn evict(&mut self, local: LocalId, row: Placed) -> Step<()> {
         let dir = ready!(self.dir_step(row.parent));
-        let (parent, old) = (row.parent, row.name.clone());
+        let (parent, old, before) = (row.parent, row.name.clone(), row.clone());
         let name = self.quarantine_name(local, Some(&old));
         let row = evicted(row, name);
         step!(self.note_intent(local, &row));
         if let Err(error) = dir.rename_no_replace(&old, &self.quarantine, &row.name) {
             return self.examine_and_wait(error, parent, &old);
+        }
+        if was_another((&self.quarantine, &row.name), (&dir, &before)) {
+            self.ask_examine(parent, &old)?;
+            return Ok(Err(Why::Undecided));
         }
         self.set_row(local, Some(&row))?;
         Ok(Ok(()))
@@ -392,6 +406,10 @@ impl Engine {
             if let Err(error) = from.rename_no_replace(&row.name, &to, &record.name) {
                 self.ask_examine(row.parent, &row.name)?;
                 return self.examine_and_wait(error, parent, &record.name);
+            }
+            if was_another((&to, &record.name), (&from, &row)) {
+                self.ask_examine(row.parent, &row.name)?;
+                return Ok(Err(Why::Undecided));
             }
             row = moved;
         }
@@ -671,4 +689,16 @@ fn change_xattrs(
 fn with_place(mut base: Base, record: &Record) -> Base {
     base.view.place = place_in_log(record);
     base
+}
+
+/// Whether a rename by name took another directory than its row says, or one in place of a file: a user
+/// exchanged the two, and that is not told yet. It is put back; what is in it belongs to another row.
+fn was_another((to, now): (&Dir, &Name), (from, row): (&Dir, &Placed)) -> bool {
+    let (Ok(stat), Some(seen)) = (to.stat(now), &row.seen) else { return false };
+    let are_files = [stat.kind, seen.stat.kind].iter().all(|kind| *kind != Kind::Directory);
+    if are_files || seen.stat.same_inode(&stat) {
+        return false;
+    }
+    // RACE: if the name was taken within the microsecond, the watcher tells of it at the new one.
+    to.rename_no_replace(now, from, &row.name).is_ok()
 }

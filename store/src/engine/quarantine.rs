@@ -170,6 +170,16 @@ impl Engine {
             self.quarantined.remove(&id);
             return self.set_row(id, None);
         };
+        if !Self::is_displaced(&row)
+            && let Some(base) = &row.base
+            && self.index.record(base.id)?.is_some()
+        {
+            // Whatever it holds by now is read where it belongs.
+            if self.is_overdue(&row) {
+                self.todo.insert(base.id);
+            }
+            return Ok(());
+        }
         if stat.kind == Kind::Directory {
             if seen.body.is_none() && !Self::is_displaced(&row) {
                 let seen = Some(self.seen(stat, Some(Body::Directory), row.seen.as_ref()));

@@ -218,6 +218,15 @@ impl<'t> Tables<'t> {
         self.nameless.iter()?.take(limit).map(|row| Ok(LocalId(row?.0.value()))).collect()
     }
 
+    /// A thing was seen at a name: its row has a claim to that again.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn claim(&mut self, id: LocalId) -> Result<(), IndexError> {
+        self.nameless.remove(id.0)?;
+        Ok(())
+    }
+
     /// Whether a row is one of those.
     ///
     /// # Errors

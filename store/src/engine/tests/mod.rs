@@ -5,6 +5,7 @@ mod barriers;
 mod brought;
 mod compare;
 mod conflicts;
+mod exchanges;
 mod fights;
 mod fleet;
 mod guards;
