@@ -296,7 +296,8 @@ impl Engine {
         self.todo.remove(file);
         self.set_row(id, Some(&row))?;
         if let Some(former) = former.filter(|former| *former != file) {
-            self.became_another(id, former)?;
+            // That one has no place on this disk now.
+            self.todo.insert(former);
         }
         if let Some((other, other_row)) = displaced {
             self.set_row(other, Some(&other_row))?;
@@ -316,21 +317,6 @@ impl Engine {
                 let Some(mut row) = self.row(child)? else { continue };
                 row.parent = into;
                 self.set_row(child, Some(&row))?;
-                self.settle(child)?;
-            }
-        }
-    }
-
-    /// A thing here is another one for the log than it was: the former has no place on this disk
-    /// now, and what stands below is not where the log has it.
-    fn became_another(&mut self, id: LocalId, former: FileId) -> Result<(), Fatal> {
-        self.todo.insert(former);
-        let mut after = None;
-        loop {
-            let page = self.tables()?.children(id, after.as_ref(), 1024)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for (_, child) in page {
                 self.settle(child)?;
             }
         }

@@ -79,11 +79,17 @@ impl AllLeftOut {
         self.0.remove(path);
     }
 
-    /// A directory was looked at: what is wrong with what it holds is for a list to say.
-    pub(super) fn directory_seen(&mut self, path: &RelPath) {
-        if !matches!(self.0.get(path), Some(LeftOut::Unlisted(_) | LeftOut::Mounted)) {
+    /// A path was looked at. What is wrong with what a directory holds is for a list to say, or for a
+    /// look that is known not to be an old one.
+    pub(super) fn looked_at(&mut self, path: &RelPath) {
+        if !self.waits_for_list(path) {
             self.0.remove(path);
         }
+    }
+
+    /// Whether a thing is left out until it can be listed.
+    pub(super) fn waits_for_list(&self, path: &RelPath) -> bool {
+        matches!(self.0.get(path), Some(LeftOut::Unlisted(_) | LeftOut::Mounted))
     }
 
     pub(super) fn retain(&mut self, keeps: impl Fn(&RelPath) -> bool) {

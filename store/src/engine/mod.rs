@@ -254,9 +254,12 @@ pub struct Engine {
     last_serial: Serial,
     data: SmallData,
     limbo: BTreeMap<LocalId, u64>,
-    /// Directories whose rows were given up without the watcher's word that they are gone, by inode
-    /// and birth: to the watcher all below them is told.
+    /// Directories of which nobody here knows what they hold, though to the watcher all below them is
+    /// told, by inode and birth: until they are listed where they are.
     given_up: BTreeSet<(u64, Time)>,
+    /// Directories that are another thing for the log than they were: what stands in them has another
+    /// place for it by that, and is compared before anything is proposed.
+    renamed: BTreeSet<LocalId>,
     /// Rows to be looked at before anything is decided about them, and when to ask again; the
     /// folder itself stands for a walk, when the watcher was too busy for a request.
     looks: BTreeMap<LocalId, Look>,

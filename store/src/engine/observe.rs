@@ -46,26 +46,16 @@ impl Engine {
         if self.is_to_be_ignored(&path, &seen)? {
             return self.saw_ignored(&path);
         }
-        match seen {
-            observation::Seen::Directory(_) => self.left_out.directory_seen(&path),
-            _ => self.left_out.remove(&path),
-        }
+        self.left_out.looked_at(&path);
         self.open_for_writing.remove(&path);
         self.saw_index(&path);
-        let is_gone = matches!(seen, observation::Seen::Gone | observation::Seen::ParentGone);
         let known = self.resolve_local(&directory)?;
-        let Some(parent) = self.directory_seen(known)?.or(known.filter(|_| is_gone)) else {
-            return if is_gone { Ok(()) } else { self.look_above(&directory) };
-        };
+        if let observation::Seen::Gone | observation::Seen::ParentGone = seen {
+            return self.saw_nothing(known, &path, &seen);
+        }
+        let Some(parent) = self.directory_seen(known)? else { return self.look_above(&directory) };
         let found = match seen {
-            observation::Seen::Gone => return self.gone_at(parent, &name),
-            observation::Seen::ParentGone if self.is_no_directory(parent)? => {
-                return self.children_vanish(parent);
-            }
-            observation::Seen::ParentGone => {
-                self.ask_watch(WatchAsk::Examine(directory));
-                return Ok(());
-            }
+            observation::Seen::Gone | observation::Seen::ParentGone => return Ok(()),
             observation::Seen::Busy(_) => {
                 self.open_for_writing.insert(path);
                 return Ok(());
@@ -78,7 +68,9 @@ impl Engine {
                 return Ok(());
             }
             observation::Seen::Unreadable(errno) => {
-                self.left_out.insert(path, LeftOut::of(errno));
+                if !self.left_out.waits_for_list(&path) {
+                    self.left_out.insert(path, LeftOut::of(errno));
+                }
                 return Ok(());
             }
             observation::Seen::Directory(stat) => {
@@ -106,6 +98,31 @@ impl Engine {
             observation::Seen::StatOnly(stat) => Found::of(stat, kind_body(&stat), None),
         };
         self.appeared(parent, &name, found, hint)
+    }
+
+    /// Takes in that nothing is at a path; `parent` is the row that the one above leads to.
+    fn saw_nothing(
+        &mut self,
+        parent: Option<LocalId>,
+        path: &RelPath,
+        seen: &observation::Seen,
+    ) -> Result<(), Fatal> {
+        let (Some(parent), Some((directory, name))) = (parent, path.split()) else {
+            self.left_out.remove(path);
+            return Ok(());
+        };
+        if *seen == observation::Seen::Gone {
+            if self.left_out.contains(path) && self.is_absent(parent, &name) {
+                self.left_out.remove(path);
+            }
+            return self.gone_at(parent, &name);
+        }
+        if self.is_no_directory(parent)? {
+            self.left_out.remove(path);
+            return self.children_vanish(parent);
+        }
+        self.ask_watch(WatchAsk::Examine(directory));
+        Ok(())
     }
 
     /// The row of a directory, unless it is known to be something else.
@@ -206,6 +223,11 @@ impl Engine {
             return Ok(());
         };
         self.left_out.remove(path);
+        if !self.given_up.is_empty()
+            && let Some(seen) = self.row(parent)?.and_then(|row| row.seen)
+        {
+            self.given_up.remove(&(seen.stat.ino, seen.stat.btime));
+        }
         for name in self.left_out.names_in(path) {
             if names.binary_search(&name).is_err() && self.is_absent(parent, &name) {
                 self.left_out.remove(&path.join(&name));
@@ -246,6 +268,9 @@ impl Engine {
         let known = occupant.as_ref().and_then(|(_, row)| row.seen.as_ref());
         if self.is_stale(parent, name, &found.stat, known.map(|seen| seen.stat)) {
             return self.ask_examine(parent, name);
+        }
+        if found.stat.kind != Kind::Directory {
+            self.needs_no_list(parent, name)?;
         }
         let is_as_known = known.is_some_and(|known| is_unchanged(known, &found.stat));
         if !is_as_known || hint.has(Hint::ATTRIBUTES) {
@@ -291,10 +316,52 @@ impl Engine {
         let id = self.tables()?.of_inode(found.stat.ino)?;
         let row = id.map_or(Ok(None), |id| self.row(id))?;
         let seen = row.and_then(|row| row.seen);
-        let is_known = seen.is_some_and(|seen| seen.stat.same_inode(&found.stat));
+        let stat = found.stat;
+        if !seen.is_some_and(|seen| seen.stat.same_inode(&stat)) {
+            self.owe_list(&stat);
+        }
         self.appeared(parent, name, found, hint)?;
-        if !is_known {
+        if self.owes_list_below(parent, name)? {
             self.ask_watch(WatchAsk::Rescan(path));
+        }
+        Ok(())
+    }
+
+    /// Nobody here knows what a directory holds.
+    pub(super) fn owe_list(&mut self, stat: &Stat) {
+        self.given_up.insert((stat.ino, stat.btime));
+        if self.given_up.len() > GIVEN_UP_MAX {
+            self.given_up.clear();
+            self.ask_watch(WatchAsk::Rescan(RelPath::root()));
+        }
+    }
+
+    /// Whether that is so of the directory at a name, or of one below: a walk that was asked for by the
+    /// former path does not find it.
+    fn owes_list_below(&mut self, parent: LocalId, name: &Name) -> Result<bool, Fatal> {
+        let tables = Tables::open(self.index.tables()?)?;
+        let Some(top) = tables.at(parent, name)? else { return Ok(false) };
+        for (ino, _) in &self.given_up {
+            let mut at = tables.of_inode(*ino)?;
+            for _ in 0..DEPTH_MAX {
+                match at {
+                    Some(id) if id == top => return Ok(true),
+                    Some(id) => at = tables.get(id)?.map(|row| row.parent),
+                    None => break,
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// No directory stands at a name.
+    fn needs_no_list(&mut self, parent: LocalId, name: &Name) -> Result<(), Fatal> {
+        if !self.left_out.is_empty()
+            && let Some(directory) = self.path_of_row(parent)?
+        {
+            let path = directory.join(name);
+            self.left_out.remove(&path);
+            self.left_out.moved(&path, None);
         }
         Ok(())
     }
@@ -405,8 +472,8 @@ impl Engine {
     /// A directory that was given up is somewhere else: to the watcher it was only renamed, so
     /// nobody would tell of what is in it.
     fn found_again(&mut self, id: LocalId, stat: &Stat) -> Result<(), Fatal> {
-        let was_given_up = self.given_up.remove(&(stat.ino, stat.btime));
-        if was_given_up { self.ask_rescan(id) } else { Ok(()) }
+        let is_given_up = self.given_up.contains(&(stat.ino, stat.btime));
+        if is_given_up { self.ask_rescan(id) } else { Ok(()) }
     }
 
     /// Remembers a directory, and those below it, before their rows are given up: the watcher did not
@@ -419,10 +486,8 @@ impl Engine {
             if stat.kind != Kind::Directory {
                 continue;
             }
-            self.given_up.insert((stat.ino, stat.btime));
-            if self.given_up.len() > GIVEN_UP_MAX {
-                self.given_up.clear();
-                self.ask_watch(WatchAsk::Rescan(RelPath::root()));
+            self.owe_list(&stat);
+            if self.given_up.is_empty() {
                 return Ok(());
             }
             let mut after = None;

@@ -131,6 +131,7 @@ enum Drafted {
 impl Engine {
     /// Proposes what waits, if nothing is in flight.
     pub(super) fn propose(&mut self) -> Result<(), Fatal> {
+        self.compare_renamed()?;
         self.weigh_deletions()?;
         if !self.is_live() || self.in_flight.is_some() {
             return Ok(());

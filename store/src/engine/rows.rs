@@ -76,6 +76,10 @@ impl Engine {
             return Ok(());
         }
         let Some(from) = self.path_of_row(id)? else { return Ok(()) };
+        if self.resolve_local(&from)? != Some(id) {
+            // What has that path by now is another directory, and what is below is in that one.
+            return Ok(());
+        }
         let to = match row {
             Some(row) => self.path_of_row(row.parent)?.map(|above| above.join(&row.name)),
             None => None,
@@ -89,16 +93,39 @@ impl Engine {
         Ok(())
     }
 
+    /// A directory lost its name to another thing. What is left out below it goes with it; where that is
+    /// nobody knows, so it is listed if it is found.
+    fn drop_left_out(&mut self, id: LocalId) -> Result<(), Fatal> {
+        let known = self.left_out.len() + self.open_for_writing.len();
+        if known == 0 {
+            return Ok(());
+        }
+        let (row, path) = (self.row(id)?, self.path_of_row(id)?);
+        let (Some(seen), Some(path)) = (row.and_then(|row| row.seen), path) else { return Ok(()) };
+        self.left_out.moved(&path, None);
+        moved_below(&mut self.open_for_writing, &path, None);
+        if self.left_out.len() + self.open_for_writing.len() < known {
+            self.owe_list(&seen.stat);
+        }
+        Ok(())
+    }
+
     fn write_row(&mut self, id: LocalId, row: Option<&Placed>) -> Result<(), Fatal> {
-        self.carry_left_out(id, row)?;
-        journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
-        self.index_changed = true;
         let deprived = self.tables()?.deprives(id, row)?;
         if let Some(other) = deprived {
             // Two things cannot stand at one name: that one is found elsewhere, or is no more.
             self.limbo.entry(other).or_insert(self.now_ms + LIMBO_MS);
+            self.drop_left_out(other)?;
         }
-        let former = self.tables()?.put(id, row)?.and_then(|former| former.seen);
+        self.carry_left_out(id, row)?;
+        journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
+        self.index_changed = true;
+        let former = self.tables()?.put(id, row)?;
+        let file = |row: &Placed| row.base.as_ref().map(|base| base.id);
+        if former.as_ref().is_some_and(|former| file(former) != row.and_then(file)) {
+            self.renamed.insert(id);
+        }
+        let former = former.and_then(|former| former.seen);
         let is_the_same = row
             .and_then(|row| row.seen.as_ref())
             .zip(former.as_ref())
@@ -106,6 +133,30 @@ impl Engine {
         if !is_the_same {
             // What is open for it is another directory.
             self.dirs.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Compares what stands in directories that became other things for the log. What is open comes to
+    /// that by itself, and what the log does not know has no place in it.
+    pub(super) fn compare_renamed(&mut self) -> Result<(), Fatal> {
+        if !self.is_live() {
+            // All will be compared.
+            self.renamed.clear();
+        }
+        while let Some(directory) = self.renamed.pop_first() {
+            let mut after = None;
+            loop {
+                let page = self.tables()?.children(directory, after.as_ref(), 1024)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (_, child) in page {
+                    let is_open = self.outbox.contains(child) || self.is_in_flight(child);
+                    if !is_open && self.row(child)?.is_some_and(|row| row.base.is_some()) {
+                        self.settle(child)?;
+                    }
+                }
+            }
         }
         Ok(())
     }

@@ -270,6 +270,7 @@ impl Engine {
             data: SmallData::default(),
             limbo: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            renamed: BTreeSet::new(),
             looks: BTreeMap::new(),
             unwritten: None,
             left_out: AllLeftOut::default(),

@@ -1,0 +1,34 @@
+//! Directories that become other things for the log than they were, and what stands in them.
+
+use std::fs;
+
+use super::fleet::Fleet;
+
+fn mkdir(fleet: &mut Fleet, at: usize, path: &str) {
+    fs::create_dir(fleet.hosts[at].path(path)).unwrap();
+    fleet.look(at);
+    fleet.settle();
+}
+
+/// Source: promise P3. A directory was renamed on one host to a name that a new one has on another: for the
+/// log both are one, and what was placed in the old one meanwhile is not where the log has it.
+#[test]
+fn what_stands_in_a_directory_that_another_one_stands_for_is_compared_anew() {
+    let mut fleet = Fleet::new(2);
+    mkdir(&mut fleet, 0, "old");
+    let path = |at: usize, name: &str| fleet.hosts[at].path(name);
+    fs::rename(path(0, "old"), path(0, "new")).unwrap();
+    fs::write(path(0, "new/file"), "a file").unwrap();
+    fs::create_dir(path(1, "new")).unwrap();
+    fleet.look(0);
+    for _ in 0..3 {
+        fleet.commit(0);
+        while fleet.deliver(0) {}
+    }
+    while fleet.deliver(1) {}
+    assert_eq!(fleet.hosts[1].read("old/file"), "a file", "the other name is taken");
+    fleet.settle();
+    fleet.assert_same();
+    fleet.converge();
+    fleet.assert_same();
+}
