@@ -385,6 +385,10 @@ impl Engine {
         let Some((id, mut row)) = known else { return self.ask_examine(into, name) };
         (row.parent, row.name) = (into, name.clone());
         self.set_row(id, Some(&row))?;
+        if row.seen.is_some_and(|seen| seen.stat.kind == Kind::Directory) {
+            // What is in it nobody has told of, or it was forgotten.
+            self.ask_rescan(id)?;
+        }
         self.look_again(id)
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::fleet::{Fleet, rel, share};
+use crate::placed::LocalId;
 
 /// Two directories with a file each, on two nodes.
 fn two_directories() -> Fleet {
@@ -98,4 +99,102 @@ fn a_large_edit_of_what_was_set_aside_gets_to_the_others() {
         fleet.assert_same();
         assert_eq!(fleet.hosts[1].read("f"), text);
     }
+}
+
+/// What the other node did to a file meanwhile.
+#[derive(Clone, Copy, Debug)]
+enum Other {
+    Writes,
+    Deletes,
+    MakesADirectory,
+    Renames,
+    PutsAnother,
+}
+
+/// Traps T11, T13: a file becomes a directory with something in it while the log has other plans with the
+/// name, and nobody told of the directory yet: what is in it gets to the others.
+#[test]
+fn what_is_in_a_directory_that_took_a_files_name_is_not_lost() {
+    let others =
+        [Other::Writes, Other::Deletes, Other::MakesADirectory, Other::Renames, Other::PutsAnother];
+    for other in others {
+        for told in 0..2 {
+            let mut fleet = Fleet::new(2);
+            share(&mut fleet, 0, "f", "one");
+            let theirs = fleet.hosts[0].path("f");
+            match other {
+                Other::Writes => fs::write(&theirs, "two").unwrap(),
+                Other::Deletes => fs::remove_file(&theirs).unwrap(),
+                Other::MakesADirectory => {
+                    fs::remove_file(&theirs).unwrap();
+                    fs::create_dir(&theirs).unwrap();
+                    fs::write(theirs.join("g"), "theirs").unwrap();
+                }
+                Other::Renames => fs::rename(&theirs, fleet.hosts[0].path("e")).unwrap(),
+                Other::PutsAnother => {
+                    fs::rename(&theirs, fleet.hosts[0].path("e")).unwrap();
+                    fs::write(&theirs, "another").unwrap();
+                }
+            }
+            fleet.look(0);
+            fleet.calm(0);
+            fleet.pass(0, 1_000);
+            fleet.commit(0);
+            let ours = fleet.hosts[1].path("f");
+            fs::remove_file(&ours).unwrap();
+            fs::create_dir(&ours).unwrap();
+            fs::write(ours.join("g"), "kept").unwrap();
+            if told == 0 {
+                let look = fleet.see(1, &rel("f")).unwrap();
+                fleet.tell(1, look);
+            }
+            while fleet.deliver(1) {}
+            if told == 1 {
+                for path in ["f", "f/g"] {
+                    if let Some(look) = fleet.see(1, &rel(path)) {
+                        fleet.tell(1, look);
+                    }
+                }
+            }
+            fleet.settle();
+            if told == 0 {
+                fleet.look(1);
+                fleet.settle();
+            }
+            let trees: Vec<_> = fleet.hosts.iter().map(|host| host.tree()).collect();
+            let has = |at: usize| trees[at].values().any(|text| text.contains("kept"));
+            assert!(has(0) && has(1), "{other:?} {told}: {trees:?}");
+            fleet.converge();
+            fleet.assert_same();
+        }
+    }
+}
+
+/// Trap T13: a directory that was in the way of a file comes back beside it, with what is in it.
+#[test]
+fn what_is_in_a_directory_that_comes_back_is_looked_at() {
+    let mut fleet = Fleet::new(2);
+    share(&mut fleet, 0, "f", "one");
+    let engine = fleet.hosts[0].engine();
+    let id = engine.resolve_local(&rel("f")).unwrap().unwrap();
+    let mut row = engine.row(id).unwrap().unwrap();
+    let away = engine.new_local();
+    let kept = engine.quarantine_name(away, Some(&row.name));
+    let path = fleet.hosts[0].state().join(format!("quarantine/{kept}"));
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("g"), "kept").unwrap();
+    let engine = fleet.hosts[0].engine();
+    let seen = row.seen.as_mut().unwrap();
+    (seen.stat, seen.body) = (engine.quarantine.stat(&kept).unwrap(), None);
+    (row.parent, row.name) = (LocalId::QUARANTINE, kept);
+    engine.set_row(away, Some(&row)).unwrap();
+    engine.sweep_one(away, row).unwrap();
+    fleet.settle();
+    fleet.assert_same();
+    let tree = fleet.hosts[1].tree();
+    assert!(
+        tree.iter().any(|(path, text)| path.ends_with("/g") && text.contains("kept")),
+        "{tree:?}"
+    );
+    assert!(tree["f"].contains("one"));
 }
