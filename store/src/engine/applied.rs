@@ -286,6 +286,7 @@ impl Engine {
                 // Two rows of one thing: this one stays, with all that stands below.
                 self.take_over(other, id)?;
             } else if displaced.is_none() {
+                self.leave_to_log(other, file)?;
                 self.settle(other)?;
             }
         }
@@ -305,6 +306,25 @@ impl Engine {
             self.settle(other)?;
         }
         Ok(())
+    }
+
+    /// A directory does not stand for `file` any more, another one here does. What the log has in that and
+    /// nobody here moved goes there; it did not leave it by a user's hand.
+    fn leave_to_log(&mut self, directory: LocalId, file: FileId) -> Result<(), Fatal> {
+        let mut after = None;
+        loop {
+            let page = self.tables()?.children(directory, after.as_ref(), 1024)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (name, child) in page {
+                let Some(mut row) = self.row(child)? else { continue };
+                let Some(base) = &mut row.base else { continue };
+                if base.view.place == (Place { parent: Some(file), name }) {
+                    base.view.place.parent = None;
+                    self.set_row(child, Some(&row))?;
+                }
+            }
+        }
     }
 
     fn take_over(&mut self, from: LocalId, into: LocalId) -> Result<(), Fatal> {
