@@ -247,7 +247,12 @@ impl Engine {
         }
         let whole = whole_name(content);
         if self.staging.stat(&whole).is_ok_and(|stat| stat.size == size) {
-            return self.take_staged(&whole, name, (properties, xattrs), content);
+            match self.take_staged(&whole, name, (properties, xattrs), content) {
+                // RACE: the content worker let go of it in between (an offer that was settled, say): it
+                // is had from elsewhere, and nothing is blocked.
+                Err(Why::Blocked(FolderError::Absent(_))) => {}
+                other => return other,
+            }
         }
         self.fetch(content, size, record);
         Err(Why::Content(content))

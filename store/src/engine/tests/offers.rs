@@ -2,11 +2,13 @@
 //! there is one.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::fleet::{Fleet, rel, share};
 use crate::content_id::ContentId;
 use crate::contents::ContentCommand;
 use crate::engine::Event;
+use crate::engine::place::Why;
 use pickbox_raft::api::{Delivery, Refusal};
 
 fn large(word: &str) -> String {
@@ -174,4 +176,51 @@ fn what_nothing_needs_does_not_lie_in_staging_for_ever() {
         })
         .collect();
     assert_eq!(doubted, [ContentId::of(b"an offer that came to nothing")]);
+}
+
+/// The content worker lets go of a content while it is being placed: that is waited for, as if it had
+/// never been there, and is no reason to call the file blocked.
+#[test]
+fn a_content_that_goes_while_it_is_placed_blocks_nothing() {
+    let mut fleet = Fleet::new(2);
+    fleet.hosts[0].write("f", &large("one"));
+    fleet.look(0);
+    fleet.commit(0);
+    fleet.loses_contents = true;
+    while fleet.deliver(1) {}
+    let staged = fleet.hosts[1]
+        .state()
+        .join(format!("staging/c.{}", ContentId::of(large("one").as_bytes())));
+    let engine = fleet.hosts[1].engine();
+    let id = engine.index.resolve(&rel("f")).unwrap().unwrap();
+    let record = engine.index.record(id).unwrap().unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let beside = staged.with_file_name("beside");
+            while !is_over.load(Ordering::Relaxed) {
+                fs::write(&beside, large("one")).unwrap();
+                let _ = fs::rename(&beside, &staged);
+                let _ = fs::remove_file(&staged);
+            }
+        });
+        let mut met = 0;
+        for _ in 0..20_000 {
+            match engine.stage(id, &record) {
+                Ok(made) => {
+                    engine.unstage(&made);
+                    met += 1;
+                }
+                Err(Why::Content(_)) => {}
+                Err(why) => {
+                    is_over.store(true, Ordering::Relaxed);
+                    panic!("{why:?}");
+                }
+            }
+            if met > 200 {
+                break;
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
 }
