@@ -3,7 +3,7 @@
 # `make setup` installs what the cluster tests use besides.
 SHELL := bash
 .DEFAULT_GOAL := help
-.PHONY: help build test lint fmt doc deny sim model fuzz crash planted bench bench-scan test-cluster demo stop check ci clean setup
+.PHONY: help build test lint fmt doc deny sim model fuzz crash hammer planted bench bench-scan test-cluster demo stop check ci clean setup
 
 # Nodes of `make demo` and `make test-cluster`.
 N ?= 3

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::fleet::{Fleet, rel, share};
+use super::fleet::{Fleet, Host, rel, share};
 use crate::placed::LocalId;
 
 /// Two directories with a file each, on two nodes.
@@ -161,7 +161,7 @@ fn what_is_in_a_directory_that_took_a_files_name_is_not_lost() {
                 fleet.look(1);
                 fleet.settle();
             }
-            let trees: Vec<_> = fleet.hosts.iter().map(|host| host.tree()).collect();
+            let trees: Vec<_> = fleet.hosts.iter().map(Host::tree).collect();
             let has = |at: usize| trees[at].values().any(|text| text.contains("kept"));
             assert!(has(0) && has(1), "{other:?} {told}: {trees:?}");
             fleet.converge();
