@@ -122,7 +122,10 @@ impl Engine {
         self.index_changed = true;
         let former = self.tables()?.put(id, row)?;
         let file = |row: &Placed| row.base.as_ref().map(|base| base.id);
-        if former.as_ref().is_some_and(|former| file(former) != row.and_then(file)) {
+        let holds_nothing = row
+            .and_then(|row| row.seen.as_ref())
+            .is_some_and(|seen| seen.stat.kind != Kind::Directory);
+        if !holds_nothing && former.as_ref().is_some_and(|old| file(old) != row.and_then(file)) {
             self.renamed.insert(id);
         }
         let former = former.and_then(|former| former.seen);
