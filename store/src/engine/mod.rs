@@ -76,7 +76,7 @@ use crate::contents::Ticket;
 use crate::contents::history::HistoryStore;
 use crate::folder::{Dir, Folder, FolderError, Stat};
 use crate::index::{Index, IndexError};
-use crate::name::RelPath;
+use crate::name::{DEPTH_MAX, RelPath};
 use crate::op::Op;
 use crate::placed::LocalId;
 use crate::placed::journal::FlightNote;
@@ -387,14 +387,37 @@ impl Engine {
             return self.quarantine.reopen();
         }
         let absent = || FolderError::Absent(RelPath::root());
-        let path = self.path_of_row(id).map_err(|_| absent())?.ok_or_else(absent)?;
-        let dir = self.folder.dir(&path)?;
+        let path = self.path_of_row(id).map_err(|_| absent())?;
+        let dir = match &path {
+            Some(path) => self.folder.dir(path)?,
+            None => self.open_away(id)?,
+        };
         if id != LocalId::ROOT {
             let row = self.row(id).map_err(|_| absent())?.ok_or_else(absent)?;
             let expected = row.seen.ok_or_else(absent)?.stat;
             if !dir.stat_self()?.same_inode(&expected) {
-                return Err(FolderError::Absent(path));
+                return Err(FolderError::Absent(path.unwrap_or_default()));
             }
+        }
+        Ok(dir)
+    }
+
+    /// A directory that waits in quarantine for its name, or one in such a one: what the log has in it
+    /// goes there meanwhile. What has its name may wait for just that.
+    fn open_away(&mut self, id: LocalId) -> Result<Dir, FolderError> {
+        let absent = || FolderError::Absent(RelPath::root());
+        let (mut names, mut at) = (Vec::new(), id);
+        while at != LocalId::QUARANTINE {
+            let row = self.row(at).map_err(|_| absent())?.ok_or_else(absent)?;
+            names.push(row.name);
+            at = row.parent;
+            if at == LocalId::ROOT || names.len() > DEPTH_MAX {
+                return Err(absent());
+            }
+        }
+        let mut dir = self.quarantine.reopen()?;
+        for name in names.iter().rev() {
+            dir = dir.open_dir(name)?;
         }
         Ok(dir)
     }

@@ -198,3 +198,43 @@ fn what_is_in_a_directory_that_comes_back_is_looked_at() {
     );
     assert!(tree["f"].contains("one"));
 }
+
+/// A directory waits in quarantine for its name, and what has the name is a directory that the log has no
+/// more, with things in it that the log has in the first: neither waits for the other for ever.
+#[test]
+fn what_belongs_into_a_directory_that_is_away_goes_there() {
+    let mut fleet = Fleet::new(2);
+    for path in ["d", "x"] {
+        fs::create_dir(fleet.hosts[0].path(path)).unwrap();
+    }
+    share(&mut fleet, 0, "d/f", "one");
+    share(&mut fleet, 0, "x/g", "two");
+    fs::rename(fleet.hosts[1].path("x/g"), fleet.hosts[1].path("d/g")).unwrap();
+    fs::remove_dir(fleet.hosts[1].path("x")).unwrap();
+    fleet.look(1);
+    for path in ["d/g", "x/g", "x"] {
+        let look = fleet.see_moved(1, &rel(path)).unwrap();
+        fleet.tell(1, look);
+    }
+    fleet.calm(1);
+    fleet.pass(1, 1_000);
+    fleet.commit(1);
+    let engine = fleet.hosts[0].engine();
+    let [away, other] = ["d", "x"].map(|path| engine.resolve_local(&rel(path)).unwrap().unwrap());
+    let row = engine.row(away).unwrap().unwrap();
+    let (name, kept) = (row.name.clone(), engine.quarantine_name(away, Some(&row.name)));
+    engine.set_aside(away, row, kept.clone()).unwrap();
+    engine.quarantined.insert(away, 0);
+    let mut row = engine.row(other).unwrap().unwrap();
+    row.name = name.clone();
+    row.base.as_mut().unwrap().view.place.name = name;
+    engine.set_row(other, Some(&row)).unwrap();
+    let kept = fleet.hosts[0].state().join(format!("quarantine/{kept}"));
+    fs::rename(fleet.hosts[0].path("d"), kept).unwrap();
+    fs::rename(fleet.hosts[0].path("x"), fleet.hosts[0].path("d")).unwrap();
+    while fleet.deliver(0) {}
+    fleet.settle();
+    fleet.assert_same();
+    let paths: Vec<_> = fleet.hosts[0].tree().into_keys().collect();
+    assert_eq!(paths, ["d", "d/f", "d/g"]);
+}
