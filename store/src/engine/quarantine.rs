@@ -170,7 +170,8 @@ impl Engine {
             self.quarantined.remove(&id);
             return self.set_row(id, None);
         };
-        if !Self::is_displaced(&row)
+        let waits = self.waits_for_its_name(id, &row)?;
+        if waits
             && let Some(base) = &row.base
             && self.index.record(base.id)?.is_some()
         {
@@ -186,7 +187,7 @@ impl Engine {
                 self.set_row(id, Some(&Placed { seen, ..row }))?;
                 return self.settle(id);
             }
-            if self.is_overdue(&row) {
+            if waits && self.is_overdue(&row) {
                 return self.settle(id);
             }
             return self.sweep_directory(id, row);
@@ -194,7 +195,7 @@ impl Engine {
         if seen.body.is_none() || !seen.stat.same_content_hint(&stat) {
             return self.read_displaced(id, row, stat);
         }
-        if !Self::is_displaced(&row) {
+        if waits {
             return if self.is_overdue(&row) { self.settle(id) } else { Ok(()) };
         }
         if row.base.is_none() && !self.is_seen_known(&row)? {
@@ -205,6 +206,14 @@ impl Engine {
             return Ok(());
         }
         self.finish_displaced(id, &row)
+    }
+
+    /// Whether a thing is here until its name is free. Not if another one stands in for it by now.
+    fn waits_for_its_name(&mut self, id: LocalId, row: &Placed) -> Result<bool, Fatal> {
+        let Some(base) = row.base.as_ref().filter(|_| !Self::is_displaced(row)) else {
+            return Ok(false);
+        };
+        Ok(self.row_of(base.id)?.is_none_or(|stands_in| stands_in == id))
     }
 
     /// Whether a thing of the log waits here for its name, and nobody is about to place it: what became

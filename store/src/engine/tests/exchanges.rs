@@ -5,7 +5,8 @@ use std::fs;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::fleet::{Fleet, Host, rel, share};
-use crate::placed::LocalId;
+use crate::name::RelPath;
+use crate::placed::{LocalId, Placed};
 
 /// Two directories with a file each, on two nodes.
 fn two_directories() -> Fleet {
@@ -239,4 +240,35 @@ fn what_belongs_into_a_directory_that_is_away_goes_there() {
     fleet.assert_same();
     let paths: Vec<_> = fleet.hosts[0].tree().into_keys().collect();
     assert_eq!(paths, ["d", "d/f", "d/g"]);
+}
+
+/// A directory waits in quarantine for its name, and another one stands in for it by now: what it holds
+/// goes there.
+#[test]
+fn what_was_set_aside_goes_into_what_stands_in_for_it() {
+    let mut fleet = Fleet::new(2);
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    share(&mut fleet, 0, "d/f", "one");
+    let engine = fleet.hosts[0].engine();
+    let id = engine.resolve_local(&rel("d")).unwrap().unwrap();
+    let row = engine.row(id).unwrap().unwrap();
+    let kept = engine.quarantine_name(id, Some(&row.name));
+    let path = fleet.hosts[0].state().join(format!("quarantine/{kept}"));
+    fs::rename(fleet.hosts[0].path("d"), &path).unwrap();
+    fs::create_dir(fleet.hosts[0].path("d")).unwrap();
+    let engine = fleet.hosts[0].engine();
+    let stat = engine.folder.dir(&RelPath::root()).unwrap().stat(&row.name).unwrap();
+    let mut stands_in = row.clone();
+    stands_in.seen.as_mut().unwrap().stat = stat;
+    let other = engine.new_local();
+    engine.set_row(id, Some(&Placed { base: None, ..row.clone() })).unwrap();
+    engine.set_row(other, Some(&stands_in)).unwrap();
+    engine.set_aside(id, row, kept).unwrap();
+    engine.limbo.clear();
+    engine.quarantined.insert(id, 0);
+    fleet.pass(0, 1_000);
+    fleet.settle();
+    fleet.assert_same();
+    assert!(!path.exists());
+    assert_eq!(paths(&fleet), ["d", "d/f"]);
 }
