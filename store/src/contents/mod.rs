@@ -136,10 +136,6 @@ pub enum ContentCommand {
     /// The engine no longer wants this content in staging (or no longer wants it fetched): it is
     /// removed unless an offer of a peer still counts on it. Sent for events of the log only.
     Release(ContentId),
-    /// The log names this content for nothing that this disk does not show yet: unless an offer of a
-    /// peer is still open that counts on it, it goes, now or the next time that this is said. Said
-    /// with each checkpoint.
-    Doubt(ContentId),
     /// The engine has renamed this content to a name of its own, for placing. It never exchanges
     /// a `c.SHA256` itself: what lies under such a name may be removed here at any time.
     Adopted(ContentId),

@@ -111,23 +111,6 @@ impl Engine {
         Ok(())
     }
 
-    /// What lies in staging and no version needs that is missing here: offers that came to nothing, or
-    /// to a version that this disk showed anyway.
-    pub(super) fn doubt_staged(&mut self) -> Result<(), Fatal> {
-        if !self.is_live() || self.catchup.is_active() {
-            return Ok(());
-        }
-        for name in names_in(&self.staging)? {
-            let Some(content) = content_of_whole(&name) else { continue };
-            let is_wanted = self.transfers.fetching.contains(&content)
-                || self.unplaced_size(content)?.is_some();
-            if !is_wanted {
-                self.out.push_back(Outgoing::Content(ContentCommand::Doubt(content)));
-            }
-        }
-        Ok(())
-    }
-
     /// The size of a content that the log names for a file which this disk does not show yet.
     fn unplaced_size(&mut self, content: ContentId) -> Result<Option<u64>, Fatal> {
         for id in self.index.holders_of_content(content, HOLDERS_MAX)? {

@@ -325,7 +325,6 @@ impl Machine {
             ContentCommand::Cancel(ticket) => self.void(ticket, None),
             ContentCommand::Fetch { content, size, from } => self.fetch(content, size, from),
             ContentCommand::Release(content) => self.release(content),
-            ContentCommand::Doubt(content) => self.doubt(content),
             ContentCommand::Adopted(content) => self.adopted(content),
             ContentCommand::Close { origin, incarnation } => self.close(origin, incarnation),
             ContentCommand::Verify(content) => self.act(Action::Verify(content)),

@@ -244,7 +244,7 @@ impl Machine {
     pub(super) fn gone(&mut self, from: NodeId, source: Source) {
         let key = key_of(from, source);
         if self.pulls.pulls.get(&key).is_none_or(|pull| pull.from != from) {
-            return self.staged.is_over(key);
+            return;
         }
         match key {
             PullKey::Content(content) => self.source_gone(content, from),

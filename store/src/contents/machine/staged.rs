@@ -6,7 +6,7 @@ use pickbox_raft::core::ids::{Incarnation, NodeId};
 
 use super::{Action, Durability, Machine, PullKey};
 use crate::content_id::ContentId;
-use crate::contents::message::{Message, OfferId, Source};
+use crate::contents::message::OfferId;
 
 /// The contents in staging.
 #[derive(Debug, Default)]
@@ -16,8 +16,6 @@ pub(super) struct StagedSet {
     offers: BTreeMap<PullKey, ContentId>,
     /// Offers that count on a content which the engine renamed away: a copy of it is under way.
     orphans: BTreeMap<ContentId, Vec<PullKey>>,
-    /// Offers among them that their origins say are over.
-    over: BTreeSet<PullKey>,
 }
 
 /// One of them.
@@ -92,16 +90,8 @@ impl StagedSet {
         let staged = self.contents.remove(&content)?;
         for key in &staged.refs {
             self.offers.remove(key);
-            self.over.remove(key);
         }
         Some(staged)
-    }
-
-    /// Its origin says that an offer is no more.
-    pub(super) fn is_over(&mut self, key: PullKey) {
-        if self.offers.contains_key(&key) {
-            self.over.insert(key);
-        }
     }
 
     pub(super) fn forget(&mut self, content: ContentId) {
@@ -146,7 +136,6 @@ impl Machine {
         if let Some(staged) = self.staged.contents.get_mut(&content) {
             staged.refs.retain(|other| *other != key);
             self.staged.offers.remove(&key);
-            self.staged.over.remove(&key);
             if let PullKey::Offer { origin, id } = key {
                 staged.waiting.remove(&(origin, id));
             }
@@ -159,24 +148,6 @@ impl Machine {
         self.unwant(content);
         if let Some(staged) = self.staged.contents.get_mut(&content) {
             staged.claimed = Claim::Nobody;
-        }
-        self.remove_if_idle(content);
-    }
-
-    /// The engine does not want it, and knows of all that was committed when it was asked last. The
-    /// offers that count on it may have come to nothing, or to what needs no copy: each origin is
-    /// asked whether its is still open, by a byte of it, and is believed the next time. What was
-    /// committed in between is known by then.
-    pub(super) fn doubt(&mut self, content: ContentId) {
-        let Some(staged) = self.staged.contents.get_mut(&content) else { return };
-        staged.claimed = Claim::Nobody;
-        for key in staged.refs.clone() {
-            if self.staged.over.contains(&key) {
-                self.unref(content, key);
-            } else if let PullKey::Offer { origin, id } = key {
-                let source = Source::Offer(id);
-                self.send(origin, Message::Get { source, offset: 0, len: 1 });
-            }
         }
         self.remove_if_idle(content);
     }

@@ -144,40 +144,6 @@ fn what_is_on_its_way_is_not_looked_at_all_the_time() {
     assert_eq!(fleet.hosts[2].read("f"), large("one"));
 }
 
-/// What lies in staging and is of no use is doubted with each checkpoint; what is still to be placed
-/// is not.
-#[test]
-fn what_nothing_needs_does_not_lie_in_staging_for_ever() {
-    let mut fleet = Fleet::new(2);
-    share(&mut fleet, 0, "f", &large("one"));
-    let nobodys = fs::File::create(
-        fleet.hosts[1]
-            .state()
-            .join("staging")
-            .join(format!("c.{}", ContentId::of(b"an offer that came to nothing"))),
-    );
-    drop(nobodys.unwrap());
-    let due = ContentId::of(large("two").as_bytes());
-    fleet.hosts[0].write("f", &large("two"));
-    fleet.look(0);
-    fleet.commit(0);
-    fleet.loses_contents = true;
-    while fleet.deliver(1) {}
-    assert_eq!(fleet.hosts[1].read("f"), large("one"), "it is to be placed yet");
-    fs::write(fleet.hosts[1].state().join(format!("staging/c.{due}")), large("two")).unwrap();
-    fleet.told.clear();
-    fleet.checkpoint(1);
-    let doubted: Vec<_> = fleet
-        .told
-        .iter()
-        .filter_map(|(_, told)| match told {
-            ContentCommand::Doubt(content) => Some(*content),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(doubted, [ContentId::of(b"an offer that came to nothing")]);
-}
-
 /// The content worker lets go of a content while it is being placed: that is waited for, as if it had
 /// never been there, and is no reason to call the file blocked.
 #[test]

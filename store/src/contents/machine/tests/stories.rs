@@ -134,29 +134,6 @@ fn a_cancelled_offer_leaves_nothing_behind() {
     assert!(!net.node(3).staging.contains_key(&content(7)));
 }
 
-/// An offer that came to nothing that the log would tell of leaves no copy for ever; one that is open
-/// keeps its own, whatever the engine knows.
-#[test]
-fn what_an_offer_left_goes_once_its_origin_says_that_it_is_over() {
-    let mut net = Net::connected(3);
-    net.offer(1, 1, large(7, 2));
-    net.settle();
-    for _ in 0..3 {
-        net.command(2, ContentCommand::Doubt(content(7)));
-        net.settle();
-        assert!(net.node(2).staging.contains_key(&content(7)), "a majority counts on it");
-    }
-    net.command(1, ContentCommand::Settle(Ticket(1)));
-    net.settle();
-    net.command(2, ContentCommand::Doubt(content(7)));
-    net.settle();
-    assert!(net.node(2).staging.contains_key(&content(7)), "it may be committed and not known");
-    net.command(2, ContentCommand::Doubt(content(7)));
-    net.settle();
-    assert!(!net.node(2).staging.contains_key(&content(7)));
-    assert!(net.node(3).staging.contains_key(&content(7)), "which nobody doubted");
-}
-
 #[test]
 fn a_copy_that_another_offer_counts_on_survives_a_cancel() {
     let mut net = Net::connected(3);
