@@ -435,7 +435,9 @@ impl Engine {
             if !was_read && self.racy.has(id, &old) {
                 return self.read_racy(id, row);
             }
-            let settled = row.base.is_some() && self.is_settled(id);
+            // What was not read when a former run ended is read now.
+            let is_known = row.base.is_some() && old.body.is_some();
+            let settled = is_known && self.is_settled(id);
             return if settled { Ok(()) } else { self.settle(id) };
         }
         row.seen = Some(self.seen(found.stat, body, Some(&old)).with(found.xattrs));

@@ -190,3 +190,27 @@ fn a_content_that_goes_while_it_is_placed_blocks_nothing() {
         is_over.store(true, Ordering::Relaxed);
     });
 }
+
+/// The daemon is killed while a large change was seen and not read yet: the next run, to which the file
+/// looks as it did to the last one, reads it.
+#[test]
+fn a_large_change_that_was_not_read_before_a_kill_is_read_after_it() {
+    for walks in [false, true] {
+        let mut fleet = Fleet::new(2);
+        share(&mut fleet, 0, "f", &large("one"));
+        fleet.has_slow_offers = true;
+        fleet.hosts[0].write("f", &large("two"));
+        fleet.look(0);
+        fleet.checkpoint(0);
+        fleet.kill(0);
+        fleet.has_slow_offers = false;
+        fleet.start(0);
+        while fleet.deliver(0) {}
+        if walks {
+            fleet.walk(0);
+        }
+        fleet.settle();
+        fleet.assert_same();
+        assert_eq!(fleet.hosts[1].read("f"), large("two"));
+    }
+}
