@@ -28,7 +28,13 @@ fn what_is_there_already_shares_its_blocks() {
     cluster.await_content("one", &bytes);
     cluster.await_converged();
     let before = disk.used_bytes();
+    // Away meanwhile: what is offered to a node that does not know yet what it will be is sent.
+    cluster.terminate(2);
     cluster.write(0, "two", &bytes);
+    cluster.await_that("the majority has it", |cluster| {
+        std::fs::read(cluster.daemon(1).folder.join("two")).is_ok_and(|found| found == bytes)
+    });
+    cluster.restart(2);
     cluster.await_content("two", &bytes);
     cluster.await_converged();
     let more = disk.used_bytes().saturating_sub(before);
