@@ -7,30 +7,17 @@ use std::time::Duration;
 
 use pickbox_tests::cluster::Cluster;
 
-/// A small file system of its own.
-pub(crate) struct SmallDisk(PathBuf);
+/// A small ext4 of its own.
+struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mount(root: &Path) -> Self {
-        Self::mount_as(root, "mkfs.ext4", &["-q", "-F"], 192 << 20)
-    }
-
-    /// Of so many bytes, made by this program.
-    pub(crate) fn mount_as(root: &Path, mkfs: &str, arguments: &[&str], bytes: u64) -> Self {
         let (image, at) = (root.join("image"), root.join("small"));
         fs::create_dir(&at).unwrap();
-        fs::File::create(&image).unwrap().set_len(bytes).unwrap();
-        run(mkfs, &[arguments, &[image.to_str().unwrap()]].concat());
+        fs::File::create(&image).unwrap().set_len(192 << 20).unwrap();
+        run("mkfs.ext4", &["-q", "-F", image.to_str().unwrap()]);
         run("mount", &["-o", "loop", image.to_str().unwrap(), at.to_str().unwrap()]);
         Self(at)
-    }
-
-    /// Bytes in use.
-    pub(crate) fn used_bytes(&self) -> u64 {
-        // What is written late is counted late.
-        run("sync", &["-f", self.0.to_str().unwrap()]);
-        let space = rustix::fs::statvfs(&self.0).unwrap();
-        (space.f_blocks - space.f_bfree) * space.f_frsize
     }
 
     /// Takes every byte that is left.
@@ -58,7 +45,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 /// Moves a node that is stopped to another file system.
-pub(crate) fn move_to(cluster: &mut Cluster, number: usize, disk: &SmallDisk) {
+fn move_to(cluster: &mut Cluster, number: usize, disk: &SmallDisk) {
     let daemon = cluster.daemon_mut(number);
     for path in [&mut daemon.folder, &mut daemon.state] {
         run("cp", &["-a", path.to_str().unwrap(), disk.0.to_str().unwrap()]);

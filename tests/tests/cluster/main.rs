@@ -32,7 +32,6 @@ mod owners;
 mod peers;
 mod power;
 mod recovery;
-mod reflinks;
 mod rotation;
 mod sandbox;
 mod secrets;
