@@ -16,7 +16,7 @@
 //! - Two different things at one name: the first keeps it.
 //! - Nothing is lost: a version that stops being current becomes a row of the history.
 
-mod conflict;
+pub(crate) mod conflict;
 mod content;
 mod create;
 mod moves;

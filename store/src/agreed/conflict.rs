@@ -16,16 +16,24 @@ pub const CONFLICT_TRIES_MAX: u32 = 64;
 /// moves there can be one more: then the oldest is forgotten, and its copy is an ordinary file.
 pub const LOSING_LINES_MAX: usize = 16;
 
+/// `NAME.conflict-NODE-INDEX`, with `-2` and so on behind it from the second on; none if that is no
+/// name. The mark comes last so that programs that load `*.conf` do not load it.
+pub(crate) fn conflict_name(
+    name: &Name,
+    node: impl std::fmt::Display,
+    index: impl std::fmt::Display,
+    number: u32,
+) -> Option<Name> {
+    let again = if number > 1 { format!("-{number}") } else { String::new() };
+    let mark = format!(".conflict-{node}-{index}{again}");
+    let room = NAME_BYTES_MAX.saturating_sub(mark.len());
+    Name::new([cut(name.as_bytes(), room), mark.as_bytes()].concat()).ok()
+}
+
 impl Namespace<'_> {
-    /// `NAME.conflict-NODE-INDEX`, with `-2` and so on behind it from the second on. The mark comes
-    /// last so that programs that load `*.conf` do not load it.
     pub(super) fn conflict_name(&self, name: &Name, number: u32) -> Result<Name, Stop> {
-        let again = if number > 1 { format!("-{number}") } else { String::new() };
         let Stamp { origin_name, index, .. } = &self.stamp;
-        let mark = format!(".conflict-{origin_name}-{index}{again}");
-        let room = NAME_BYTES_MAX.saturating_sub(mark.len());
-        let bytes = [cut(name.as_bytes(), room), mark.as_bytes()].concat();
-        Name::new(bytes).map_err(|_| Stop::Refused(Refusal::NameTooLong))
+        conflict_name(name, origin_name, index, number).ok_or(Stop::Refused(Refusal::NameTooLong))
     }
 
     /// The first conflict name that is free in this directory.

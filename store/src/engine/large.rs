@@ -298,9 +298,12 @@ impl Engine {
             self.quarantined.entry(id).or_insert(self.now_ms);
             return self.set_row(id, Some(&row));
         }
-        let is_away = self.path_of_row(row.parent)?.is_none();
-        self.looks.insert(id, Look { at_ms: self.now_ms + LOOK_MS, is_away });
-        self.ask_examine(row.parent, &row.name)
+        let above = self.path_of_row(row.parent)?;
+        self.looks.insert(id, Look { at_ms: self.now_ms + LOOK_MS, is_away: above.is_none() });
+        if let Some(above) = above {
+            self.ask_watch(WatchAsk::Examine(above.join(&row.name)));
+        }
+        Ok(())
     }
 
     /// Asks again for looks that nothing came of: the watcher may have been too busy.

@@ -9,6 +9,7 @@
 
 use super::startup::names_in;
 use super::{Engine, Fatal};
+use crate::agreed::conflict::{CONFLICT_TRIES_MAX, conflict_name};
 use crate::content_id::{ContentId, INLINE_BYTES_MAX};
 use crate::folder::{Dir, FolderError, Kind, Stat};
 use crate::lease::Lease;
@@ -37,9 +38,6 @@ fn writers(dir: &Dir, name: &Name) -> Writers {
         Ok(Lease::Idle) | Err(_) => Writers::None,
     }
 }
-
-/// Names tried for what comes back beside another thing; it is tried again with the next entry.
-const BESIDE_MAX: usize = 64;
 
 impl Engine {
     /// Finds a home for what an exposing displaced, now in staging under `name`. `seen.body` is
@@ -219,8 +217,7 @@ impl Engine {
     /// Whether a thing of the log waits here for its name, and nobody is about to place it: what became
     /// of its record is found out.
     fn is_overdue(&self, row: &Placed) -> bool {
-        !Self::is_displaced(row)
-            && row.base.as_ref().is_some_and(|base| self.todo.since_of(base.id).is_none())
+        row.base.as_ref().is_some_and(|base| self.todo.since_of(base.id).is_none())
     }
 
     /// Whether what is nobody's any more holds bytes that can be had elsewhere.
@@ -428,8 +425,9 @@ impl Engine {
 
     /// Moves a thing to a name beside `stood`, which another one has; gives that name.
     fn move_beside(&self, (from, name): (&Dir, &Name), to: &Dir, stood: &Name) -> Option<Name> {
-        for again in 1..=BESIDE_MAX {
-            let beside = self.conflict_name(stood, again);
+        let index = self.index.position().index;
+        for number in 1..=CONFLICT_TRIES_MAX {
+            let beside = conflict_name(stood, &self.name, index, number)?;
             match from.rename_no_replace(name, to, &beside) {
                 Ok(()) => return Some(beside),
                 Err(FolderError::Exists(_)) => {}
@@ -442,16 +440,6 @@ impl Engine {
     fn is_directory(&mut self, id: LocalId) -> Result<bool, Fatal> {
         let seen = self.row(id)?.and_then(|row| row.seen);
         Ok(id == LocalId::ROOT || seen.is_some_and(|seen| seen.stat.kind == Kind::Directory))
-    }
-
-    /// The name for what cannot have its own because another thing has it; with a number behind it
-    /// from the second on.
-    fn conflict_name(&self, name: &Name, again: usize) -> Name {
-        let again = if again > 1 { format!("-{again}") } else { String::new() };
-        let suffix = format!(".conflict-{}-{}{again}", self.name, self.index.position().index);
-        let room = NAME_BYTES_MAX.saturating_sub(suffix.len());
-        let bytes = name.as_bytes().get(..room).unwrap_or(name.as_bytes());
-        Name::new([bytes, suffix.as_bytes()].concat()).unwrap_or_else(|_| name.clone())
     }
 }
 

@@ -120,7 +120,7 @@ impl Engine {
         self.carry_left_out(id, row)?;
         journal::encode(&Note::Row(id, row.cloned()), &mut self.journal_buffer);
         self.index_changed = true;
-        let former = self.tables()?.put(id, row)?;
+        let former = self.tables()?.put_over(id, row, deprived)?;
         let file = |row: &Placed| row.base.as_ref().map(|base| base.id);
         let holds_nothing = row
             .and_then(|row| row.seen.as_ref())

@@ -141,6 +141,19 @@ impl<'t> Tables<'t> {
     /// When the database fails.
     pub fn put(&mut self, id: LocalId, row: Option<&Placed>) -> Result<Option<Placed>, IndexError> {
         let deprived = self.deprives(id, row)?;
+        self.put_over(id, row, deprived)
+    }
+
+    /// As [`Self::put`], if what [`Self::deprives`] says of it is known already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn put_over(
+        &mut self,
+        id: LocalId,
+        row: Option<&Placed>,
+        deprived: Option<LocalId>,
+    ) -> Result<Option<Placed>, IndexError> {
         let former = self.get(id)?;
         let was_nameless = self.nameless.remove(id.0)?.is_some();
         if let Some(old) = &former {
